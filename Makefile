@@ -1,0 +1,60 @@
+# Everything runs in $(VENV), which `make install` fills.
+PYTHON ?= python3
+PARENTS ?= onedl
+VENV ?= .venv
+export PYTHON PARENTS VENV
+
+BIN := $(VENV)/bin
+REQUIREMENTS := requirements.txt $(wildcard requirements/*.txt)
+# Made anew when a file changes that says what belongs in $(VENV).
+STAMP := $(VENV)/.installed-$(PARENTS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test lint format clean distclean
+
+help:
+	@echo 'make install     $(VENV) with mmfgl, its parents and tools'
+	@echo '                 (about 20 min on 2 cores the first time)'
+	@echo 'make quickstart  install, then pretrain, fine-tune, test, report'
+	@echo '                 in work_dirs/quickstart (about 15 min more)'
+	@echo 'make test        install, then the test suite'
+	@echo 'make lint        install, then style, spelling, docstring coverage'
+	@echo 'make format      install, then rewrite the code in house style'
+	@echo 'make clean       remove caches and build products'
+	@echo 'make distclean   clean, and remove $(VENV)'
+	@echo
+	@echo 'Variables: PYTHON=python3.11  VENV=.venv'
+	@echo '           PARENTS=onedl|openmmlab  (the parents to install)'
+	@echo '           TORCH_INDEX=URL          (another build of torch)'
+	@echo '           MAX_JOBS=2               (compiler processes)'
+
+install: $(STAMP)
+
+$(STAMP): $(REQUIREMENTS) pyproject.toml tools/install.sh \
+		tools/check_install.py
+	@bash tools/install.sh
+	@touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/python tools/quickstart.py --out work_dirs/quickstart
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q tests
+
+# The same commands as in .pre-commit-config.yaml.
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/interrogate mmfgl tools
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find mmfgl tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

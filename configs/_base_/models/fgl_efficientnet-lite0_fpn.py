@@ -1,0 +1,27 @@
+# Model base of the small family: EfficientNet-Lite0 (arXiv 1905.11946, without
+# squeeze-excite), FPN-64 from stride 8, tokens of 128. For quickstart, tests
+# and experiments on a CPU.
+_base_ = './fgl_r50_fpn.py'
+
+fgl_embed_dims = 128
+fgl_normalise = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
+fgl_backbone = dict(
+    _delete_=True,
+    type='mmpretrain.TIMMBackbone',
+    model_name='tf_efficientnet_lite0',
+    features_only=True,
+    out_indices=(2, 3, 4),
+)
+fgl_neck = dict(in_channels=[40, 112, 320], out_channels=64, num_outs=4)
+fgl_rpn_head = dict(
+    in_channels=64,
+    feat_channels=64,
+    anchor_generator=dict(scales=[2, 4], strides=[8, 16, 32, 64]),
+)
+fgl_region_encoder = dict(
+    bbox_roi_extractor=dict(
+        out_channels=64, featmap_strides=[8, 16, 32], finest_scale=56
+    ),
+    tokenizer=dict(in_channels=64, embed_dims=128, squeeze_channels=32),
+    transformer=dict(embed_dims=128, num_heads=4),
+)

@@ -1,0 +1,11 @@
+# RoI test-time augmentation within one view: every RoI is also pooled from
+# the neighbouring pyramid levels. Costs one backbone pass, as plain testing.
+#
+#     python tools/test.py CONFIG CHECKPOINT --tta
+#
+# Add this file to `_base_` of a config; see flip.py for other image sizes.
+_base_ = './flip.py'
+
+tta_model = dict(mode='pyramid')
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]

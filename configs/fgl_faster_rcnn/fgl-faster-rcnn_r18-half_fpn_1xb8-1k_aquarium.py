@@ -1,0 +1,37 @@
+# FGL Faster R-CNN with a half-width ResNet-18 from random weights, aquarium
+# photographs, 1,000 iterations: the random start of the experiments.
+#   python tools/train.py configs/fgl_faster_rcnn/\
+#       fgl-faster-rcnn_r18-half_fpn_1xb8-1k_aquarium.py --amp
+_base_ = [
+    '../_base_/models/fgl_r18-half_fpn.py',
+    '../_base_/models/fgl_rcnn_small.py',
+    '../_base_/datasets/aquarium_detection.py',
+    '../_base_/schedules/adamw_1k.py',
+    'mmdet::_base_/default_runtime.py',
+]
+
+model = dict(
+    type='mmfgl.FGLFasterRCNN',
+    data_preprocessor=dict(
+        type='DetDataPreprocessor',
+        bgr_to_rgb=True,
+        pad_size_divisor=32,
+        **_base_.fgl_normalise,
+    ),
+    backbone=_base_.fgl_backbone,
+    neck=_base_.fgl_neck,
+    rpn_head=_base_.fgl_rpn_head,
+    roi_head=dict(
+        **_base_.fgl_region_encoder,
+        selector=_base_.fgl_selector,
+        bbox_head=_base_.fgl_bbox_head,
+    ),
+    train_cfg=_base_.fgl_train_cfg,
+    test_cfg=_base_.fgl_test_cfg,
+)
+model['roi_head']['bbox_head']['num_classes'] = 7
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = _base_.iter_hooks
+log_processor = _base_.iter_log
+randomness = dict(seed=0)

@@ -1,0 +1,5 @@
+"""Data sets, region proposers and transforms."""
+
+from .region_proposers import *  # noqa: F401,F403
+from .transforms import *  # noqa: F401,F403
+from .unlabelled_images import UnlabelledImages  # noqa: F401

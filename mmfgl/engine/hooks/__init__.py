@@ -1,0 +1,12 @@
+"""Hooks."""
+
+from .checkpoint_chain_hook import CheckpointChainHook, LoadReport
+from .teacher_hook import TeacherHook
+from .unreadable_image_hook import UnreadableImageHook
+
+__all__ = [
+    'CheckpointChainHook',
+    'LoadReport',
+    'TeacherHook',
+    'UnreadableImageHook',
+]

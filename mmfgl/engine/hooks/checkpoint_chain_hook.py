@@ -1,0 +1,176 @@
+"""Checks that a checkpoint really loads into the modules it is meant for."""
+
+import re
+from collections.abc import Sequence
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmfgl.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckpointChainHook(Hook):
+    """Report, module by module, what a checkpoint loads; stop if too little.
+
+    MMEngine loads checkpoints non-strictly: a wrong prefix loads nothing and
+    the run goes on from random weights. This hook compares the checkpoint of
+    ``load_from`` with the model before its weights are copied and raises an
+    error unless every declared module is loaded completely.
+
+    Args:
+        modules: Dotted names of the modules that must load completely, e.g.
+            ``['backbone', 'neck', 'roi_head.tokenizer']``.
+        revise_keys: Pairs (regular expression, replacement) applied to the
+            checkpoint's keys first, for checkpoints of other projects.
+    """
+
+    priority = 'LOW'  # after hooks that rearrange the checkpoint
+
+    def __init__(
+        self,
+        modules: Sequence[str],
+        revise_keys: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        if isinstance(modules, str) or not modules:
+            raise ValueError(
+                'modules takes a list of module names that must be loaded, '
+                f'got {modules!r}'
+            )
+        self.modules = tuple(modules)
+        self.revise_keys = tuple(revise_keys)
+        self._checked = False
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check a checkpoint that is about to be loaded.
+
+        Args:
+            runner: The runner.
+            checkpoint: The checkpoint; its keys are revised in place.
+
+        Raises:
+            RuntimeError: If a declared module is not loaded completely.
+        """
+        self._checked = True
+        state = checkpoint.get('state_dict', checkpoint)
+        if self.revise_keys and not runner._resume:
+            for key in list(state):
+                new = key
+                for pattern, replacement in self.revise_keys:
+                    new = re.sub(pattern, replacement, new)
+                if new != key:
+                    state[new] = state.pop(key)
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        report = LoadReport(model.state_dict(), state, self.modules)
+        runner.logger.info(f'Load report of {runner._load_from}:\n{report}')
+        report.check(str(runner._load_from))
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse to train if no checkpoint was loaded at all.
+
+        Args:
+            runner: The runner.
+
+        Raises:
+            RuntimeError: If ``load_from`` is not set.
+        """
+        if not self._checked:
+            raise RuntimeError(
+                'this config starts from a checkpoint, but none was given: '
+                'pass --cfg-options load_from=CHECKPOINT (modules to load: '
+                f'{", ".join(self.modules)})'
+            )
+
+
+class LoadReport:
+    """What of a checkpoint fits a model, counted by module.
+
+    Args:
+        model: State dict of the model.
+        state: State dict of the checkpoint.
+        modules: Dotted names of the declared modules.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Tensor],
+        state: dict[str, Tensor],
+        modules: Sequence[str],
+    ) -> None:
+        self.rows: dict[str, dict[str, list[str]]] = {}
+        for name in modules:
+            own = [k for k in model if k.startswith(f'{name}.') or k == name]
+            theirs = [k for k in state if k.startswith(f'{name}.')]
+            self.rows[name] = dict(
+                loaded=[
+                    k
+                    for k in own
+                    if k in state and model[k].shape == state[k].shape
+                ],
+                missing=[k for k in own if k not in state],
+                mismatched=[
+                    f'{k} (checkpoint {tuple(state[k].shape)}, model '
+                    f'{tuple(model[k].shape)})'
+                    for k in own
+                    if k in state and model[k].shape != state[k].shape
+                ],
+                unexpected=[k for k in theirs if k not in model],
+            )
+        prefixes = tuple(f'{name}.' for name in modules)
+        self.others = [
+            k for k in model if k in state and not k.startswith(prefixes)
+        ]
+        self.prefixes = sorted({k.partition('.')[0] for k in state})
+
+    def __str__(self) -> str:
+        """A table of counts, one row a module."""
+        width = max(len(name) for name in self.rows)
+        head = ('loaded', 'missing', 'mismatched', 'unexpected')
+        lines = [' ' * width + ''.join(f'{h:>12}' for h in head)]
+        for name, row in self.rows.items():
+            counts = ''.join(f'{len(row[h]):>12}' for h in head)
+            lines.append(f'{name:<{width}}{counts}')
+        total = sum(len(row['loaded']) for row in self.rows.values())
+        wanted = total + sum(
+            len(row['missing']) + len(row['mismatched'])
+            for row in self.rows.values()
+        )
+        share = 100 * total / wanted if wanted else 0.0
+        lines.append(
+            f'{share:.1f} % of the declared modules loaded ({total} of '
+            f'{wanted} tensors); {len(self.others)} tensors of other modules '
+            'match too'
+        )
+        return '\n'.join(lines)
+
+    def check(self, source: str) -> None:
+        """Raise unless every declared module is loaded completely.
+
+        Args:
+            source: Where the checkpoint came from, for the message.
+
+        Raises:
+            RuntimeError: Names the modules and their first keys at fault.
+        """
+        faults = []
+        for name, row in self.rows.items():
+            if not (row['loaded'] or row['missing'] or row['mismatched']):
+                faults.append(f'{name}: the model has no such module')
+            for kind in ('missing', 'mismatched'):
+                if row[kind]:
+                    keys = ', '.join(row[kind][:3])
+                    more = len(row[kind]) - 3
+                    tail = f' and {more} more' if more > 0 else ''
+                    faults.append(f'{name}: {kind}: {keys}{tail}')
+        if faults:
+            raise RuntimeError(
+                f'{source} does not load into the modules this config '
+                'declares:\n  '
+                + '\n  '.join(faults)
+                + f'\nThe checkpoint holds: {", ".join(self.prefixes)}. Give '
+                'a checkpoint of the same model base, map its keys with '
+                'revise_keys of CheckpointChainHook, or declare fewer modules.'
+            )

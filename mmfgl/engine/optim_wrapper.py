@@ -1,0 +1,118 @@
+"""Mixed precision on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from mmfgl.registry import OPTIM_WRAPPERS
+
+__all__ = ['CPUAmpOptimWrapper']
+
+
+@OPTIM_WRAPPERS.register_module()
+class CPUAmpOptimWrapper(OptimWrapper):
+    """Optimizer wrapper that trains under bfloat16 autocast on a CPU.
+
+    MMEngine's ``AmpOptimWrapper`` insists on an accelerator. bfloat16 has
+    the exponent range of float32, so no loss scaling is needed; weights,
+    gradients and the optimizer's state stay in float32, and a checkpoint is
+    interchangeable with one of a float32 run. CPUs with AVX512-BF16 or AMX
+    instructions gain speed; older ones compute the same more slowly.
+
+    RoI extractors run in float32, and detection heads return float32. The
+    CPU kernels of RoIAlign and NMS know no bfloat16, and its 8 significant
+    bits would round a coordinate of 700 px to a multiple of 4.
+
+    Args:
+        dtype: Autocast data type; ``'bfloat16'`` is the only one here.
+        **kwargs: Arguments of :class:`mmengine.optim.OptimWrapper`.
+
+    Raises:
+        RuntimeError: The model will not run on a CPU, where this wrapper
+            would silently do nothing, or this PyTorch has no CPU autocast.
+        ValueError: ``dtype`` is not bfloat16.
+    """
+
+    def __init__(
+        self, dtype: str | torch.dtype = 'bfloat16', **kwargs: Any
+    ) -> None:
+        device = get_device()
+        if device != 'cpu':
+            raise RuntimeError(
+                'CPUAmpOptimWrapper is for training on a CPU, but MMEngine '
+                f'will train on "{device}". Use AmpOptimWrapper there (the '
+                '--amp flag of tools/train.py chooses the right one).'
+            )
+        if str(dtype).removeprefix('torch.') != 'bfloat16':
+            raise ValueError(
+                'Autocast on a CPU supports dtype="bfloat16" only, got '
+                f'"{dtype}". Set optim_wrapper.dtype=bfloat16 or leave it '
+                'out.'
+            )
+        if not _has_cpu_autocast():
+            raise RuntimeError(
+                f'PyTorch {torch.__version__} was built without bfloat16 '
+                'autocast for CPUs. Train without --amp.'
+            )
+        super().__init__(**kwargs)
+        self._prepared = False
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass under autocast.
+
+        Args:
+            model: The training model, wrapped for distributed training or
+                not.
+        """
+        if not self._prepared:
+            _keep_boxes_in_fp32(model)
+            self._prepared = True
+        with (
+            super().optim_context(model),
+            torch.autocast('cpu', dtype=torch.bfloat16),
+        ):
+            yield
+
+
+def _has_cpu_autocast() -> bool:
+    """Whether a matrix product really comes out in bfloat16."""
+    eye = torch.eye(2)
+    try:
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            return (eye @ eye).dtype == torch.bfloat16
+    except RuntimeError:
+        return False
+
+
+def _keep_boxes_in_fp32(model: nn.Module) -> None:
+    """Hook the modules that touch boxes; their classes stay untouched."""
+    from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+    from mmdet.models.roi_heads import BaseRoIExtractor, BBoxHead
+
+    for module in model.modules():
+        if isinstance(module, BaseRoIExtractor):
+            module.register_forward_pre_hook(
+                lambda _, args, kwargs: (_to_fp32(args), _to_fp32(kwargs)),
+                with_kwargs=True,
+            )
+        elif isinstance(module, BaseDenseHead | BBoxHead):
+            module.register_forward_hook(lambda _, args, out: _to_fp32(out))
+
+
+def _to_fp32(value: Any) -> Any:
+    """Cast the bfloat16 tensors of nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype == torch.bfloat16 else value
+    if isinstance(value, tuple | list):
+        return type(value)(_to_fp32(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _to_fp32(item) for key, item in value.items()}
+    return value

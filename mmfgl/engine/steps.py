@@ -1,0 +1,208 @@
+"""Run the commands of a longer job one by one, resumably and visibly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
+# MMEngine's log: Epoch(train) [1][ 50/100] ... or Iter(val) [10/20] ...
+_PROGRESS = re.compile(
+    r'(?P<where>(?:Epoch|Iter)\(\w+\)\s+(?:\[\d+\])?\[\s*(?P<now>\d+)/'
+    r'(?P<total>\d+)\])(?P<values>.*)'
+)
+_VALUES = re.compile(r'(?<!\S)(loss|coco/bbox_mAP\w*|eta): +(\S+)')
+
+
+@dataclass
+class Step:
+    """One command of a job.
+
+    Attributes:
+        name: Unique name, also of its log file.
+        command: A script and its arguments. ``DIR/LATEST`` in an argument
+            stands for the newest checkpoint of the work dir DIR when the
+            step is run.
+        outputs: Files or folders that exist when the step is done.
+        seconds: Expected duration, for the display.
+        needs: Steps whose result it uses: it is redone when they are.
+        config: Config file; the step is redone when its content changes.
+        work_dir: Removed before a new start.
+        resumable: The command knows ``--resume``, to go on in ``work_dir``
+            after an interruption.
+    """
+
+    name: str
+    command: list[str]
+    outputs: list[Path]
+    seconds: float
+    needs: list[Step] = field(default_factory=list)
+    config: str | None = None
+    work_dir: Path | None = None
+    resumable: bool = False
+
+    def digest(self) -> str:
+        """Digest of all that decides the result but the code."""
+        parts = [*self.command, *(step.digest() for step in self.needs)]
+        if self.config is not None:
+            parts.append(Config.fromfile(self.config).pretty_text)
+        return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
+
+    def resolved_command(self) -> list[str]:
+        """Return the command with each ``DIR/LATEST`` replaced."""
+        return [re.sub(r'[^=]+/LATEST$', _latest, x) for x in self.command]
+
+
+def _latest(match: re.Match) -> str:
+    folder = match.group().removesuffix('/LATEST')
+    checkpoint = find_latest_checkpoint(folder)
+    if checkpoint is None:
+        raise FileNotFoundError(f'There is no checkpoint in {folder}.')
+    return os.path.relpath(checkpoint)
+
+
+class StepRunner:
+    """Runs steps, skips those already done and shows where they are.
+
+    Args:
+        folder: Gets ``steps/NAME.json`` (digest and duration) and
+            ``steps/NAME.log`` (full output) of each step.
+        interval: Least number of seconds between two lines of progress.
+    """
+
+    def __init__(self, folder: str | Path, interval: float = 10) -> None:
+        self.folder = Path(folder) / 'steps'
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.interval = interval
+
+    def run(self, steps: Sequence[Step]) -> dict[str, float]:
+        """Run steps in order.
+
+        Args:
+            steps: The steps; each after those it needs.
+
+        Returns:
+            Seconds that each step took, in this or an earlier call.
+
+        Raises:
+            RuntimeError: A command failed; the message has the end of its
+                output.
+        """
+        seconds = {}
+        for number, step in enumerate(steps, 1):
+            title = f'[{number}/{len(steps)}] {step.name}'
+            state = self._state(step)
+            if state['done'] and all(path.exists() for path in step.outputs):
+                print(f'{title}: already done, took {state["seconds"]:.0f} s')
+            else:
+                print(f'{title}: expect about {_clock(step.seconds)}')
+                state = self._run(step, state)
+            seconds[step.name] = state['seconds']
+        return seconds
+
+    def _state(self, step: Step) -> dict:
+        """What is known of an earlier run with the same digest."""
+        digest = step.digest()
+        path = self.folder / f'{step.name}.json'
+        if path.is_file():
+            state = json.loads(path.read_text())
+            if state['digest'] == digest:
+                return state | {'started': True}
+        return dict(digest=digest, seconds=0.0, done=False, started=False)
+
+    def _run(self, step: Step, state: dict) -> dict:
+        command = step.resolved_command()
+        folder = step.work_dir
+        if folder is not None and folder.exists():
+            if state['started'] and not state['done'] and step.resumable:
+                command.append('--resume')
+            else:
+                shutil.rmtree(folder)
+                state['seconds'] = 0.0
+        state['done'] = False
+        self._save(step, state)
+        print(f'    python {shlex.join(command)}', flush=True)
+        before, start = state['seconds'], time.monotonic()
+        try:
+            self._stream(step, command)
+        finally:
+            # Also after an interruption, so that a resumed run counts whole.
+            state['seconds'] = before + time.monotonic() - start
+            self._save(step, state)
+        state['done'] = True
+        self._save(step, state)
+        print(f'    done in {_clock(time.monotonic() - start)}', flush=True)
+        return state
+
+    def _save(self, step: Step, state: dict) -> None:
+        path = self.folder / f'{step.name}.json'
+        path.write_text(json.dumps(state))
+
+    def _stream(self, step: Step, command: list[str]) -> None:
+        """Run a command; log all of its output, show some."""
+        path = self.folder / f'{step.name}.log'
+        start, shown = time.monotonic(), 0.0
+        tail: deque[str] = deque(maxlen=25)
+        process = subprocess.Popen(
+            [sys.executable, '-u', *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors='replace',
+        )
+        with process, path.open('a', encoding='utf-8') as log:
+            try:
+                for line in process.stdout:
+                    log.write(line)
+                    tail.append(line)
+                    elapsed = time.monotonic() - start
+                    text = progress_line(line, elapsed - shown > self.interval)
+                    if text:
+                        times = f'{_clock(elapsed)} of ~{_clock(step.seconds)}'
+                        print(f'    {times}  {text}', flush=True)
+                        shown = elapsed
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode:
+            raise RuntimeError(
+                f'Step "{step.name}" failed. The end of {path}:\n'
+                + ''.join(tail)
+            )
+
+
+def progress_line(line: str, due: bool = True) -> str:
+    """Shorten a line of MMEngine's log for the display.
+
+    Args:
+        line: A line of output.
+        due: Whether it is time for a line; the last iteration of an epoch
+            and lines with a metric are shown anyway.
+
+    Returns:
+        The short line, or '' when it is not to be shown.
+    """
+    match = _PROGRESS.search(line)
+    if match is None:
+        return ''
+    values = ' '.join(f'{k} {v}' for k, v in _VALUES.findall(match['values']))
+    if due or 'mAP' in values:
+        return f'{match["where"]}  {values}'
+    return ''
+
+
+def _clock(seconds: float) -> str:
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'

@@ -1,0 +1,112 @@
+"""FGL Faster R-CNN: a two-stage detector for look-alike classes."""
+
+import torch
+from mmdet.models.detectors import FasterRCNN
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmfgl.registry import MODELS, TASK_UTILS
+
+
+@MODELS.register_module()
+class FGLFasterRCNN(FasterRCNN):
+    """Faster R-CNN (arXiv 1506.01497) with an FGL RoI head.
+
+    Candidates come from the RPN or, with ``rpn_head=None``, from a region
+    proposer such as the multi-scale grid, the same for training and test.
+
+    Args:
+        backbone: Config of the backbone.
+        rpn_head: Config of the RPN, or ``None`` to take ``region_proposer``.
+        roi_head: Config of the RoI head, usually ``mmfgl.FGLRoIHead``.
+        train_cfg: Training config of the two stages.
+        test_cfg: Test config of the two stages.
+        neck: Config of the neck.
+        region_proposer: Config of a region proposer (see
+            :mod:`mmfgl.datasets.region_proposers`); exactly one of it and
+            ``rpn_head`` is needed.
+        data_preprocessor: Config of the data preprocessor.
+        init_cfg: Initialisation config of MMEngine.
+
+    Raises:
+        ValueError: If both or neither source of candidates is given.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        rpn_head: dict | None,
+        roi_head: dict,
+        train_cfg: dict,
+        test_cfg: dict,
+        neck: dict | None = None,
+        region_proposer: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if (rpn_head is None) == (region_proposer is None):
+            raise ValueError(
+                'FGLFasterRCNN takes its candidates from exactly one of '
+                'rpn_head and region_proposer: set the other to None'
+            )
+        super().__init__(
+            backbone=backbone,
+            rpn_head=rpn_head,
+            roi_head=roi_head,
+            train_cfg=train_cfg,
+            test_cfg=test_cfg,
+            neck=neck,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        self.region_proposer = (
+            TASK_UTILS.build(region_proposer) if region_proposer else None
+        )
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: list) -> dict:
+        """Losses of a batch; see :class:`FasterRCNN`.
+
+        Args:
+            batch_inputs: (B, 3, H, W) network inputs.
+            batch_data_samples: Data samples with ``gt_instances``.
+
+        Returns:
+            Loss names and values.
+        """
+        self._propose(batch_data_samples, batch_inputs)
+        return super().loss(batch_inputs, batch_data_samples)
+
+    def predict(
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: list,
+        rescale: bool = True,
+    ) -> list:
+        """Detections of a batch; see :class:`FasterRCNN`.
+
+        Args:
+            batch_inputs: (B, 3, H, W) network inputs.
+            batch_data_samples: Data samples.
+            rescale: Return boxes in original pixels.
+
+        Returns:
+            Data samples with ``pred_instances``.
+        """
+        self._propose(batch_data_samples, batch_inputs)
+        return super().predict(batch_inputs, batch_data_samples, rescale)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: list):
+        """'tensor' mode; see :class:`FasterRCNN`."""
+        self._propose(batch_data_samples, batch_inputs)
+        return super()._forward(batch_inputs, batch_data_samples)
+
+    def _propose(self, batch_data_samples: list, like: Tensor) -> None:
+        """Give every image the proposals of the region proposer, if any."""
+        if self.region_proposer is None:
+            return
+        for sample in batch_data_samples:
+            boxes = self.region_proposer.propose(sample.metainfo)
+            boxes = torch.as_tensor(boxes).to(like)
+            sample.proposals = InstanceData(
+                bboxes=boxes, scores=boxes.new_ones(len(boxes))
+            )

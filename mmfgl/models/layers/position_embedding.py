@@ -1,0 +1,56 @@
+"""Learnable position embedding of boxes."""
+
+import math
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmfgl.registry import MODELS
+
+
+@MODELS.register_module()
+class BoxPositionEmbedding(BaseModule):
+    """Learnable embedding of where a region lies and how large it is.
+
+    A box becomes Fourier features of its centre and of the logarithms of its
+    sides, at fixed octaves, then a learnable linear layer (D wide). The
+    features make nearby boxes similar; what matters about them is learnt.
+
+    Args:
+        embed_dims: Token width D.
+        num_octaves: Number of frequencies for each of the four numbers.
+        init_cfg: Initialisation config of MMEngine.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_octaves: int = 6,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        octaves = math.pi * 2.0 ** torch.arange(num_octaves)
+        self.register_buffer('octaves', octaves, persistent=False)
+        self.proj = nn.Linear(4 + 8 * num_octaves, embed_dims)
+
+    def forward(self, boxes: Tensor) -> Tensor:
+        """Embed boxes.
+
+        Args:
+            boxes: (..., 4) boxes (x1, y1, x2, y2), normalised by the image.
+
+        Returns:
+            (..., D) embeddings.
+        """
+        boxes = boxes.float()
+        centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+        sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-3)
+        # log2 of a side in [1/1000, 1], scaled to about [-1, 0]
+        numbers = torch.cat([centres, sides.log2() / 10], dim=-1)
+        angles = numbers.unsqueeze(-1) * self.octaves  # (..., 4, octaves)
+        features = torch.cat(
+            [numbers, angles.sin().flatten(-2), angles.cos().flatten(-2)],
+            dim=-1,
+        )
+        return self.proj(features)

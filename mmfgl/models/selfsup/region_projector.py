@@ -1,0 +1,53 @@
+"""Projector: region tokens to logits over prototypes."""
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmfgl.registry import MODELS
+
+
+@MODELS.register_module()
+class RegionProjector(BaseModule):
+    """Two-layer projector with L2-normalised output and prototypes.
+
+    Logits are cosines between the projected token and K prototypes, in
+    [-1, 1]; the losses divide them by their temperatures.
+
+    Args:
+        in_channels: Token width D.
+        hidden_channels: Width of the hidden layer.
+        out_channels: Width of the projection.
+        num_prototypes: Number of prototypes K.
+        init_cfg: Initialisation config of MMEngine.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 256,
+        hidden_channels: int = 1024,
+        out_channels: int = 256,
+        num_prototypes: int = 4096,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.num_prototypes = num_prototypes
+        self.layers = nn.Sequential(
+            nn.LayerNorm(in_channels),
+            nn.Linear(in_channels, hidden_channels),
+            nn.GELU(),
+            nn.Linear(hidden_channels, out_channels),
+        )
+        self.prototypes = nn.Linear(out_channels, num_prototypes, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Score tokens against the prototypes.
+
+        Args:
+            tokens: (..., D) region tokens.
+
+        Returns:
+            (..., K) cosines.
+        """
+        x = F.normalize(self.layers(tokens).float(), dim=-1)
+        return F.linear(x, F.normalize(self.prototypes.weight.float(), dim=-1))

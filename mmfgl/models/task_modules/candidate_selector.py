@@ -1,0 +1,176 @@
+"""Candidate selection: which candidates are read, which are answered.
+
+Shape shorthand: R candidates of one image, Q important targets, D token width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmfgl.registry import TASK_UTILS
+from mmfgl.structures import border_overlap, pairwise_iou
+
+
+@dataclass
+class Selection:
+    """What the selector decided for one image.
+
+    Attributes:
+        context: (R,) bool, candidates that others may read.
+        targets: (Q,) long indices of the important targets, in the order of
+            the candidates.
+    """
+
+    context: Tensor
+    targets: Tensor
+
+
+@TASK_UTILS.register_module()
+class CandidateSelector:
+    """Filter the candidates of one image and pick its important targets.
+
+    A candidate leaves the attention context when it looks like background
+    (objectness below ``score_thr``, or a token whose cosine similarity to the
+    mean token of the low-objectness candidates exceeds ``similarity_thr``) or
+    when it lies on the image border (overlap with the border band above
+    ``border_thr``). At least ``min_kept`` candidates stay: the filters give
+    back the ones of highest objectness.
+
+    Important targets are, at test time, the ``num_targets`` candidates of
+    highest consensus x objectness, where the consensus of a candidate is
+    1 + the sum of its IoUs (of at least ``consensus_iou``) with the others,
+    weighted by their objectness. In training every sampled RoI is a target.
+
+    Args:
+        score_thr: Objectness below which a candidate counts as background.
+            0 turns the filter off.
+        similarity_thr: Cosine similarity to the background prototype above
+            which a candidate counts as background. ``None`` turns it off.
+        prototype_thr: Objectness below which a candidate's token goes into
+            the background prototype.
+        border_thr: Overlap with the border band above which a candidate is
+            filtered. ``None`` turns it off.
+        border_band: Width of the band as a share of the image's sides.
+        border_mode: ``'iof'`` or ``'iou'``, see
+            :func:`mmfgl.structures.border_overlap`.
+        min_kept: Floor of the filters.
+        mode: ``'context'`` removes filtered candidates from the attention
+            context only, so that truncated objects can still be found;
+            ``'drop'`` removes them from the output too.
+        num_targets: Number Q of important targets at test time. ``None``
+            takes all.
+        consensus_iou: Smallest IoU that counts as consensus.
+    """
+
+    def __init__(
+        self,
+        score_thr: float = 0.0,
+        similarity_thr: float | None = None,
+        prototype_thr: float = 0.1,
+        border_thr: float | None = 0.9,
+        border_band: float = 0.02,
+        border_mode: str = 'iof',
+        min_kept: int = 16,
+        mode: str = 'context',
+        num_targets: int | None = None,
+        consensus_iou: float = 0.5,
+    ) -> None:
+        if mode not in ('context', 'drop'):
+            raise ValueError(f"mode must be 'context' or 'drop', got {mode!r}")
+        if num_targets is not None and num_targets < 1:
+            raise ValueError(f'num_targets must be >= 1, got {num_targets}')
+        if min_kept < 1:
+            raise ValueError(f'min_kept must be >= 1, got {min_kept}')
+        self.score_thr = score_thr
+        self.similarity_thr = similarity_thr
+        self.prototype_thr = prototype_thr
+        self.border_thr = border_thr
+        self.border_band = border_band
+        self.border_mode = border_mode
+        self.min_kept = min_kept
+        self.mode = mode
+        self.num_targets = num_targets
+        self.consensus_iou = consensus_iou
+
+    @torch.no_grad()
+    def select(
+        self,
+        boxes: Tensor,
+        img_shape: tuple[int, int],
+        scores: Tensor | None = None,
+        tokens: Tensor | None = None,
+        training: bool = False,
+    ) -> Selection:
+        """Select among the candidates of one image.
+
+        Args:
+            boxes: (R, 4) candidates in network-input pixels.
+            img_shape: (height, width) of the image in the same pixels,
+                without padding.
+            scores: (R,) objectness in [0, 1]. Without it every candidate
+                counts as 1.
+            tokens: (R, D) region tokens, needed for ``similarity_thr``.
+            training: In training all candidates are targets.
+
+        Returns:
+            The selection. ``context`` is never all ``False`` and ``targets``
+            never empty unless R is 0.
+        """
+        if scores is None:
+            scores = boxes.new_ones(len(boxes))
+        scores = scores.float()
+        context = self._filter(boxes.float(), img_shape, scores, tokens)
+        if training:
+            targets = torch.arange(len(boxes), device=boxes.device)
+        else:
+            targets = self._targets(boxes.float(), scores, context)
+        return Selection(context, targets)
+
+    def _filter(
+        self,
+        boxes: Tensor,
+        img_shape: tuple[int, int],
+        scores: Tensor,
+        tokens: Tensor | None,
+    ) -> Tensor:
+        """(R,) bool: candidates that pass the filters, floor included."""
+        passed = scores >= self.score_thr
+        if self.similarity_thr is not None and tokens is not None:
+            passed &= ~self._like_background(tokens.float(), scores)
+        if self.border_thr is not None:
+            overlap = border_overlap(
+                boxes, img_shape, self.border_band, self.border_mode
+            )
+            passed &= overlap <= self.border_thr
+        missing = min(self.min_kept, len(boxes)) - int(passed.sum())
+        if missing > 0:
+            rank = scores.masked_fill(passed, -1.0)
+            passed[rank.topk(missing).indices] = True
+        return passed
+
+    def _like_background(self, tokens: Tensor, scores: Tensor) -> Tensor:
+        """(R,) bool: tokens close to the background prototype."""
+        low = scores < self.prototype_thr
+        if not low.any():
+            return torch.zeros_like(low)
+        prototype = tokens[low].mean(dim=0, keepdim=True)
+        similarity = F.cosine_similarity(tokens, prototype)
+        return similarity > self.similarity_thr
+
+    def _targets(
+        self, boxes: Tensor, scores: Tensor, context: Tensor
+    ) -> Tensor:
+        """(Q,) long: the important targets, in the order of candidates."""
+        pool = torch.arange(len(boxes), device=boxes.device)
+        if self.mode == 'drop':
+            pool = pool[context]
+        if self.num_targets is None or len(pool) <= self.num_targets:
+            return pool
+        boxes, scores = boxes[pool], scores[pool]
+        iou = pairwise_iou(boxes, boxes).fill_diagonal_(0)
+        iou = iou.masked_fill(iou < self.consensus_iou, 0)
+        importance = scores * (1 + iou @ scores)
+        best = importance.topk(self.num_targets).indices
+        return pool[best.sort().values]

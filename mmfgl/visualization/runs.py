@@ -1,0 +1,82 @@
+"""Read what MMEngine's runs leave in their work dirs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+from pathlib import Path
+
+
+def read_curve(
+    work_dir: str | Path, key: str = 'loss'
+) -> list[tuple[int, float]]:
+    """Read one logged value over the iterations of a training run.
+
+    Args:
+        work_dir: Work dir of the run. When it was resumed, its parts are
+            joined, the later part counting where they overlap.
+        key: Logged value, e.g. ``'loss'`` or ``'coco/bbox_mAP'``.
+
+    Returns:
+        (step, value) pairs in order of the steps.
+
+    Raises:
+        FileNotFoundError: The run has logged nothing.
+    """
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    if not files:
+        raise FileNotFoundError(
+            f'No */vis_data/scalars.json in {work_dir}: nothing was trained '
+            'there, or the visualizer of the config has no LocalVisBackend.'
+        )
+    points = {}
+    for file in files:
+        for line in file.read_text(encoding='utf-8').splitlines():
+            record = json.loads(line)
+            if key in record:
+                points[record['step']] = record[key]
+    return sorted(points.items())
+
+
+def read_metrics(work_dir: str | Path) -> dict[str, float]:
+    """Read the metrics of the latest test run in a work dir.
+
+    Args:
+        work_dir: Work dir given to ``tools/test.py``.
+
+    Returns:
+        Metric -> value, as MMEngine logs them: ``coco/bbox_mAP`` and so on
+        in 0..1, ``time`` in seconds per batch.
+
+    Raises:
+        FileNotFoundError: There is no finished test run.
+    """
+    runs = (file.parent for file in Path(work_dir).glob('*/*.json'))
+    runs = sorted(run for run in runs if (run / f'{run.name}.json').is_file())
+    if not runs:
+        raise FileNotFoundError(f'No finished test run in {work_dir}.')
+    path = runs[-1] / f'{runs[-1].name}.json'
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def machine_settings() -> dict[str, str]:
+    """Describe machine and software, without any path or host name."""
+    import torch
+
+    settings = {
+        'cores': str(len(os.sched_getaffinity(0)))
+        if hasattr(os, 'sched_getaffinity')
+        else str(os.cpu_count()),
+        'GPUs': ', '.join(
+            torch.cuda.get_device_name(index)
+            for index in range(torch.cuda.device_count())
+        )
+        or 'none',
+        'system': f'{platform.system()} {platform.machine()}',
+        'Python': platform.python_version(),
+    }
+    for name in ('torch', 'mmcv', 'mmengine', 'mmdet', 'mmpretrain', 'mmfgl'):
+        settings[name] = importlib.import_module(name).__version__
+    return settings

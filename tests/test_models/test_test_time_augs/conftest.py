@@ -1,0 +1,245 @@
+"""Tiny detectors and views shared by the tests of test-time augmentation."""
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DefaultScope
+from torch import nn
+
+CHANNELS, CLASSES = 8, 3
+SIZES = [(64, 96), (80, 64)]
+
+
+class PatchBackbone(nn.Module):
+    """Average pooling to strides 4 to 32, so flips commute with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+        self.embed = nn.ModuleList(
+            [nn.Conv2d(3, CHANNELS, 1) for _ in range(4)]
+        )
+
+    def forward(self, x):
+        self.calls.append(len(x))
+        x = x / 64
+        return tuple(
+            conv(nn.functional.avg_pool2d(x, 2 ** (i + 2), ceil_mode=True))
+            for i, conv in enumerate(self.embed)
+        )
+
+
+def detector_cfg(agnostic=False, masks=False):
+    """Config of a Faster or Mask R-CNN over :class:`PatchBackbone`."""
+    extractor = dict(
+        type='mmdet.SingleRoIExtractor',
+        roi_layer=dict(type='RoIAlign', output_size=3, sampling_ratio=2),
+        out_channels=CHANNELS,
+        featmap_strides=[4, 8, 16],
+        finest_scale=12,
+    )
+    roi_head = dict(
+        type='mmdet.StandardRoIHead',
+        bbox_roi_extractor=extractor,
+        bbox_head=dict(
+            type='mmdet.BBoxHead',
+            with_avg_pool=True,
+            roi_feat_size=3,
+            in_channels=CHANNELS,
+            num_classes=CLASSES,
+            reg_class_agnostic=agnostic,
+        ),
+    )
+    if masks:
+        roi_head['mask_roi_extractor'] = extractor
+        roi_head['mask_head'] = dict(
+            type='mmdet.FCNMaskHead',
+            num_convs=1,
+            in_channels=CHANNELS,
+            conv_out_channels=CHANNELS,
+            num_classes=CLASSES,
+        )
+    nms = dict(type='nms', iou_threshold=0.5)
+    return dict(
+        type='mmdet.MaskRCNN' if masks else 'mmdet.FasterRCNN',
+        data_preprocessor=dict(
+            type='mmdet.DetDataPreprocessor', pad_size_divisor=32
+        ),
+        backbone=dict(type='mmdet.ResNet', depth=18),
+        rpn_head=dict(
+            type='mmdet.RPNHead',
+            in_channels=CHANNELS,
+            feat_channels=CHANNELS,
+            anchor_generator=dict(
+                type='mmdet.AnchorGenerator',
+                scales=[3],
+                ratios=[0.5, 1.0, 2.0],
+                strides=[4, 8, 16, 32],
+                center_offset=0.5,
+            ),
+        ),
+        roi_head=roi_head,
+        train_cfg=None,
+        test_cfg=dict(
+            rpn=dict(
+                nms_pre=100,
+                max_per_img=30,
+                nms=dict(type='nms', iou_threshold=0.7),
+                min_bbox_size=0,
+            ),
+            rcnn=dict(
+                score_thr=0.05,
+                nms=nms,
+                max_per_img=20,
+                mask_thr_binary=0.5,
+            ),
+        ),
+    )
+
+
+def build_fgl_detector(num_targets=None, seed=0, **changes):
+    """An FGL Faster R-CNN over :class:`PatchBackbone`, random but for it."""
+    torch.manual_seed(seed)
+    cfg = detector_cfg(agnostic=True)
+    cfg['type'] = 'mmfgl.FGLFasterRCNN'
+    roi_head = cfg['roi_head']
+    roi_head['type'] = 'mmfgl.FGLRoIHead'
+    roi_head['bbox_roi_extractor']['type'] = 'mmfgl.FGLRoIExtractor'
+    roi_head['tokenizer'] = dict(
+        type='mmfgl.RegionTokenizer',
+        in_channels=CHANNELS,
+        roi_feat_size=3,
+        embed_dims=16,
+        squeeze_channels=4,
+    )
+    roi_head['transformer'] = dict(
+        type='mmfgl.RegionTransformer', embed_dims=16, num_heads=2
+    )
+    roi_head['selector'] = dict(
+        type='mmfgl.CandidateSelector', num_targets=num_targets
+    )
+    roi_head['bbox_head'] = dict(
+        type='mmfgl.FGLBBoxHead',
+        in_channels=16,
+        num_classes=CLASSES,
+        reg_class_agnostic=True,
+    )
+    cfg.update(changes)
+    detector = MODELS.build(ConfigDict(cfg))
+    detector.backbone = PatchBackbone()
+    for param in detector.roi_head.parameters():
+        nn.init.normal_(param, std=0.3)
+    return detector.eval()
+
+
+def build_detector(agnostic=False, masks=False, seed=0):
+    """A detector whose every operation commutes with flips of the image."""
+    torch.manual_seed(seed)
+    detector = MODELS.build(ConfigDict(detector_cfg(agnostic, masks)))
+    detector.backbone = PatchBackbone()
+    for module in detector.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            nn.init.normal_(module.weight, std=1 / CHANNELS**0.5)
+            nn.init.normal_(module.bias, std=0.1)
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            weight = module.weight.data
+            weight = weight + weight.flip(-1)
+            module.weight.data = (weight + weight.flip(-2)) / 4
+    head = detector.roi_head.bbox_head
+    for layer in (detector.rpn_head.rpn_reg, head.fc_reg):
+        for param in (layer.weight, layer.bias):
+            deltas = param.data.view(-1, 4, *param.shape[1:])
+            deltas *= 0.3
+            deltas[:, :2] = 0  # a shift of the centre has a direction
+    # opinions that differ between RoIs
+    nn.init.normal_(head.fc_cls.weight, std=2.0)
+    return detector.eval()
+
+
+def plain_batch(images, scale=None, **resize):
+    """What an ordinary test pipeline and collation make of images."""
+    views = view_batch(images, [scale], flips=[None], **resize)
+    return {key: value[0] for key, value in views.items()}
+
+
+def view_batch(images, scales, flips=(None,), keep_ratio=True, pad=None):
+    """Views of images by a real TestTimeAug pipeline, collated.
+
+    A scale ``None`` keeps the image's own size.
+    """
+    batch = []
+    for index, image in enumerate(images):
+        own = (image.shape[1], image.shape[0])
+        resizes = [
+            dict(type='Resize', scale=s or own, keep_ratio=keep_ratio)
+            for s in scales
+        ]
+        flip_steps = [
+            dict(type='RandomFlip', prob=1.0, direction=f)
+            if f
+            else dict(type='RandomFlip', prob=0.0)
+            for f in flips
+        ]
+        pads = [[dict(type='Pad', size=pad)]] if pad else []
+        pipeline = Compose(
+            [
+                dict(type='mmdet.LoadImageFromNDArray'),
+                dict(
+                    type='TestTimeAug',
+                    transforms=[
+                        resizes,
+                        flip_steps,
+                        *pads,
+                        [dict(type='PackDetInputs')],
+                    ],
+                ),
+            ]
+        )
+        batch.append(pipeline(dict(img=image, img_id=index)))
+    return pseudo_collate(batch)
+
+
+def load_file(pipeline, image, path):
+    """Views of an image file by a pipeline as it stands in a config."""
+    mmcv.imwrite(image, str(path))
+    results = dict(
+        img_path=str(path),
+        img_id=0,
+        height=image.shape[0],
+        width=image.shape[1],
+        instances=[],
+    )
+    return pseudo_collate([Compose(pipeline)(results)])
+
+
+def make_images(sizes=SIZES, seed=0):
+    """Blocky random images of (height, width), uint8."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for height, width in sizes:
+        blocks = rng.integers(0, 256, (height // 8, width // 8, 3))
+        image = blocks.repeat(8, axis=0).repeat(8, axis=1)
+        images.append(image.astype(np.uint8))
+    return images
+
+
+class Tools:
+    """The helpers above, handed to tests as one fixture."""
+
+    build_fgl_detector = staticmethod(build_fgl_detector)
+    build_detector = staticmethod(build_detector)
+    view_batch = staticmethod(view_batch)
+    load_file = staticmethod(load_file)
+    plain_batch = staticmethod(plain_batch)
+    make_images = staticmethod(make_images)
+
+
+@pytest.fixture
+def tools():
+    """Builders of detectors, images and views, in mmdet's scope."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield Tools

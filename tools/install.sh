@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# Install mmfgl, its parents and its tools into a virtual environment.
+# Called by `make install`; the order matters, because mmcv compiles its C++
+# ops against the torch that is installed.
+#
+#   VENV=.venv PYTHON=python3 PARENTS=onedl bash tools/install.sh
+#
+# PARENTS      onedl (default) or openmmlab
+# TORCH_INDEX  index of another torch build, e.g.
+#              https://download.pytorch.org/whl/cpu (no CUDA, 5 GB less)
+# MAX_JOBS     compiler processes for mmcv (default: cores, 2 GB each)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+VENV=${VENV:-.venv}
+PYTHON=${PYTHON:-python3}
+PARENTS=${PARENTS:-onedl}
+TORCH_INDEX=${TORCH_INDEX:-}
+LOG=$VENV/install.log
+STEPS=6
+STEP=0
+
+fail() {
+  printf '\nmake install: %s\n' "$*" >&2
+  exit 1
+}
+
+# run TITLE EXPECTED COMMAND...: log the output, tell the time each minute.
+run() {
+  local title=$1 expected=$2 start=$SECONDS pid
+  shift 2
+  printf '%s (%s)\n' "$title" "$expected"
+  printf '\n== %s\n$ %s\n' "$title" "$*" >>"$LOG"
+  "$@" >>"$LOG" 2>&1 &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 1
+    if (((SECONDS - start) % 60 == 59)); then
+      printf '    still at it after %d s\n' $((SECONDS - start))
+    fi
+  done
+  if ! wait "$pid"; then
+    printf '    failed after %d s\n' $((SECONDS - start))
+    return 1
+  fi
+  printf '    done in %d s\n' $((SECONDS - start))
+}
+
+step() {
+  STEP=$((STEP + 1))
+  local title="[$STEP/$STEPS] $1"
+  shift
+  run "$title" "$@" || fail_with_log
+}
+
+fail_with_log() {
+  printf '\nLast lines of %s:\n' "$LOG" >&2
+  tail -n 40 "$LOG" >&2
+  fail "${1:-a step failed; the whole output is in $LOG}"
+}
+
+check_machine() {
+  local python=$1
+  "$python" -c 'import sys' 2>/dev/null || fail \
+    "'$python' does not run. Install Python 3.10 or later, or name one:" \
+    "make install PYTHON=/path/to/python3.11"
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail \
+    "Python 3.10 or later is needed, '$python' is" \
+    "$("$python" -c 'import platform; print(platform.python_version())')." \
+    "Name another one: make install PYTHON=/path/to/python3.11"
+  if [[ $PARENTS == openmmlab ]]; then
+    "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 12))' || fail \
+      "PARENTS=openmmlab needs Python 3.10 or 3.11 (torch 2.1 has no wheels" \
+      "for later ones), '$python' is" \
+      "$("$python" -c 'import platform; print(platform.python_version())')." \
+      "Name another one: make install PARENTS=openmmlab PYTHON=python3.11"
+  fi
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || fail \
+    "'$python' cannot make virtual environments. On Debian or Ubuntu:" \
+    "apt install python3-venv"
+  "$python" -c 'import os, sys, sysconfig
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(not os.path.exists(header))' || fail \
+    "Python.h is missing, mmcv's C++ ops cannot be compiled. On Debian or" \
+    "Ubuntu: apt install python3-dev"
+  # What torch.utils.cpp_extension calls: $CXX, else c++.
+  local cxx=${CXX:-c++}
+  command -v "${cxx%% *}" >/dev/null || fail \
+    "no C++ compiler: '$cxx' is not on the PATH, mmcv's C++ ops cannot be" \
+    "compiled. On Debian or Ubuntu: apt install g++ (or set CXX)"
+  echo '#include <optional>' |
+    $cxx -std=c++17 -fsyntax-only -x c++ - 2>/dev/null || fail \
+    "the C++ compiler '$cxx' does not compile C++17. Install g++ 9 or" \
+    "later, or set CXX"
+}
+
+pip_install() { "$VENV/bin/python" -m pip install "$@"; }
+
+install_torch() {
+  # The pins come from the requirement file, used as constraints.
+  pip_install -c "$REQUIREMENTS" torch torchvision \
+    ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
+}
+
+install_mmcv() {
+  MMCV_WITH_OPS=1 MAX_JOBS=$JOBS pip_install --no-build-isolation \
+    -c "$REQUIREMENTS" "$MMCV" "$@"
+}
+
+check_ops() { "$VENV/bin/python" tools/check_install.py --ops; }
+
+# cv2 of opencv-python needs libGL, which servers often lack.
+use_headless_opencv() {
+  local version
+  version=$("$VENV/bin/python" -c \
+    'from importlib.metadata import version; print(version("opencv-python"))')
+  pip_install --no-deps --force-reinstall "opencv-python-headless==$version"
+}
+
+case $PARENTS in
+  onedl) REQUIREMENTS=requirements.txt MMCV=onedl-mmcv ;;
+  openmmlab) REQUIREMENTS=requirements/openmmlab.txt MMCV=mmcv ;;
+  *) fail "PARENTS is '$PARENTS'; it must be onedl or openmmlab" ;;
+esac
+
+if [[ -x $VENV/bin/python ]]; then
+  check_machine "$VENV/bin/python"
+else
+  check_machine "$PYTHON"
+fi
+if [[ -f $VENV/.parents && $(<"$VENV/.parents") != "$PARENTS" ]]; then
+  fail "$VENV holds the $(<"$VENV/.parents") family, and the two cannot" \
+    "share an environment. Name another one (make install" \
+    "PARENTS=$PARENTS VENV=.venv-$PARENTS) or remove $VENV"
+fi
+
+JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)}
+if [[ -z ${MAX_JOBS:-} && -r /proc/meminfo ]]; then
+  memory=$(awk '/MemAvailable/ {print int($2 / 2097152)}' /proc/meminfo)
+  JOBS=$((memory < 1 ? 1 : memory < JOBS ? memory : JOBS))
+fi
+
+echo "Installing mmfgl with the $PARENTS parents into $VENV."
+echo 'About 20 minutes on 2 cores the first time, of which 10 to 15 compile'
+echo 'mmcv; 3 GB of downloads, 9 GB on the disk (torch brings CUDA with it).'
+mkdir -p "$VENV"
+: >"$LOG"
+if [[ ! -x $VENV/bin/python ]]; then
+  step "virtual environment $VENV" 'under a minute' "$PYTHON" -m venv "$VENV"
+else
+  step "virtual environment $VENV" 'there already' true
+fi
+echo "$PARENTS" >"$VENV/.parents"
+step 'torch and torchvision' '2 to 10 min, downloads' install_torch
+step 'build tools' 'under a minute' \
+  pip_install -r requirements/build.txt -c "$REQUIREMENTS"
+step "mmcv with its C++ ops, $JOBS compiler processes" \
+  'about 10 min on 2 cores the first time, then a cached wheel' install_mmcv
+
+if ! run '    check of the ops' 'seconds' check_ops; then
+  if tail -n 20 "$LOG" | grep -q 'libGL'; then
+    run '    OpenCV without libGL' 'under a minute' use_headless_opencv ||
+      fail_with_log
+  else
+    # A cached wheel may lack the ops or belong to another torch.
+    run '    mmcv once more, from its sources' 'about 10 min on 2 cores' \
+      install_mmcv --no-deps --no-cache-dir --force-reinstall || fail_with_log
+  fi
+  run '    check of the ops' 'seconds' check_ops || fail_with_log \
+    "mmcv was built but its C++ ops do not work (see above). Typical causes:
+  the compiler failed (search $LOG for 'error:'); a GPU is visible but the
+  CUDA toolkit of torch's version is not (set CUDA_HOME, or build for the CPU
+  with CUDA_VISIBLE_DEVICES= make install)."
+fi
+
+step 'the other parents, data, test and lint tools' '1 to 3 min, downloads' \
+  pip_install -r "$REQUIREMENTS" -r requirements/quickstart.txt \
+  -r requirements/tests.txt -c requirements/build.txt
+step 'mmfgl itself, editable' 'under a minute' \
+  pip_install -e . --no-deps --no-build-isolation
+
+"$VENV/bin/python" tools/check_install.py || fail 'the installation is broken'
+printf 'Installed in %d s. Activate it with: . %s/bin/activate\n' \
+  "$SECONDS" "$VENV"

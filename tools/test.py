@@ -1,0 +1,91 @@
+#!/usr/bin/env python
+"""Evaluate a checkpoint on the test data of its config.
+
+On one process or several:
+
+    python tools/test.py CONFIG.py CHECKPOINT.pth [--tta]
+    bash tools/dist_test.sh CONFIG.py CHECKPOINT.pth 8
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+
+import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.engine.checks import (
+    StrictCheckpointHook,
+    check_data_root,
+    check_num_classes,
+)
+from mmfgl.engine.runner import (
+    add_common_arguments,
+    build_runner,
+    check_file,
+    load_config,
+    set_tta,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Test a detector')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and metrics (default: work_dirs/<config>)',
+    )
+    parser.add_argument('--out', help='write predictions to this .pkl file')
+    parser.add_argument(
+        '--show', action='store_true', help='show pictures of predictions'
+    )
+    parser.add_argument(
+        '--show-dir',
+        help='save pictures of predictions in work_dir/<time>/SHOW_DIR',
+    )
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds per picture shown'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: tta_model and tta_pipeline of the '
+        'config',
+    )
+    add_common_arguments(parser)
+    args = parser.parse_args()
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error('--out must end in .pkl or .pickle')
+    return args
+
+
+def main() -> None:
+    """Check config and checkpoint, then test."""
+    args = parse_args()
+    check_file(args.checkpoint, 'checkpoint')
+    cfg = load_config(args)
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(
+            f'{args.config} has no test_dataloader: a pretraining config is '
+            'tested by training a detector from its checkpoint.'
+        )
+    check_data_root(cfg)
+    check_num_classes(cfg, loaders=['test_dataloader'])
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.show or args.show_dir:
+        trigger_visualization_hook(cfg, args)
+    if args.tta:
+        set_tta(cfg)
+    runner = build_runner(cfg)
+    runner.register_hook(StrictCheckpointHook())
+    if args.out:
+        dump = DumpDetResults(out_file_path=args.out)
+        runner.test_evaluator.metrics.append(dump)
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

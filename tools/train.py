@@ -1,0 +1,72 @@
+#!/usr/bin/env python
+"""Train from a config: pretraining and detection alike.
+
+On one process or several:
+
+    python tools/train.py configs/retod/CONFIG.py
+    bash tools/dist_train.sh configs/fgl_faster_rcnn/CONFIG.py 8
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.engine.checks import check_data_root, check_num_classes
+from mmfgl.engine.runner import (
+    add_common_arguments,
+    build_runner,
+    load_config,
+    set_amp,
+    set_auto_scale_lr,
+    set_resume,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Pretrain with ReToD, or train a detector'
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and checkpoints (default: work_dirs/<config>)',
+    )
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: float16 on a GPU, bfloat16 on a CPU',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the total batch size',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from this checkpoint, or, without a value, from the '
+        'latest one in the work dir',
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Check the config, then train."""
+    args = parse_args()
+    cfg = load_config(args)
+    if args.amp:
+        set_amp(cfg)
+    if args.auto_scale_lr:
+        set_auto_scale_lr(cfg)
+    set_resume(cfg, args.resume)
+    check_data_root(cfg)
+    check_num_classes(cfg)
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
