@@ -202,8 +202,8 @@ def _ops_problem(mmcv: str, load_ops: Callable[[], None]) -> str | None:
                 ' first, then build mmcv against them.'
             )
         return (
-            f'mmcv {mmcv} has no compiled ops (mmcv._ext is missing): it'
-            ' was built without torch or a C++ compiler. Build it again.'
+            f'mmcv {mmcv} has no compiled ops (mmcv._ext is missing): it is'
+            ' mmcv-lite, or was built without torch in sight. Build it again.'
         )
     except ImportError as error:
         return (

@@ -25,25 +25,33 @@ fail() {
   exit 1
 }
 
+# Stopped by run() or, after Ctrl-C, by the exit of the script.
+HEARTBEAT=
+stop_heartbeat() {
+  if [[ -n $HEARTBEAT ]]; then kill "$HEARTBEAT" 2>/dev/null || true; fi
+  HEARTBEAT=
+}
+trap stop_heartbeat EXIT
+
 # run TITLE EXPECTED COMMAND...: log the output, tell the time each minute.
 run() {
-  local title=$1 expected=$2 start=$SECONDS pid
+  local title=$1 expected=$2 start=$SECONDS status=0
   shift 2
   printf '%s (%s)\n' "$title" "$expected"
   printf '\n== %s\n$ %s\n' "$title" "$*" >>"$LOG"
-  "$@" >>"$LOG" 2>&1 &
-  pid=$!
-  while kill -0 "$pid" 2>/dev/null; do
-    sleep 1
-    if (((SECONDS - start) % 60 == 59)); then
-      printf '    still at it after %d s\n' $((SECONDS - start))
-    fi
-  done
-  if ! wait "$pid"; then
+  # sleep must not hold a pipe open behind `make install | tee`.
+  while sleep 60 >/dev/null 2>&1; do
+    printf '    still at it after %d s\n' $((SECONDS - start))
+  done &
+  HEARTBEAT=$!
+  "$@" >>"$LOG" 2>&1 </dev/null || status=$?
+  stop_heartbeat
+  if ((status == 0)); then
+    printf '    done in %d s\n' $((SECONDS - start))
+  else
     printf '    failed after %d s\n' $((SECONDS - start))
-    return 1
   fi
-  printf '    done in %d s\n' $((SECONDS - start))
+  return "$status"
 }
 
 step() {
@@ -107,6 +115,12 @@ install_mmcv() {
     -c "$REQUIREMENTS" "$MMCV" "$@"
 }
 
+MMCV_CAUSES="Typical causes:
+- the compiler failed: search $LOG for 'error:'; too little memory shows as
+  'Killed', then try make install MAX_JOBS=1
+- a GPU is visible but the CUDA toolkit (nvcc) of torch's version is not: set
+  CUDA_HOME, or build for the CPU only with CUDA_VISIBLE_DEVICES= make install"
+
 check_ops() { "$VENV/bin/python" tools/check_install.py --ops; }
 
 # cv2 of opencv-python needs libGL, which servers often lack.
@@ -145,18 +159,20 @@ echo 'About 20 minutes on 2 cores the first time, of which 10 to 15 compile'
 echo 'mmcv; 3 GB of downloads, 9 GB on the disk (torch brings CUDA with it).'
 mkdir -p "$VENV"
 : >"$LOG"
-if [[ ! -x $VENV/bin/python ]]; then
-  step "virtual environment $VENV" 'under a minute' "$PYTHON" -m venv "$VENV"
+if "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+  STEP=1
+  echo "[1/$STEPS] virtual environment $VENV (there already)"
 else
-  step "virtual environment $VENV" 'there already' true
+  step "virtual environment $VENV" 'under a minute' "$PYTHON" -m venv "$VENV"
 fi
 echo "$PARENTS" >"$VENV/.parents"
 step 'torch and torchvision' '2 to 10 min, downloads' install_torch
 step 'build tools' 'under a minute' \
   pip_install -r requirements/build.txt -c "$REQUIREMENTS"
-step "mmcv with its C++ ops, $JOBS compiler processes" \
-  'about 10 min on 2 cores the first time, then a cached wheel' install_mmcv
-
+STEP=$((STEP + 1))
+run "[$STEP/$STEPS] mmcv with its C++ ops, $JOBS compiler processes" \
+  'about 10 min on 2 cores the first time, then a cached wheel' \
+  install_mmcv || fail_with_log "mmcv was not built. $MMCV_CAUSES"
 if ! run '    check of the ops' 'seconds' check_ops; then
   if tail -n 20 "$LOG" | grep -q 'libGL'; then
     run '    OpenCV without libGL' 'under a minute' use_headless_opencv ||
@@ -164,13 +180,11 @@ if ! run '    check of the ops' 'seconds' check_ops; then
   else
     # A cached wheel may lack the ops or belong to another torch.
     run '    mmcv once more, from its sources' 'about 10 min on 2 cores' \
-      install_mmcv --no-deps --no-cache-dir --force-reinstall || fail_with_log
+      install_mmcv --no-deps --no-cache-dir --force-reinstall ||
+      fail_with_log "mmcv was not built. $MMCV_CAUSES"
   fi
   run '    check of the ops' 'seconds' check_ops || fail_with_log \
-    "mmcv was built but its C++ ops do not work (see above). Typical causes:
-  the compiler failed (search $LOG for 'error:'); a GPU is visible but the
-  CUDA toolkit of torch's version is not (set CUDA_HOME, or build for the CPU
-  with CUDA_VISIBLE_DEVICES= make install)."
+    "mmcv was built, but its C++ ops do not work (see above). $MMCV_CAUSES"
 fi
 
 step 'the other parents, data, test and lint tools' '1 to 3 min, downloads' \

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.device import get_device
 
 from mmfgl.engine.steps import Step, StepRunner
 from mmfgl.visualization import (
@@ -41,11 +44,7 @@ CONFIGS = {
 ARMS = {'imagenet': 'ImageNet', 'retod': 'ImageNet, then ReToD'}
 MODES = {'plain': [], 'tta': ['--tta']}
 # Metrics; CocoMetric leaves them out when nothing at all was detected.
-AP = [
-    ('AP', 'coco/bbox_mAP'),
-    ('AP50', 'coco/bbox_mAP_50'),
-    ('AP75', 'coco/bbox_mAP_75'),
-]
+AP = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 # Expected durations on 2 cores.
 SECONDS = {
     'data': 10,
@@ -58,6 +57,14 @@ SECONDS = {
 }
 
 
+def has_fast_amp() -> bool:
+    """Whether there is a GPU or a CPU with bfloat16 instructions."""
+    flags = Path('/proc/cpuinfo')
+    known = flags.read_text() if flags.is_file() else ''
+    pattern = r'\b(avx512_bf16|amx_bf16|bf16)\b'
+    return get_device() != 'cpu' or bool(re.search(pattern, known))
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -66,7 +73,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', default='work_dirs/quickstart', help='folder')
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision'
+        '--amp',
+        action=argparse.BooleanOptionalAction,
+        default=has_fast_amp(),
+        help='train in mixed precision; default: if the hardware gains by it',
     )
     parser.add_argument(
         '--fresh', action='store_true', help='redo what is already done'
@@ -148,16 +158,15 @@ def results(out: Path, seconds: dict[str, float]) -> list[dict]:
     rows = []
     for arm, name in ARMS.items():
         batch = Config.fromfile(find_config(arm)).test_dataloader.batch_size
+        pretraining = seconds['pretrain'] if arm == 'retod' else 0.0
         for mode in MODES:
             metrics = read_metrics(out / f'test-{arm}-{mode}')
             rows.append(
                 {
                     'initialisation': name,
                     'test': 'plain' if mode == 'plain' else 'RoI TTA',
-                    **{name: 100 * metrics.get(key, 0.0) for name, key in AP},
-                    'pretraining, s': seconds['pretrain']
-                    if arm == 'retod'
-                    else 0.0,
+                    **{k: 100 * metrics.get(f'coco/{AP[k]}', 0.0) for k in AP},
+                    'pretraining, s': pretraining,
                     'fine-tuning, s': seconds[arm],
                     'test, ms per image': 1000 * metrics['time'] / batch,
                 }
@@ -175,11 +184,15 @@ def pictures(out: Path, count: int = 4) -> list:
     init_default_scope('mmdet')
     drawn = {
         arm: detection_pictures(
-            find_config(arm), find_latest_checkpoint(out / arm), range(count)
+            find_config(arm),
+            find_latest_checkpoint(out / arm),
+            range(count),
+            height=360,
         )
         for arm in ARMS
     }
-    caption = f'Val image %d: truth; {"; ".join(ARMS.values())}'
+    names = ['truth', *ARMS.values()]
+    caption = 'Val image %d, from the left: ' + '; '.join(names)
     rows = []
     for index in range(count):
         truth = drawn['retod'][index][0]
@@ -189,11 +202,12 @@ def pictures(out: Path, count: int = 4) -> list:
 
 
 def write_report(
-    out: Path, steps: list[Step], seconds: dict[str, float]
+    out: Path, steps: list[Step], seconds: dict[str, float], amp: bool
 ) -> Path:
     """Write ``report.html`` and ``report.md``."""
     config = Config.fromfile(find_config('retod'))
     settings = machine_settings() | {
+        'mixed precision': 'yes' if amp else 'no',
         'seed': config.get('randomness', {}).get('seed', 'not set'),
         **{f'config: {key}': find_config(key) for key in CONFIGS},
     }
@@ -224,9 +238,13 @@ def main() -> None:
     if args.fresh and out.exists():
         shutil.rmtree(out)
     steps = make_steps(out, args.amp)
+    expected = sum(step.seconds for step in steps) / 60
+    print(f'Expect about {expected:.0f} min in all, on 2 cores.', flush=True)
     seconds = StepRunner(out).run(steps)
     print('report: drawing pictures', flush=True)
-    page = write_report(out, steps, seconds)
+    log = open(out / 'steps' / 'report.log', 'w')  # noqa: SIM115
+    with log, redirect_stdout(log), redirect_stderr(log):
+        page = write_report(out, steps, seconds, args.amp)
     minutes = (time.monotonic() - start) / 60
     print((out / 'report.md').read_text().split('\n## ')[1])
     print(f'Done in {minutes:.1f} min: {page}')

@@ -12,7 +12,11 @@ from __future__ import annotations
 import argparse
 
 import mmfgl  # noqa: F401  (its registry nodes)
-from mmfgl.engine.checks import check_data_root, check_num_classes
+from mmfgl.engine.checks import (
+    check_data_root,
+    check_num_classes,
+    check_weights,
+)
 from mmfgl.engine.runner import (
     add_common_arguments,
     build_runner,
@@ -65,6 +69,7 @@ def main() -> None:
     set_resume(cfg, args.resume)
     check_data_root(cfg)
     check_num_classes(cfg)
+    check_weights(cfg)
     build_runner(cfg).train()
 
 

@@ -8,6 +8,7 @@ _base_ = [
     'mmdet::_base_/datasets/coco_detection.py',
     'mmdet::_base_/schedules/schedule_1x.py',
     'mmdet::_base_/default_runtime.py',
+    '../_base_/tta/scales_flip.py',
 ]
 
 model = dict(

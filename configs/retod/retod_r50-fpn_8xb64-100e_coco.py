@@ -1,6 +1,6 @@
 # ReToD, R50-FPN, 100 epochs of COCO train2017 + unlabeled2017.
 #   bash tools/dist_train.sh \
-#       configs/retod/retod_r50-fpn_8xb64-100e_coco.py 8 --amp
+#       configs/retod/retod_r50-fpn_8xb64-100e_coco.py 8
 # Cost and downstream AP: not yet measured.
 _base_ = [
     '../_base_/models/fgl_r50_fpn.py',

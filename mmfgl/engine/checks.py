@@ -47,6 +47,47 @@ def check_data_root(cfg: Config) -> None:
     )
 
 
+def check_weights(cfg: Config) -> None:
+    """Make sure that the files training starts from are there.
+
+    Args:
+        cfg: ``load_from`` and every ``init_cfg`` of type ``Pretrained`` in
+            the model are checked, unless they are remote.
+
+    Raises:
+        FileNotFoundError: A file does not exist; says what to do.
+    """
+    path = cfg.get('load_from')
+    if path and ':' not in path and not osp.isfile(path):
+        raise FileNotFoundError(
+            f'The checkpoint to start from does not exist: {path}\n'
+            '  - run the pretraining config first, or\n'
+            '  - name another one: --cfg-options load_from=CHECKPOINT'
+        )
+    for path in _init_checkpoints(cfg.model):
+        if ':' not in path and not osp.isfile(path):
+            hint = ''
+            if 'efficientnet-lite0' in path:
+                hint = (
+                    '\n  - write it: python tools/model_converters/'
+                    f'efficientnet_lite0.py --out {path}'
+                )
+            raise FileNotFoundError(
+                f'The weights of an init_cfg do not exist: {path}{hint}'
+            )
+
+
+def _init_checkpoints(node: Any) -> Iterator[str]:
+    """Checkpoints of all ``init_cfg=dict(type='Pretrained', ...)``."""
+    if isinstance(node, dict):
+        if node.get('type') == 'Pretrained' and node.get('checkpoint'):
+            yield node['checkpoint']
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from _init_checkpoints(child)
+
+
 def check_num_classes(
     cfg: Config,
     loaders: Sequence[str] = ('train_dataloader', 'val_dataloader'),

@@ -24,6 +24,8 @@ _PROGRESS = re.compile(
     r'(?P<where>(?:Epoch|Iter)\(\w+\)\s+(?:\[\d+\])?\[\s*(?P<now>\d+)/'
     r'(?P<total>\d+)\])(?P<values>.*)'
 )
+# The summary of CheckpointChainHook's load report.
+_LOADED = re.compile(r'[\d.]+ % of the declared modules loaded.*')
 _VALUES = re.compile(r'(?<!\S)(loss|coco/bbox_mAP\w*|eta): +(\S+)')
 
 
@@ -189,15 +191,16 @@ def progress_line(line: str, due: bool = True) -> str:
 
     Args:
         line: A line of output.
-        due: Whether it is time for a line; the last iteration of an epoch
-            and lines with a metric are shown anyway.
+        due: Whether it is time for another line; metrics and what was
+            loaded from a checkpoint are shown anyway.
 
     Returns:
         The short line, or '' when it is not to be shown.
     """
+    loaded = _LOADED.search(line)
     match = _PROGRESS.search(line)
     if match is None:
-        return ''
+        return loaded.group() if loaded else ''
     values = ' '.join(f'{k} {v}' for k, v in _VALUES.findall(match['values']))
     if due or 'mAP' in values:
         return f'{match["where"]}  {values}'

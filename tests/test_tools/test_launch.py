@@ -12,14 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from mmfgl.engine import cpu_dist, runner
-from mmfgl.engine.checks import check_num_classes
+from mmfgl.engine.checks import check_num_classes, check_weights
 from mmfgl.testing.data import tiny_coco
 
 ROOT = Path(__file__).parents[2]
 RUNS = itertools.count()
 CONFIG = str(Path(__file__).with_name('tiny_detector.py'))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def scopes():
+    """Leave no default scope behind for other test files."""
+    before = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(scope='module')
@@ -69,7 +79,7 @@ def test_train(trained, data):
     losses = [x for x in read_scalars(trained) if 'loss' in x]
     assert len(losses) == 4  # 4 images, twice, in pairs
     dump = Config.fromfile(trained / 'tiny_detector.py')
-    assert dump.train_dataloader.dataset.dataset.data_root == data
+    assert dump.train_dataloader.dataset.dataset.data_root == f'{data}/'
 
 
 def test_amp_resume_and_scaled_lr(trained, data, tmp_path):
@@ -147,7 +157,7 @@ def test_tta_needs_its_config(trained, data, cfg, tmp_path):
 
 
 def test_data_root_moves_every_path(cfg, data):
-    assert cfg.data_root == data
+    assert cfg.data_root == f'{data}/'  # the slash of the config is kept
     assert cfg.val_evaluator.ann_file == f'{data}/annotations/val.json'
     other = Config(dict(data_root='a/b', x=['a/b/c', 'a/bc'], y=('a/b',)))
     runner.replace_data_root(other, '/new/')
@@ -224,6 +234,22 @@ class TestNumClasses:
         cfg.model = dict(type='mmfgl.ReToD', backbone=cfg.model.backbone)
         cfg.train_dataloader.dataset.dataset.metainfo = dict(classes=())
         check_num_classes(cfg)
+
+
+def test_weights_must_exist(cfg, trained):
+    cfg.load_from = str(trained / 'epoch_1.pth')
+    cfg.model.backbone.init_cfg = [
+        dict(type='Kaiming', layer='Conv2d'),
+        dict(type='Pretrained', checkpoint='torchvision://resnet18'),
+    ]
+    check_weights(cfg)
+    path = 'none/efficientnet-lite0.pth'
+    cfg.model.backbone.init_cfg[1].checkpoint = path
+    with pytest.raises(FileNotFoundError, match=f'--out {path}'):
+        check_weights(cfg)
+    cfg.load_from = 'none.pth'
+    with pytest.raises(FileNotFoundError, match='load_from=CHECKPOINT'):
+        check_weights(cfg)
 
 
 def test_launcher_without_its_variables(monkeypatch):

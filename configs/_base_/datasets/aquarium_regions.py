@@ -9,7 +9,7 @@ region_views_pipeline[1]['proposer'] = dict(
     type='mmfgl.RandomRegions', num_regions=64
 )
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),

@@ -5,7 +5,7 @@ _base_ = './fgl_rcnn.py'
 fgl_bbox_head = dict(in_channels=128)
 fgl_train_cfg = dict(
     rpn_proposal=dict(nms_pre=800, max_per_img=400),
-    rcnn=dict(sampler=dict(num=128)),
+    rcnn=dict(sampler=dict(num=64)),
 )
 fgl_test_cfg = dict(
     rpn=dict(nms_pre=800, max_per_img=300),

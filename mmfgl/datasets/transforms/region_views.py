@@ -71,6 +71,10 @@ class TwoRegionViews(BaseTransform):
             raise ValueError(f'num_regions must be >= 1, got {num_regions}')
         if not 0 <= jitter < 1:
             raise ValueError(f'jitter must lie in [0, 1), got {jitter}')
+        if not 0 < min_shared <= 1:
+            raise ValueError(
+                f'min_shared must lie in (0, 1], got {min_shared}'
+            )
         self.proposer = TASK_UTILS.build(proposer)
         if isinstance(view_size, int):
             view_size = (view_size, view_size)

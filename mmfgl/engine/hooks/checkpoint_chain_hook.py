@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -63,7 +63,8 @@ class CheckpointChainHook(Hook):
                 if new != key:
                     state[new] = state.pop(key)
         model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
         report = LoadReport(model.state_dict(), state, self.modules)
         runner.logger.info(f'Load report of {runner._load_from}:\n{report}')
         report.check(str(runner._load_from))

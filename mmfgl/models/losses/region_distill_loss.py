@@ -73,17 +73,16 @@ class RegionTargets(BaseModule):
 
     def _sinkhorn(self, logits: Tensor) -> Tensor:
         """(T, K) logits -> (T, K) distributions with balanced columns."""
-        scaled = logits / self.temperature
-        peak = scaled.max()
-        all_reduce(peak, op='max')
-        plan = (scaled - peak).exp()
-        num_prototypes = plan.shape[1]
+        # in log space: at low temperatures a token (or prototype) far from
+        # all others would underflow to a row (or column) of zeros
+        plan = logits / self.temperature
         for _ in range(self.sinkhorn_iters):
-            columns = plan.sum(dim=0)
+            peak = plan.amax(dim=0)
+            all_reduce(peak, op='max')
+            columns = (plan - peak).exp().sum(dim=0)
             all_reduce(columns, op='sum')
-            plan = plan / columns.clamp(min=1e-12) / num_prototypes
-            plan = plan / plan.sum(dim=1, keepdim=True).clamp(min=1e-12)
-        return plan
+            plan = (plan - peak - columns.log()).log_softmax(dim=1)
+        return plan.exp()
 
 
 @MODELS.register_module()

@@ -1,5 +1,6 @@
 """Projector: region tokens to logits over prototypes."""
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -47,7 +48,10 @@ class RegionProjector(BaseModule):
             tokens: (..., D) region tokens.
 
         Returns:
-            (..., K) cosines.
+            (..., K) cosines in fp32.
         """
         x = F.normalize(self.layers(tokens).float(), dim=-1)
-        return F.linear(x, F.normalize(self.prototypes.weight.float(), dim=-1))
+        prototypes = F.normalize(self.prototypes.weight.float(), dim=-1)
+        # temperatures magnify rounding, so no autocast here
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x, prototypes)

@@ -63,10 +63,23 @@ def test_voting_leaves_a_stray_box_out():
     fused = fuse_boxes(boxes, scores, weights, 'voting', vote_iou=0.6)
     expected = torch.tensor([[11.0, 10.0, 30.0, 30.0]])
     torch.testing.assert_close(fused, expected)
-    # a pass without weight neither leads nor votes
+    # passes without weight do not vote
     weights[1:] = 0
     fused = fuse_boxes(boxes, scores, weights, 'voting', vote_iou=0.6)
     torch.testing.assert_close(fused, boxes[0])
+
+
+def test_a_pass_without_weight_does_not_lead_the_vote():
+    # the last box overlaps the four around it more than they each other
+    moves = torch.tensor([[2, 0], [-2, 0], [0, 2], [0, -2], [0, 0]])
+    boxes = torch.cat([moves + 10.0, moves + 20.0], dim=1)
+    scores = torch.tensor([0.6, 0.4]).expand(5, 1, 2)
+    weights = torch.ones(5, 1)
+    fused = fuse_boxes(boxes[:, None], scores, weights, 'voting', 0.6)
+    torch.testing.assert_close(fused, boxes[4:])
+    weights[0], weights[4] = 1.1, 0
+    fused = fuse_boxes(boxes[:, None], scores, weights, 'voting', 0.6)
+    torch.testing.assert_close(fused, boxes[:1])
 
 
 @pytest.mark.parametrize('mode', ['score_weighted', 'voting'])

@@ -9,6 +9,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from mmfgl.models.test_time_augs import RoITTAModel
+from mmfgl.models.test_time_augs.scoring import shifted_levels
 
 FLIPS = [None, 'horizontal', 'vertical', 'diagonal']
 KINDS = [
@@ -277,6 +278,30 @@ def test_masks_are_averaged_over_views(tools):
     assert values[-1] == 0.9 and found.masks.any()
 
 
+def test_masks_are_turned_back(tools):
+    detector = tools.build_detector(masks=True)
+    images = tools.make_images()[:1]
+    torch.manual_seed(0)
+    upright = torch.randn(3, 6, 6) * 4
+    dims = {'diagonal': [-2, -1], 'horizontal': [-1], 'vertical': [-2]}
+    # the order of the passes: reference, then by the name of the flip
+    orders = iter([[], [], *dims.values()])
+
+    def masks_of(x, rois):
+        logits = upright.flip(next(orders))
+        return dict(mask_preds=logits.expand(len(rois), -1, -1, -1))
+
+    detector.roi_head._mask_forward = masks_of
+    expected = plain(detector, tools.plain_batch(images))
+    results = tta(detector, tools.view_batch(images, [None], FLIPS))
+    masks = [r[0].pred_instances.masks.float() for r in (results, expected)]
+    assert 0.02 < masks[1].mean() < 0.98
+    assert len(masks[0]) == len(masks[1])
+    assert (masks[0] != masks[1]).float().mean() < 0.01
+    with pytest.raises(StopIteration):
+        next(orders)
+
+
 def test_backbone_and_rpn_run_no_more_than_needed(tools, monkeypatch):
     detector = tools.build_detector()
     images = tools.make_images()
@@ -298,6 +323,34 @@ def test_backbone_and_rpn_run_no_more_than_needed(tools, monkeypatch):
     assert runs(stack_views=False) == ([2, 2, 2, 2], 1)
     assert runs(proposals='merged') == ([4, 4], 4)
     assert runs(mode='pyramid') == ([2], 1)
+
+
+def test_weights_of_scales_and_flips(tools):
+    detector = tools.build_detector(agnostic=True)
+    told = {(48, False): 0.9, (48, True): 0.5, (96, False): 0.7, (96, True): 0}
+
+    def predict_bbox(x, metas, proposals, **kwargs):
+        score = told[metas[0]['img_shape'][1], metas[0]['flip']]
+        row = torch.tensor([score, 0.01, 0.0, 0.99 - score])
+        boxes = proposals[0].bboxes
+        return [InstanceData(bboxes=boxes, scores=row.repeat(len(boxes), 1))]
+
+    detector.roi_head.predict_bbox = predict_bbox
+    image = tools.make_images()[:1]
+    data = tools.view_batch(image, [(96, 96), (48, 48)], FLIPS[:2])
+
+    def score(**options):
+        scores = tta(detector, data, **options)[0].pred_instances.scores
+        assert scores.max() == scores.min()
+        return scores[0].item()
+
+    assert score() == pytest.approx((0.9 + 0.5 + 0.7 + 0) / 4)
+    assert score(score_fusion='max') == pytest.approx(0.9)
+    options = dict(score_fusion='weighted', scale_weights=[1, 3])
+    assert score(**options) == pytest.approx((0.9 + 0.5 + 3 * 0.7) / 8)
+    options['flip_weight'] = 0.5
+    expected = (0.9 + 0.5 * 0.5 + 3 * 0.7) / (1 + 0.5 + 3 + 1.5)
+    assert score(**options) == pytest.approx(expected)
 
 
 def record_rois(detector, monkeypatch):
@@ -400,28 +453,85 @@ def test_unanswered_rois_abstain(tools):
     assert_same(tta(detector, data), expected, exact=False)
 
 
+def test_levels_off_the_pyramid_are_left_out(tools, monkeypatch):
+    detector = tools.build_detector()
+    calls = record_rois(detector, monkeypatch)
+    data = tools.view_batch(tools.make_images()[:1], [None])
+    expected = plain(detector, {k: v[0] for k, v in data.items()})
+    extractor = detector.roi_head.bbox_roi_extractor
+    boxes = calls[0].given.bboxes
+    rois = torch.cat([boxes[:, :1] * 0, boxes], dim=1)
+    finest = int((extractor.map_roi_levels(rois, 3) == 0).sum())
+    assert 0 < finest < len(boxes)
+    calls.clear()
+    tta(detector, data, mode='pyramid', level_shifts=[-1, 0])
+    assert [len(c.given) for c in calls] == [len(boxes), len(boxes) - finest]
+    calls.clear()
+    # three levels: nothing lies three above any of them
+    results = tta(detector, data, mode='pyramid', level_shifts=[0, 3])
+    assert len(calls) == 1
+    assert_same(results, expected)
+
+
+def record_levels(extractor):
+    """Level of each RoI in every call of an RoI extractor."""
+    calls, forward = [], extractor.forward
+
+    def record(feats, rois):
+        calls.append((rois, extractor.map_roi_levels(rois, len(feats))))
+        return forward(feats, rois)
+
+    extractor.forward = record
+    return calls
+
+
 def test_pyramid_pools_from_neighbouring_levels(tools):
     detector = tools.build_detector(masks=True)
+    head = detector.roi_head
+    boxes = record_levels(head.bbox_roi_extractor)
+    masks = record_levels(head.mask_roi_extractor)
+    data = tools.view_batch(tools.make_images(), [None])
+    results = tta(detector, data, mode='pyramid')
+    assert all(len(r.pred_instances) > 0 for r in results)
+    for calls, extractor in (
+        (boxes, head.bbox_roi_extractor),
+        (masks, head.mask_roi_extractor),
+    ):
+        assert len(calls) == 3
+        for (rois, levels), shift in zip(calls, (0, -1, 1), strict=True):
+            own = extractor.map_roi_levels(rois, 3)
+            assert torch.equal(levels, (own + shift).clamp(0, 2))
+        assert len(set(calls[0][1].tolist())) > 1
+
+
+def test_extractors_are_restored_after_an_error(tools):
+    detector = tools.build_detector()
+    head = detector.roi_head
+    data = tools.view_batch(tools.make_images(), [None])
+    expected = plain(detector, {k: v[0] for k, v in data.items()})
+    head.mask_roi_extractor = head.bbox_roi_extractor  # shared: moved once
+    with (
+        pytest.raises(ZeroDivisionError),
+        shifted_levels(head, 1),
+    ):
+        rois = torch.tensor([[0, 0.0, 0.0, 30.0, 30.0]])
+        assert head.bbox_roi_extractor.map_roi_levels(rois, 3).tolist() == [2]
+        raise ZeroDivisionError
+    assert_same(plain(detector, {k: v[0] for k, v in data.items()}), expected)
+    assert 'map_roi_levels' not in vars(head.bbox_roi_extractor)
+
+
+def test_equal_levels_give_plain_prediction(tools):
+    detector = tools.build_detector(masks=True)
+    head = detector.roi_head
+    for extractor in (head.bbox_roi_extractor, head.mask_roi_extractor):
+        extractor.map_roi_levels = lambda rois, n: torch.ones(len(rois)).long()
+        for layer in extractor.roi_layers:
+            layer.spatial_scale = 1 / 8
+    features = detector.extract_feat
+    detector.extract_feat = lambda x: (features(x)[1],) * 4
     data = tools.view_batch(tools.make_images(), [None])
     expected = plain(detector, {k: v[0] for k, v in data.items()})
     model = RoITTAModel(detector, mode='pyramid')
-    results = model.test_step(copy.deepcopy(data))
-    assert all(len(r.pred_instances) > 0 for r in results)
-    with pytest.raises(AssertionError):
-        assert_same(results, expected)
-    # equal levels: moving between them changes nothing
-    extractor = detector.roi_head.bbox_roi_extractor
-    extractor.map_roi_levels = lambda rois, n: rois.new_ones(len(rois)).long()
-    for layers in (
-        extractor.roi_layers,
-        detector.roi_head.mask_roi_extractor.roi_layers,
-    ):
-        for layer in layers:
-            layer.spatial_scale = 1 / 8
-    detector.roi_head.mask_roi_extractor.map_roi_levels = (
-        extractor.map_roi_levels
-    )
-    features = detector.extract_feat
-    detector.extract_feat = lambda x: (features(x)[1],) * 4
-    expected = plain(detector, {k: v[0] for k, v in data.items()})
-    assert_same(tta(detector, data, mode='pyramid'), expected, exact=False)
+    # hide the test's own patch from the one that moves levels
+    assert_same(model.test_step(copy.deepcopy(data)), expected, exact=False)

@@ -1,15 +1,15 @@
 # ReToD, adapting the ImageNet weights of EfficientNet-Lite0 to the aquarium
-# photographs (train images only, no labels), 1,000 iterations.
+# photographs (train images only, no labels), 400 iterations.
 #   python tools/model_converters/efficientnet_lite0.py
 #   python tools/train.py \
-#       configs/retod/retod_efficientnet-lite0-fpn_1xb16-1k_aquarium.py --amp
+#       configs/retod/retod_efficientnet-lite0-fpn_1xb8-400_aquarium.py
 # Cost and downstream AP: see README.md beside this file.
 _base_ = [
     '../_base_/models/fgl_efficientnet-lite0_fpn.py',
     '../_base_/models/retod_head.py',
     '../_base_/datasets/aquarium_regions.py',
     '../_base_/schedules/retod_runtime.py',
-    '../_base_/schedules/adamw_1k.py',
+    '../_base_/schedules/adamw_400.py',
 ]
 
 model = dict(
@@ -32,6 +32,7 @@ custom_hooks = [
     dict(type='mmfgl.TeacherHook', momentum=0.99, export='teacher'),
     dict(type='mmfgl.UnreadableImageHook'),
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.fgl_channels_last,
 ]
 train_cfg = dict(val_interval=_base_.max_iters + 1)
 default_hooks = _base_.iter_hooks

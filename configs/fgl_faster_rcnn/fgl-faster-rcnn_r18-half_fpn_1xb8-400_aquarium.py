@@ -1,12 +1,13 @@
 # FGL Faster R-CNN with a half-width ResNet-18 from random weights, aquarium
-# photographs, 1,000 iterations: the random start of the experiments.
+# photographs, 400 iterations: the random start of the experiments.
 #   python tools/train.py configs/fgl_faster_rcnn/\
-#       fgl-faster-rcnn_r18-half_fpn_1xb8-1k_aquarium.py --amp
+#       fgl-faster-rcnn_r18-half_fpn_1xb8-400_aquarium.py
 _base_ = [
     '../_base_/models/fgl_r18-half_fpn.py',
     '../_base_/models/fgl_rcnn_small.py',
     '../_base_/datasets/aquarium_detection.py',
-    '../_base_/schedules/adamw_1k.py',
+    '../_base_/tta/scales_flip.py',
+    '../_base_/schedules/adamw_400.py',
     'mmdet::_base_/default_runtime.py',
 ]
 
@@ -35,3 +36,8 @@ test_cfg = dict(type='TestLoop')
 default_hooks = _base_.iter_hooks
 log_processor = _base_.iter_log
 randomness = dict(seed=0)
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[1].transforms[0] = [
+    dict(type='Resize', scale=(side, side), keep_ratio=True)
+    for side in (256, 320, 400)
+]

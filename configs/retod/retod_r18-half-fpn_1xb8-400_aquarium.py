@@ -1,13 +1,13 @@
 # ReToD of a half-width ResNet-18 from random weights on the aquarium
-# photographs, 1,000 iterations.
+# photographs, 400 iterations.
 #   python tools/train.py \
-#       configs/retod/retod_r18-half-fpn_1xb16-1k_aquarium.py --amp
+#       configs/retod/retod_r18-half-fpn_1xb8-400_aquarium.py
 _base_ = [
     '../_base_/models/fgl_r18-half_fpn.py',
     '../_base_/models/retod_head.py',
     '../_base_/datasets/aquarium_regions.py',
     '../_base_/schedules/retod_runtime.py',
-    '../_base_/schedules/adamw_1k.py',
+    '../_base_/schedules/adamw_400.py',
 ]
 
 model = dict(

@@ -1,0 +1,46 @@
+"""Channels-last inputs for backbones."""
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+
+from mmfgl.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ChannelsLastHook(Hook):
+    """Feed every backbone of the model inputs in channels-last layout.
+
+    Results are the same; depthwise convolutions run faster in this layout on
+    a CPU. Works for any model with modules named ``backbone``, a teacher's
+    included.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        """Hook the backbones before training or testing.
+
+        Args:
+            runner: The runner.
+
+        Raises:
+            ValueError: If the model has no module named ``backbone``.
+        """
+        found = [
+            module
+            for name, module in runner.model.named_modules()
+            if name.rpartition('.')[2] == 'backbone'
+        ]
+        if not found:
+            raise ValueError(
+                'ChannelsLastHook found no module named "backbone" in '
+                f'{type(runner.model).__name__}: remove it from custom_hooks'
+            )
+        for module in found:
+            module.register_forward_pre_hook(_to_channels_last)
+
+
+def _to_channels_last(_: nn.Module, args: tuple) -> tuple:
+    """Convert the first argument of a module, a batch of images."""
+    images, *rest = args
+    return images.contiguous(memory_format=torch.channels_last), *rest

@@ -1,0 +1,23 @@
+"""Tiny configs, batches and data sets for tests."""
+
+from .data import tiny_coco
+from .models import (
+    detection_batch,
+    region_batch,
+    region_samples,
+    stir,
+    tiny_fgl_cfg,
+    tiny_region_encoder_cfg,
+    tiny_retod_cfg,
+)
+
+__all__ = [
+    'detection_batch',
+    'region_batch',
+    'region_samples',
+    'stir',
+    'tiny_coco',
+    'tiny_fgl_cfg',
+    'tiny_region_encoder_cfg',
+    'tiny_retod_cfg',
+]

@@ -1,0 +1,372 @@
+"""Tiny models and batches for tests: a training step takes milliseconds.
+
+The two configs share backbone, neck and region encoder, as the real ones do,
+so a tiny pretraining checkpoint loads into the tiny detector. Every ``type``
+names its scope: the configs build under any default scope.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmfgl.structures import RegionDataSample, clip_boxes, jitter_boxes
+
+CHANNELS = 16  # of the pyramid and of the tokens
+
+
+def tiny_backbone_cfg() -> dict:
+    """ResNet-18, an eighth as wide as usual: 8 to 64 channels."""
+    return dict(
+        type='mmdet.ResNet',
+        depth=18,
+        base_channels=8,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        norm_cfg=dict(type='BN', requires_grad=True),
+        norm_eval=False,
+    )
+
+
+def tiny_neck_cfg() -> dict:
+    """FPN of 16 channels with strides 4 to 32."""
+    return dict(
+        type='mmdet.FPN',
+        in_channels=[8, 16, 32, 64],
+        out_channels=CHANNELS,
+        num_outs=4,
+    )
+
+
+def tiny_region_encoder_cfg(**changes) -> dict:
+    """FGL RoI head without box head: tokens of width 16 from 3x3 cells.
+
+    Args:
+        **changes: Entries to replace or add.
+
+    Returns:
+        Config of :class:`mmfgl.models.roi_heads.FGLRoIHead`.
+    """
+    cfg = dict(
+        type='mmfgl.FGLRoIHead',
+        bbox_roi_extractor=dict(
+            type='mmfgl.FGLRoIExtractor',
+            roi_layer=dict(type='RoIAlign', output_size=3, sampling_ratio=2),
+            out_channels=CHANNELS,
+            featmap_strides=[4, 8, 16, 32],
+            finest_scale=12,
+        ),
+        tokenizer=dict(
+            type='mmfgl.RegionTokenizer',
+            in_channels=CHANNELS,
+            roi_feat_size=3,
+            embed_dims=CHANNELS,
+            squeeze_channels=8,
+        ),
+        transformer=dict(
+            type='mmfgl.RegionTransformer', embed_dims=CHANNELS, num_heads=2
+        ),
+        attention=dict(low=0.1, high=1.0),
+    )
+    cfg.update(changes)
+    return cfg
+
+
+def tiny_fgl_cfg(
+    num_classes: int = 3,
+    num_targets: int | None = None,
+    selector: dict | None = None,
+    bbox_head: dict | None = None,
+    **changes,
+) -> ConfigDict:
+    """FGL Faster R-CNN for images of about 64 x 96 pixels.
+
+    Args:
+        num_classes: Number of classes C.
+        num_targets: Important targets at test time, ``None`` for all.
+        selector: Further arguments of the candidate selector.
+        bbox_head: Further arguments of the box head.
+        **changes: Entries of the detector to replace or add.
+
+    Returns:
+        Config of :class:`mmfgl.models.detectors.FGLFasterRCNN`.
+    """
+    roi_head = tiny_region_encoder_cfg(
+        selector=dict(
+            type='mmfgl.CandidateSelector',
+            num_targets=num_targets,
+            **(selector or {}),
+        ),
+        bbox_head=dict(
+            type='mmfgl.FGLBBoxHead',
+            in_channels=CHANNELS,
+            num_classes=num_classes,
+            **{'reg_class_agnostic': True, **(bbox_head or {})},
+        ),
+    )
+    cfg = dict(
+        type='mmfgl.FGLFasterRCNN',
+        data_preprocessor=dict(
+            type='mmdet.DetDataPreprocessor',
+            mean=[127.5] * 3,
+            std=[64.0] * 3,
+            pad_size_divisor=32,
+        ),
+        backbone=tiny_backbone_cfg(),
+        neck=tiny_neck_cfg(),
+        rpn_head=_rpn_head(),
+        roi_head=roi_head,
+        train_cfg=_train_cfg(),
+        test_cfg=_test_cfg(),
+    )
+    cfg.update(changes)
+    return ConfigDict(cfg)
+
+
+def _rpn_head() -> dict:
+    return dict(
+        type='mmdet.RPNHead',
+        in_channels=CHANNELS,
+        feat_channels=CHANNELS,
+        anchor_generator=dict(
+            type='mmdet.AnchorGenerator',
+            scales=[4],
+            ratios=[0.5, 1.0],
+            strides=[4, 8, 16, 32],
+        ),
+    )
+
+
+def _train_cfg() -> dict:
+    def stage(iou: float, num: int, add_gt: bool) -> dict:
+        return dict(
+            assigner=dict(
+                type='mmdet.MaxIoUAssigner',
+                pos_iou_thr=iou,
+                neg_iou_thr=iou,
+                min_pos_iou=iou,
+                match_low_quality=not add_gt,
+            ),
+            sampler=dict(
+                type='mmdet.RandomSampler',
+                num=num,
+                pos_fraction=0.5,
+                add_gt_as_proposals=add_gt,
+            ),
+            pos_weight=-1,
+        )
+
+    return dict(
+        rpn=dict(allowed_border=-1, **stage(0.5, 32, add_gt=False)),
+        rpn_proposal=_test_cfg()['rpn'],
+        rcnn=stage(0.5, 16, add_gt=True),
+    )
+
+
+def _test_cfg() -> dict:
+    return dict(
+        rpn=dict(
+            nms_pre=50,
+            max_per_img=20,
+            nms=dict(type='nms', iou_threshold=0.7),
+            min_bbox_size=0,
+        ),
+        rcnn=dict(
+            score_thr=0.0,
+            nms=dict(type='nms', iou_threshold=0.5),
+            max_per_img=10,
+        ),
+    )
+
+
+def tiny_retod_cfg(head: dict | None = None, **changes) -> ConfigDict:
+    """ReToD of the modules of :func:`tiny_fgl_cfg`, with 12 prototypes.
+
+    Args:
+        head: Entries of the head to replace or add.
+        **changes: Entries of the model to replace or add.
+
+    Returns:
+        Config of :class:`mmfgl.models.selfsup.ReToD`.
+    """
+    head_cfg = dict(
+        type='mmfgl.ReToDHead',
+        projector=dict(
+            type='mmfgl.RegionProjector',
+            in_channels=CHANNELS,
+            hidden_channels=24,
+            out_channels=16,
+            num_prototypes=12,
+        ),
+        targets=dict(type='mmfgl.RegionTargets', mode='sinkhorn'),
+        loss_distill=dict(type='mmfgl.RegionDistillLoss'),
+        loss_mask=dict(type='mmfgl.RegionDistillLoss'),
+        loss_coord=dict(type='mmdet.SmoothL1Loss'),
+        loss_giou=dict(type='mmdet.GIoULoss'),
+        bbox_coder=dict(
+            type='mmdet.DeltaXYWHBBoxCoder',
+            target_stds=[0.1, 0.1, 0.2, 0.2],
+        ),
+    )
+    head_cfg.update(head or {})
+    cfg = dict(
+        type='mmfgl.ReToD',
+        data_preprocessor=dict(
+            type='mmpretrain.SelfSupDataPreprocessor',
+            mean=[127.5] * 3,
+            std=[64.0] * 3,
+        ),
+        backbone=tiny_backbone_cfg(),
+        neck=tiny_neck_cfg(),
+        roi_head=tiny_region_encoder_cfg(),
+        head=head_cfg,
+    )
+    cfg.update(changes)
+    return ConfigDict(cfg)
+
+
+def stir(module: nn.Module, std: float = 0.3, seed: int = 0) -> nn.Module:
+    """Draw every parameter of a module at random, in place.
+
+    Attention and feed-forward layers start as the identity and box layers
+    close to zero, so that a fresh model would pass many tests of what its
+    parts read whatever they read.
+
+    Args:
+        module: The module.
+        std: Standard deviation of the parameters.
+        seed: Seed; the global generator is left alone.
+
+    Returns:
+        The module.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for param in module.parameters():
+            param.copy_(torch.randn(param.shape, generator=generator) * std)
+    return module
+
+
+def random_boxes(
+    num: int, size: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Random boxes with sides of a fifth to three fifths of an image.
+
+    Args:
+        num: Number N of boxes.
+        size: (height, width) of the image in pixels.
+        rng: Source of randomness.
+
+    Returns:
+        (N, 4) float32 boxes in pixels, inside the image.
+    """
+    frame = np.array([size[1], size[0]])
+    sides = rng.uniform(0.2, 0.6, (num, 2)) * frame
+    corner = rng.uniform(size=(num, 2)) * (frame - sides)
+    return np.concatenate([corner, corner + sides], 1).astype(np.float32)
+
+
+def detection_batch(
+    sizes: Sequence[tuple[int, int]] = ((64, 96), (80, 64)),
+    num_boxes: int | Sequence[int] = 3,
+    num_classes: int = 3,
+    seed: int = 0,
+) -> dict:
+    """Images and ground truth as a data loader hands them to a detector.
+
+    Args:
+        sizes: (height, width) of each image.
+        num_boxes: Number of objects, for all images or one by one.
+        num_classes: Number of classes C.
+        seed: Seed.
+
+    Returns:
+        ``inputs`` (uint8 images (3, H, W)) and ``data_samples``.
+    """
+    rng = np.random.default_rng(seed)
+    if isinstance(num_boxes, int):
+        num_boxes = [num_boxes] * len(sizes)
+    inputs, samples = [], []
+    for index, (size, count) in enumerate(zip(sizes, num_boxes, strict=True)):
+        inputs.append(_image(size, rng))
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=index,
+                img_shape=size,
+                ori_shape=(2 * size[0], 2 * size[1]),
+                scale_factor=(0.5, 0.5),
+            )
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=torch.from_numpy(random_boxes(count, size, rng)),
+            labels=torch.from_numpy(rng.integers(0, num_classes, count)),
+        )
+        sample.ignored_instances = InstanceData(
+            bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long()
+        )
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def region_samples(
+    num_images: int = 2, num_regions: int = 6, size: int = 64, seed: int = 0
+) -> list[dict]:
+    """What a data set of unlabelled images returns, image by image.
+
+    The views are unrelated noise images that share their regions; enough for
+    a training step.
+
+    Args:
+        num_images: Number of images.
+        num_regions: Number N of regions an image.
+        size: Side of the views in pixels.
+        seed: Seed.
+
+    Returns:
+        Dicts of ``inputs`` (two uint8 views (3, H, W)) and ``data_samples``.
+    """
+    rng = np.random.default_rng(seed)
+    items = []
+    for _ in range(num_images):
+        frame = (size, size)
+        boxes = [random_boxes(num_regions, frame, rng) for _ in range(2)]
+        jittered = [
+            clip_boxes(jitter_boxes(b, 0.1, rng), frame) for b in boxes
+        ]
+        sample = RegionDataSample()
+        sample.boxes = torch.from_numpy(np.stack(boxes))
+        sample.jittered = torch.from_numpy(np.stack(jittered))
+        inputs = [_image(frame, rng) for _ in range(2)]
+        items.append(dict(inputs=inputs, data_samples=sample))
+    return items
+
+
+def region_batch(**kwargs) -> dict:
+    """Several :func:`region_samples`, collated.
+
+    Args:
+        **kwargs: Arguments of :func:`region_samples`.
+
+    Returns:
+        ``inputs`` (two uint8 tensors (B, 3, H, W)) and ``data_samples``.
+    """
+    items = region_samples(**kwargs)
+    return dict(
+        inputs=[
+            torch.stack([item['inputs'][view] for item in items])
+            for view in range(2)
+        ],
+        data_samples=[item['data_samples'] for item in items],
+    )
+
+
+def _image(size: tuple[int, int], rng: np.random.Generator) -> Tensor:
+    """(3, H, W) uint8 image of random blocks of 8 x 8 pixels."""
+    height, width = size
+    blocks = rng.integers(0, 256, (3, -(-height // 8), -(-width // 8)))
+    image = blocks.repeat(8, axis=1).repeat(8, axis=2)
+    return torch.from_numpy(image[:, :height, :width].astype(np.uint8))

@@ -1,0 +1,228 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import Runner
+
+from mmfgl.datasets import LoadUnlabelledImage, UnlabelledImages
+from mmfgl.registry import DATASETS
+
+PIPELINE = [
+    dict(type='mmfgl.LoadUnlabelledImage'),
+    dict(
+        type='mmfgl.TwoRegionViews',
+        proposer=dict(type='mmfgl.GridRegions', cell_sizes=(8, 16)),
+        view_size=32,
+        num_regions=4,
+    ),
+    dict(type='mmfgl.PackRegionViews'),
+]
+
+
+def write_image(path, value=128, channels=3):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (24, 32) if channels == 1 else (24, 32, channels)
+    assert cv2.imwrite(str(path), np.full(shape, value, np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images named out of order, in sub-folders, beside other files."""
+    for name in ('b.png', 'a.jpg', 'sub/c.JPEG', 'sub/deep/d.bmp'):
+        write_image(tmp_path / 'images' / name)
+    (tmp_path / 'images' / 'notes.txt').write_text('no image')
+    (tmp_path / 'images' / 'sub' / 'labels.json').write_text('{}')
+    return tmp_path / 'images'
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """Folder where only 2.png and 5.png can be read, and a list of six."""
+    root = tmp_path / 'faulty'
+    for name in ('2.png', '5.png'):
+        write_image(root / name)
+    (root / '0.jpg').write_bytes(b'\xff\xd8\xff no jpeg at all')
+    (root / '1.png').write_bytes(b'')
+    (root / '4.jpg').write_bytes(b'<html>404</html>')
+    names = ['0.jpg', '1.png', '2.png', '3-missing.png', '4.jpg', '5.png']
+    (root / 'list.txt').write_text('\n'.join(names))
+    return root
+
+
+def build(root, ann_file='', **options):
+    # serialising collects garbage, half a second each; one test below has it
+    return UnlabelledImages(
+        data_root=str(root), ann_file=ann_file, serialize_data=False, **options
+    )
+
+
+def names(dataset):
+    prefix = dataset.data_prefix['img_path']
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    assert all(path.startswith(prefix) for path in paths)
+    return [path[len(prefix) :].lstrip('/') for path in paths]
+
+
+def test_folder_is_searched_with_its_sub_folders(folder):
+    dataset = UnlabelledImages(
+        data_prefix=dict(img_path=str(folder)), serialize_data=False
+    )
+    assert names(dataset) == ['a.jpg', 'b.png', 'sub/c.JPEG', 'sub/deep/d.bmp']
+
+
+def test_data_root_alone_is_the_folder(folder):
+    dataset = build(folder)
+    assert len(dataset) == 4
+    dataset = build(folder, data_prefix=dict(img_path='sub'))
+    assert names(dataset) == ['c.JPEG', 'deep/d.bmp']
+
+
+def test_text_list_keeps_its_order(folder):
+    (folder / 'list.txt').write_bytes(b'sub/c.JPEG\r\n\n  a.jpg \n')
+    dataset = build(folder, 'list.txt')
+    assert names(dataset) == ['sub/c.JPEG', 'a.jpg']
+
+
+def test_coco_json_is_read_without_its_labels(folder):
+    content = dict(
+        images=[dict(file_name='b.png'), dict(file_name='sub/c.JPEG', id=-1)],
+        annotations='garbage',
+        categories=[None, 42],
+    )
+    (folder / 'coco.json').write_text(json.dumps(content))
+    dataset = DATASETS.build(
+        dict(
+            type='mmfgl.UnlabelledImages',
+            data_root=str(folder),
+            ann_file='coco.json',
+            pipeline=PIPELINE,
+        )
+    )
+    assert names(dataset) == ['b.png', 'sub/c.JPEG']
+    info = dataset.get_data_info(0)
+    assert set(info) == {'img_path', 'sample_idx'}
+    sample = dataset[0]['data_samples']
+    assert sample.img_path.endswith('b.png')
+    assert set(sample.keys()) == {'boxes', 'jittered'}
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere.*set data_root'):
+        build(tmp_path / 'nowhere')
+
+
+def test_missing_list(folder):
+    with pytest.raises(FileNotFoundError, match='absent.txt.*set ann_file'):
+        build(folder, 'absent.txt')
+
+
+def test_folder_without_images(tmp_path):
+    (tmp_path / 'readme.md').write_text('no image')
+    with pytest.raises(ValueError, match='no image found.*[.]jpg'):
+        build(tmp_path)
+
+
+def test_empty_list(folder):
+    (folder / 'list.txt').write_text('\n\n')
+    with pytest.raises(ValueError, match='no image found.*list.txt'):
+        build(folder, 'list.txt')
+
+
+@pytest.mark.parametrize('content', ['[1, 2]', '{"annotations": []}', '"x"'])
+def test_json_that_is_not_coco(folder, content):
+    (folder / 'x.json').write_text(content)
+    with pytest.raises(ValueError, match="x.json' is not in COCO format"):
+        build(folder, 'x.json')
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_loader_gives_three_channels(tmp_path, channels):
+    write_image(tmp_path / 'x.png', 77, channels)
+    loaded = LoadUnlabelledImage()(dict(img_path=str(tmp_path / 'x.png')))
+    assert loaded['img'].shape == (24, 32, 3)
+    assert loaded['img'].dtype == np.uint8
+    assert (loaded['img'] == 77).all()
+    assert loaded['img_shape'] == loaded['ori_shape'] == (24, 32)
+
+
+def test_sixteen_bit_images_are_read_as_eight(tmp_path):
+    path = str(tmp_path / 'x.png')
+    assert cv2.imwrite(path, np.full((24, 32), 77 * 256, np.uint16))
+    img = LoadUnlabelledImage()(dict(img_path=path))['img']
+    assert img.shape == (24, 32, 3)
+    assert (img == 77).all()
+
+
+@pytest.mark.parametrize('name', ['0.jpg', '1.png', '3-missing.png', '4.jpg'])
+def test_loader_gives_none_for_unreadable_files(faulty, name):
+    assert LoadUnlabelledImage()(dict(img_path=str(faulty / name))) is None
+
+
+def test_unreadable_images_are_skipped_and_listed(faulty):
+    dataset = build(faulty, 'list.txt', pipeline=PIPELINE)
+    expected = [
+        ('2.png', ['0.jpg', '1.png']),
+        ('2.png', ['1.png']),
+        ('2.png', []),
+        ('5.png', ['3-missing.png', '4.jpg']),
+        ('5.png', ['4.jpg']),
+        ('5.png', []),
+    ]
+    for index, (stand_in, skipped) in enumerate(expected):
+        sample = dataset[index]['data_samples']
+        assert sample.img_path == str(faulty / stand_in)
+        assert sample.skipped == [str(faulty / name) for name in skipped]
+
+
+def test_the_last_image_is_followed_by_the_first(faulty):
+    (faulty / 'list.txt').write_text('2.png\n0.jpg')
+    dataset = build(faulty, 'list.txt', pipeline=PIPELINE)
+    sample = dataset[1]['data_samples']
+    assert sample.img_path == str(faulty / '2.png')
+    assert sample.skipped == [str(faulty / '0.jpg')]
+
+
+def test_nothing_but_unreadable_images(faulty):
+    (faulty / 'list.txt').write_text('0.jpg\n1.png\n4.jpg')
+    dataset = build(faulty, 'list.txt', pipeline=PIPELINE)
+    with pytest.raises(RuntimeError, match='3 images in a row.*0.jpg'):
+        dataset[1]
+
+
+def test_max_refetch_limits_the_search(faulty):
+    dataset = build(faulty, 'list.txt', pipeline=PIPELINE, max_refetch=2)
+    assert dataset[1]['data_samples'].img_path == str(faulty / '2.png')
+    with pytest.raises(RuntimeError, match='2 images in a row.*1.png'):
+        dataset[0]
+
+
+def test_lazy_data_set_reads_at_first_use(folder):
+    dataset = build(folder, pipeline=PIPELINE, lazy_init=True)
+    assert dataset[0]['data_samples'].img_path == str(folder / 'a.jpg')
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_through_the_runners_data_loader(faulty, num_workers):
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=3,
+            num_workers=num_workers,
+            dataset=dict(
+                type='mmfgl.UnlabelledImages',
+                data_root=str(faulty),
+                ann_file='list.txt',
+                pipeline=PIPELINE,
+            ),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate'),
+        ),
+        seed=0,
+    )
+    skipped = []
+    for batch in loader:
+        assert [v.shape for v in batch['inputs']] == [(3, 3, 32, 32)] * 2
+        assert all(v.dtype == torch.uint8 for v in batch['inputs'])
+        skipped += [len(s.skipped) for s in batch['data_samples']]
+    assert skipped == [2, 1, 0, 2, 1, 0]

@@ -1,0 +1,162 @@
+import copy
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+
+from mmfgl.engine.optim_wrapper import CPUAmpOptimWrapper
+from mmfgl.registry import MODELS
+from mmfgl.testing import detection_batch, stir, tiny_fgl_cfg
+
+GRID = dict(
+    rpn_head=None,
+    region_proposer=dict(type='mmfgl.GridRegions', cell_sizes=(24, 40)),
+)
+CLASSES = 3
+
+
+def build(seed=0, **options):
+    torch.manual_seed(seed)
+    return MODELS.build(tiny_fgl_cfg(CLASSES, **options))
+
+
+def losses_of(model, batch):
+    model.train()
+    torch.manual_seed(0)
+    return model(**model.data_preprocessor(batch, True), mode='loss')
+
+
+@pytest.mark.parametrize('source', [dict(), GRID], ids=['rpn', 'grid'])
+@pytest.mark.parametrize('num_boxes', [3, (3, 0), 0], ids=str)
+def test_every_parameter_gets_a_gradient(source, num_boxes):
+    model = build(**source)
+    losses = losses_of(model, detection_batch(num_boxes=num_boxes))
+    assert ('loss_rpn_cls' in losses) == (not source)
+    value, _ = model.parse_losses(losses)
+    assert value.isfinite()
+    value.backward()
+    for name, param in model.named_parameters():
+        assert param.grad is not None, name
+        assert param.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize('source', [dict(), GRID], ids=['rpn', 'grid'])
+@pytest.mark.parametrize('num_targets', [None, 2])
+def test_predictions(source, num_targets):
+    model = build(num_targets=num_targets, **source)
+    stir(model.roi_head).eval()
+    batch = detection_batch(sizes=[(64, 96), (80, 64)], num_boxes=(3, 0))
+    for size, result in zip(
+        [(128, 192), (160, 128)], model.test_step(batch), strict=True
+    ):
+        found = result.pred_instances
+        assert 0 < len(found) <= 10
+        assert found.bboxes.shape == (len(found), 4)
+        # boxes are in pixels of the original image, twice the input's
+        limits = torch.tensor([size[1], size[0]] * 2)
+        assert (found.bboxes >= 0).all() and (found.bboxes <= limits).all()
+        assert found.bboxes.max() > 80
+        assert (found.scores > 0).all() and (found.scores <= 1).all()
+        assert (found.labels >= 0).all() and (found.labels < CLASSES).all()
+
+
+def test_images_of_a_batch_do_not_influence_each_other():
+    model = build()
+    # a fresh RPN scores all anchors alike, to the last digits
+    stir(model.rpn_head)
+    stir(model.roi_head)
+    model.eval()
+    images = detection_batch(sizes=[(64, 96)] * 3)
+
+    def run(*rows):
+        batch = {key: [v[i] for i in rows] for key, v in images.items()}
+        return [result.pred_instances for result in model.test_step(batch)]
+
+    tolerance = dict(atol=1e-3, rtol=1e-3)
+    (alone,) = run(0)
+    for got in (run(0, 1)[0], run(2, 0)[1]):
+        assert len(got) > 3
+        torch.testing.assert_close(got.bboxes, alone.bboxes, **tolerance)
+        torch.testing.assert_close(got.scores, alone.scores, **tolerance)
+        assert torch.equal(got.labels, alone.labels)
+
+
+def test_grid_is_that_of_the_image():
+    model = build(**GRID).eval()
+    sizes = [(64, 96), (80, 64)]
+    results = model.test_step(detection_batch(sizes=sizes))
+    for size, result in zip(sizes, results, strict=True):
+        expected = model.region_proposer.propose(dict(img_shape=size))
+        seen = result.proposals.bboxes
+        assert torch.equal(seen, torch.from_numpy(expected))
+        assert result.proposals.scores.tolist() == [1] * len(expected)
+
+
+@pytest.mark.parametrize('source', [dict(), GRID], ids=['rpn', 'grid'])
+def test_tensor_mode(source):
+    model = build(**source).eval()
+    batch = model.data_preprocessor(detection_batch())
+    ((logits, deltas),) = model(**batch, mode='tensor')
+    assert logits.shape[1] == CLASSES + 2
+    assert deltas.shape == (len(logits), 4)
+    assert len(logits) > 10
+
+
+@pytest.mark.parametrize(
+    'changes', [dict(rpn_head=None), dict(region_proposer=GRID)], ids=str
+)
+def test_both_or_neither_source_of_candidates(changes):
+    with pytest.raises(ValueError, match='exactly one of rpn_head and'):
+        build(**changes)
+
+
+def test_training_lowers_the_loss():
+    model = build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    wrapper = OptimWrapper(optimizer, clip_grad=dict(max_norm=5))
+    values = []
+    for _ in range(25):
+        batch = detection_batch()
+        values.append(model.train_step(batch, wrapper)['loss'].item())
+    assert sum(values[-3:]) < 0.6 * sum(values[:3])
+
+
+@pytest.mark.parametrize('source', [dict(), GRID], ids=['rpn', 'grid'])
+def test_bf16_training_step(source, monkeypatch):
+    monkeypatch.setattr(
+        'mmfgl.engine.optim_wrapper.get_device', lambda: 'cpu'
+    )
+    model = build(**source)
+    expected, _ = model.parse_losses(losses_of(model, detection_batch()))
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    wrapper = CPUAmpOptimWrapper(optimizer=optimizer)
+    torch.manual_seed(0)
+    log = model.train_step(detection_batch(), wrapper)
+    assert log['loss'].dtype == torch.float32
+    assert log['loss'].item() == pytest.approx(expected.item(), rel=0.1)
+    moved = 0
+    for name, param in model.named_parameters():
+        assert param.dtype == torch.float32 and param.isfinite().all(), name
+        moved += not torch.equal(param, before[name])
+    assert moved > 40
+
+
+def test_golden_losses():
+    model = build()
+    stir(model.rpn_head)
+    stir(model.roi_head)
+    _, log = model.parse_losses(losses_of(model, detection_batch()))
+    values = {key: value.item() for key, value in log.items()}
+    assert values == pytest.approx(
+        dict(
+            loss_rpn_cls=9.56456,
+            loss_rpn_bbox=34.4763,
+            loss_cls=1.37904,
+            acc=41.6667,
+            loss_bbox=1.94432,
+            loss_quality=1.40514,
+            loss=48.7694,
+        ),
+        rel=1e-3,
+    )

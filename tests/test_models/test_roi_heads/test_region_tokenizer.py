@@ -1,0 +1,91 @@
+import torch
+from torch import nn
+
+from mmfgl.models.roi_heads import RegionTokenizer
+from mmfgl.registry import MODELS
+
+
+def build(**changes):
+    torch.manual_seed(0)
+    return RegionTokenizer(
+        **dict(
+            in_channels=4,
+            roi_feat_size=3,
+            embed_dims=16,
+            squeeze_channels=2,
+            **changes,
+        )
+    )
+
+
+def features(num=5):
+    return torch.randn(
+        num, 4, 3, 3, generator=torch.Generator().manual_seed(1)
+    )
+
+
+def test_one_normalised_token_a_region():
+    tokens = build()(features())
+    assert tokens.shape == (5, 16)
+    torch.testing.assert_close(tokens.mean(dim=1), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        tokens.std(dim=1, unbiased=False), torch.ones(5), atol=1e-3, rtol=0
+    )
+
+
+def test_regions_do_not_mix():
+    tokenizer, feats = build(), features()
+    expected = tokenizer(feats)
+    order = torch.tensor([3, 0, 4])
+    torch.testing.assert_close(tokenizer(feats[order]), expected[order])
+
+
+def test_layout_inside_the_box_is_kept():
+    tokenizer, feats = build(), features()
+    assert not torch.allclose(tokenizer(feats), tokenizer(feats.flip(-1)))
+
+
+def test_no_region():
+    tokenizer = build()
+    tokens = tokenizer(features(0))
+    assert tokens.shape == (0, 16)
+    places = tokenizer.embed_position(torch.zeros(0, 4))
+    (tokens.sum() + places.sum()).backward()
+    for name, param in tokenizer.named_parameters():
+        assert param.grad is not None and not param.grad.any(), name
+
+
+def test_every_parameter_gets_a_gradient():
+    tokenizer = build()
+    boxes = torch.tensor([0.1, 0.2, 0.5, 0.9]).expand(5, 4)
+    out = tokenizer(features()) + tokenizer.embed_position(boxes)
+    out.pow(3).sum().backward()
+    for name, param in tokenizer.named_parameters():
+        assert param.grad is not None and param.grad.any(), name
+
+
+def test_position_embedding_keeps_leading_dimensions():
+    tokenizer = build()
+    boxes = torch.rand(2, 3, 4).sort(dim=-1).values
+    places = tokenizer.embed_position(boxes)
+    assert places.shape == (2, 3, 16)
+    torch.testing.assert_close(
+        places[1, 2], tokenizer.embed_position(boxes[1, 2])
+    )
+
+
+@MODELS.register_module()
+class CentrePosition(nn.Module):
+    def forward(self, boxes):
+        return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def test_other_position_embedding():
+    try:
+        tokenizer = build(
+            position_embedding=dict(type='mmfgl.CentrePosition')
+        )
+    finally:
+        MODELS.module_dict.pop('CentrePosition')
+    place = tokenizer.embed_position(torch.tensor([0.0, 0.5, 1.0, 0.5]))
+    assert place.tolist() == [0.5, 0.5]

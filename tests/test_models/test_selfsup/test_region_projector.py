@@ -1,0 +1,56 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmfgl.models.selfsup import RegionProjector
+
+
+def build():
+    torch.manual_seed(0)
+    return RegionProjector(
+        in_channels=8, hidden_channels=12, out_channels=6, num_prototypes=10
+    )
+
+
+def tokens(*shape):
+    return torch.randn(*shape, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize('shape', [(5,), (2, 5), (2, 3, 5), (0,)], ids=str)
+def test_shape(shape):
+    assert build()(tokens(*shape)).shape == (*shape, 10)
+
+
+def test_logits_are_cosines_with_the_prototypes():
+    projector = build()
+    logits = projector(tokens(2, 5))
+    expected = F.cosine_similarity(
+        projector.layers(tokens(2, 5)).unsqueeze(-2),
+        projector.prototypes.weight,
+        dim=-1,
+    )
+    torch.testing.assert_close(logits, expected)
+    assert logits.abs().max() <= 1 + 1e-6
+    assert logits.std() > 0.1
+
+
+def test_length_of_a_prototype_does_not_matter():
+    projector = build()
+    expected = projector(tokens(5))
+    projector.prototypes.weight.data *= torch.arange(1, 11).unsqueeze(1)
+    torch.testing.assert_close(projector(tokens(5)), expected)
+
+
+def test_fp32_under_autocast():
+    projector = build()
+    with torch.autocast('cpu', torch.bfloat16):
+        logits = projector(tokens(5))
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, projector(tokens(5)), atol=0.05, rtol=0)
+
+
+def test_every_parameter_gets_a_gradient():
+    projector = build()
+    projector(tokens(5)).square().sum().backward()
+    for name, param in projector.named_parameters():
+        assert param.grad is not None and param.grad.any(), name

@@ -1,0 +1,282 @@
+import pytest
+import torch
+
+from mmfgl.models.task_modules import CandidateSelector, Selection
+from mmfgl.registry import TASK_UTILS
+from mmfgl.structures import border_overlap, pairwise_iou
+
+SHAPE = (100, 200)  # (height, width)
+
+
+def selector(**options):
+    """A selector with every filter off unless asked for."""
+    options = dict(border_thr=None, min_kept=1) | options
+    return CandidateSelector(**options)
+
+
+def random_boxes(count, seed=0):
+    generator = torch.manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * 60
+    sides = torch.rand(count, 2, generator=generator) * 40 + 4
+    return torch.cat([corner, corner + sides], dim=1)
+
+
+def random_scores(count, seed=1):
+    return torch.rand(count, generator=torch.manual_seed(seed))
+
+
+def test_without_filters_everything_stays():
+    boxes = random_boxes(20)
+    selection = selector().select(boxes, SHAPE, random_scores(20))
+    assert isinstance(selection, Selection)
+    assert selection.context.dtype == torch.bool
+    assert selection.context.all()
+    assert selection.targets.tolist() == list(range(20))
+
+
+def test_background_by_score():
+    scores = torch.tensor([0.05, 0.9, 0.3, 0.29, 0.5])
+    selection = selector(score_thr=0.3).select(random_boxes(5), SHAPE, scores)
+    assert selection.context.tolist() == [False, True, True, False, True]
+    assert selection.targets.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_without_scores_every_candidate_counts_as_one():
+    boxes = random_boxes(6)
+    selection = selector(score_thr=1.0, num_targets=3).select(boxes, SHAPE)
+    assert selection.context.all()
+    ones = selector(num_targets=3).select(boxes, SHAPE, torch.ones(6))
+    assert torch.equal(selection.targets, ones.targets)
+
+
+def test_background_by_similarity_of_the_tokens():
+    background, thing = torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0])
+    tokens = torch.stack(
+        [
+            background,
+            background * 5,  # cosine: length is no matter
+            background + 0.1 * thing,  # looks like background, high score
+            thing,
+            thing + 0.5 * background,
+            -background,
+        ]
+    )
+    scores = torch.tensor([0.05, 0.01, 0.95, 0.9, 0.8, 0.7])
+    chosen = selector(similarity_thr=0.9, prototype_thr=0.1)
+    selection = chosen.select(random_boxes(6), SHAPE, scores, tokens)
+    assert selection.context.tolist() == [False] * 3 + [True] * 3
+    # bf16 tokens of an autocast region do as well
+    half = chosen.select(random_boxes(6), SHAPE, scores, tokens.bfloat16())
+    assert torch.equal(half.context, selection.context)
+
+
+def test_prototype_is_the_mean_of_low_scores_alone():
+    tokens = torch.eye(4)[[0, 1, 2, 2]]
+    scores = torch.tensor([0.05, 0.09, 0.1, 0.5])
+    # the mean of tokens 0 and 1: cosine 0.71 to both, 0 to the others
+    for threshold, expected in ((0.70, [False, False]), (0.72, [True, True])):
+        chosen = selector(similarity_thr=threshold, prototype_thr=0.1)
+        context = chosen.select(random_boxes(4), SHAPE, scores, tokens).context
+        assert context.tolist() == expected + [True, True]
+
+
+def test_no_prototype_without_low_scores():
+    chosen = selector(similarity_thr=-1.0, prototype_thr=0.1)
+    selection = chosen.select(
+        random_boxes(4), SHAPE, torch.full((4,), 0.5), torch.ones(4, 3)
+    )
+    assert selection.context.all()
+
+
+def test_border_filter():
+    boxes = torch.tensor(
+        [
+            [50.0, 30.0, 90.0, 60.0],  # inside
+            [0.0, 20.0, 3.0, 60.0],  # in the band on the left (4 px)
+            [0.0, 20.0, 40.0, 60.0],  # a tenth in the band
+            [195.0, 20.0, 199.0, 60.0],  # three quarters on the right
+            [50.0, 99.0, 90.0, 100.0],  # in the band at the bottom (2 px)
+        ]
+    )
+    chosen = selector(border_thr=0.9, border_band=0.02)
+    context = chosen.select(boxes, SHAPE, torch.ones(5)).context
+    assert context.tolist() == [True, False, True, True, False]
+    chosen = selector(border_thr=0.5, border_band=0.02)
+    context = chosen.select(boxes, SHAPE, torch.ones(5)).context
+    assert context.tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize('mode', ['iof', 'iou'])
+def test_border_filter_uses_its_mode(mode):
+    boxes = random_boxes(50)
+    overlap = border_overlap(boxes, SHAPE, 0.1, mode)
+    threshold = overlap.median().item()
+    chosen = selector(border_thr=threshold, border_band=0.1, border_mode=mode)
+    context = chosen.select(boxes, SHAPE).context
+    assert torch.equal(context, overlap <= threshold)
+    assert not context.all()
+
+
+def test_filters_add_up():
+    boxes = torch.tensor([[50.0, 30, 90, 60]]).repeat(4, 1)
+    boxes[1] = torch.tensor([0.0, 20, 3, 60])
+    tokens = torch.eye(3)[[0, 1, 2, 2]]
+    scores = torch.tensor([0.01, 0.9, 0.2, 0.8])
+    chosen = selector(score_thr=0.3, similarity_thr=0.9, border_thr=0.9)
+    context = chosen.select(boxes, SHAPE, scores, tokens).context
+    assert context.tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize('min_kept', [1, 3, 5, 99])
+def test_floor_gives_back_the_highest_scores(min_kept):
+    scores = torch.tensor([0.1, 0.4, 0.2, 0.9, 0.3])
+    selection = selector(score_thr=0.8, min_kept=min_kept).select(
+        random_boxes(5), SHAPE, scores
+    )
+    kept = selection.context.nonzero().flatten().tolist()
+    assert kept == sorted([3, 1, 4, 2, 0][:min_kept])
+
+
+def test_floor_prefers_what_passed_the_filters():
+    boxes = torch.tensor([[50.0, 30, 90, 60]]).repeat(3, 1)
+    boxes[[1, 2]] = torch.tensor([0.0, 20, 3, 60])
+    scores = torch.tensor([0.1, 0.8, 0.9])  # the border ones score higher
+    chosen = selector(border_thr=0.9, min_kept=2)
+    context = chosen.select(boxes, SHAPE, scores).context
+    assert context.tolist() == [True, False, True]
+
+
+def test_all_filtered_keeps_the_floor():
+    boxes = torch.tensor([[0.0, 20, 3, 60]]).repeat(4, 1)
+    scores = torch.zeros(4)
+    for mode in ('context', 'drop'):
+        chosen = selector(score_thr=0.5, border_thr=0.5, min_kept=2, mode=mode)
+        selection = chosen.select(boxes, SHAPE, scores)
+        assert selection.context.sum() == 2
+        assert len(selection.targets) == (4 if mode == 'context' else 2)
+
+
+def test_modes_context_and_drop():
+    scores = torch.tensor([0.9, 0.1, 0.8, 0.2])
+    boxes = random_boxes(4)
+    context = selector(score_thr=0.5).select(boxes, SHAPE, scores)
+    drop = selector(score_thr=0.5, mode='drop').select(boxes, SHAPE, scores)
+    assert torch.equal(context.context, drop.context)
+    assert context.targets.tolist() == [0, 1, 2, 3]
+    assert drop.targets.tolist() == [0, 2]
+
+
+def consensus(boxes, scores, threshold):
+    """Importance of each candidate, in plain Python."""
+    iou = pairwise_iou(boxes, boxes).tolist()
+    return [
+        scores[i].item()
+        * (
+            1
+            + sum(
+                iou[i][j] * scores[j].item()
+                for j in range(len(boxes))
+                if j != i and iou[i][j] >= threshold
+            )
+        )
+        for i in range(len(boxes))
+    ]
+
+
+@pytest.mark.parametrize('threshold', [0.1, 0.5])
+@pytest.mark.parametrize('mode', ['context', 'drop'])
+def test_targets_are_the_most_important(mode, threshold):
+    boxes, scores = random_boxes(40), random_scores(40)
+    chosen = selector(
+        score_thr=0.3, mode=mode, num_targets=7, consensus_iou=threshold
+    )
+    targets = chosen.select(boxes, SHAPE, scores).targets
+    pool = [i for i in range(40) if mode == 'context' or scores[i] >= 0.3]
+    value = consensus(boxes[pool], scores[pool], threshold)
+    best = sorted(zip(value, pool, strict=True), reverse=True)[:7]
+    assert targets.tolist() == sorted(index for _, index in best)
+
+
+def test_consensus_beats_a_lonely_score():
+    boxes = torch.tensor(
+        [
+            [100.0, 10, 140, 50],  # alone, the highest score
+            [10.0, 10, 50, 50],  # three that agree
+            [11.0, 10, 51, 50],
+            [10.0, 11, 50, 51],
+        ]
+    )
+    scores = torch.tensor([0.8, 0.7, 0.7, 0.7])
+    targets = selector(num_targets=1).select(boxes, SHAPE, scores).targets
+    assert targets.item() in (1, 2, 3)
+    lonely = selector(num_targets=1, consensus_iou=0.99)
+    assert lonely.select(boxes, SHAPE, scores).targets.item() == 0
+
+
+@pytest.mark.parametrize('count', [3, 4, 50])
+def test_as_many_targets_as_there_are(count):
+    boxes = random_boxes(3)
+    chosen = selector(num_targets=count)
+    targets = chosen.select(boxes, SHAPE, random_scores(3)).targets
+    assert targets.tolist() == [0, 1, 2]
+
+
+def test_training_takes_every_candidate_as_target():
+    chosen = selector(score_thr=0.5, mode='drop', num_targets=2)
+    scores = random_scores(20)
+    selection = chosen.select(random_boxes(20), SHAPE, scores, training=True)
+    assert selection.targets.tolist() == list(range(20))
+    assert torch.equal(selection.context, scores >= 0.5)
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('mode', ['context', 'drop'])
+def test_no_candidates(mode, training):
+    chosen = CandidateSelector(
+        score_thr=0.5, similarity_thr=0.5, mode=mode, num_targets=3
+    )
+    selection = chosen.select(
+        torch.zeros(0, 4), SHAPE, torch.zeros(0), torch.zeros(0, 8), training
+    )
+    assert selection.context.shape == selection.targets.shape == (0,)
+    assert selection.context.dtype == torch.bool
+    assert selection.targets.dtype == torch.long
+
+
+@pytest.mark.parametrize('mode', ['context', 'drop'])
+def test_one_candidate_is_always_kept(mode):
+    # background by score and by token, and on the border
+    chosen = CandidateSelector(
+        score_thr=0.9, similarity_thr=0.5, mode=mode, num_targets=3
+    )
+    selection = chosen.select(
+        torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
+        SHAPE,
+        torch.zeros(1),
+        torch.ones(1, 8),
+    )
+    assert selection.context.tolist() == [True]
+    assert selection.targets.tolist() == [0]
+
+
+def test_inputs_stay_as_they_are():
+    boxes, scores = random_boxes(10), random_scores(10)
+    copies = boxes.clone(), scores.clone()
+    CandidateSelector(score_thr=0.5, num_targets=2).select(
+        boxes, SHAPE, scores
+    )
+    assert torch.equal(boxes, copies[0])
+    assert torch.equal(scores, copies[1])
+
+
+@pytest.mark.parametrize(
+    'options', [dict(mode='keep'), dict(num_targets=0), dict(min_kept=0)]
+)
+def test_settings_out_of_range(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        CandidateSelector(**options)
+
+
+def test_builds_from_the_registry():
+    built = TASK_UTILS.build(dict(type='mmfgl.CandidateSelector', min_kept=4))
+    assert built.min_kept == 4
