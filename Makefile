@@ -3,6 +3,8 @@ PYTHON ?= python3
 PARENTS ?= onedl
 VENV ?= .venv
 export PYTHON PARENTS VENV
+# Waiting threads sleep: spinning ones are slow on cores that are busy.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 BIN := $(VENV)/bin
 REQUIREMENTS := requirements.txt $(wildcard requirements/*.txt)

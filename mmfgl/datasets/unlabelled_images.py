@@ -1,7 +1,6 @@
 """Unlabelled images of a folder, a text list or a COCO JSON."""
 
 import json
-import os
 import os.path as osp
 
 from mmengine.dataset import BaseDataset
@@ -96,19 +95,21 @@ class UnlabelledImages(BaseDataset):
         """Relative paths listed in the text file or COCO JSON."""
         if '://' not in self.ann_file and not osp.isfile(self.ann_file):
             raise FileNotFoundError(
-                f'image list {self.ann_file!r} does not exist: set ann_file to '
-                'a text file or a COCO JSON, or to an empty string to take '
+                f'image list {self.ann_file!r} does not exist: set ann_file '
+                'to a text file or a COCO JSON, or to an empty string to take '
                 'every image of the folder'
             )
         if not self.ann_file.endswith('.json'):
             lines = (line.strip() for line in list_from_file(self.ann_file))
             return [line for line in lines if line]
-        content = json.loads(get_text(self.ann_file))
-        if not isinstance(content, dict) or 'images' not in content:
+        try:
+            images = json.loads(get_text(self.ann_file))['images']
+            return [image['file_name'] for image in images]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{self.ann_file!r} is not in COCO format: it has no 'images'"
-            )
-        return [image['file_name'] for image in content['images']]
+                f'{self.ann_file!r} is not in COCO format: it needs a list '
+                "'images' with a 'file_name' each"
+            ) from error
 
     def __getitem__(self, idx: int) -> dict:
         """Run the pipeline on an image, or on its nearest readable follower.

@@ -164,6 +164,9 @@ class StepRunner:
             stderr=subprocess.STDOUT,
             text=True,
             errors='replace',
+            # waiting threads sleep: spinning ones are slow beyond measure on
+            # cores that other processes use too
+            env={'OMP_WAIT_POLICY': 'PASSIVE', **os.environ},
         )
         with process, path.open('a', encoding='utf-8') as log:
             try:

@@ -1,10 +1,13 @@
 """Tiny configs, batches and data sets for tests."""
 
-from .data import tiny_coco
-from .models import (
+from .batches import (
     detection_batch,
+    random_boxes,
     region_batch,
     region_samples,
+)
+from .data import tiny_coco
+from .models import (
     stir,
     tiny_fgl_cfg,
     tiny_region_encoder_cfg,
@@ -13,6 +16,7 @@ from .models import (
 
 __all__ = [
     'detection_batch',
+    'random_boxes',
     'region_batch',
     'region_samples',
     'stir',

@@ -8,7 +8,9 @@ retod_head = dict(
         out_channels=256,
         num_prototypes=4096,
     ),
-    targets=dict(type='mmfgl.RegionTargets', mode='sinkhorn'),
+    targets=dict(
+        type='mmfgl.RegionTargets', mode='sinkhorn', temperature=0.03
+    ),
     loss_distill=dict(type='mmfgl.RegionDistillLoss', loss_weight=1.0),
     loss_mask=dict(type='mmfgl.RegionDistillLoss', loss_weight=1.0),
     loss_coord=dict(type='mmdet.SmoothL1Loss', loss_weight=1.0),

@@ -43,8 +43,8 @@ class TwoRegionViews(BaseTransform):
         crop_ratio: Least and largest width over height of a crop.
         min_shared: Least share of the smaller crop that lies in the other.
         min_visible: Least share of a region visible in each view.
-        min_side: Least side of a region in pixels of each view.
-        jitter: Jitter of the boxes as a share of their sides.
+        min_side: Least side of a proposed region in pixels of each view.
+        jitter: Jitter of the boxes as a share of their sides, at most 0.5.
         flip_prob: Probability of a flip.
         photometric: One list of transform configs a view (two lists), or one
             list for both. They may change pixels, never geometry.
@@ -69,8 +69,8 @@ class TwoRegionViews(BaseTransform):
     ) -> None:
         if num_regions < 1:
             raise ValueError(f'num_regions must be >= 1, got {num_regions}')
-        if not 0 <= jitter < 1:
-            raise ValueError(f'jitter must lie in [0, 1), got {jitter}')
+        if not 0 <= jitter <= 0.5:
+            raise ValueError(f'jitter must lie in [0, 0.5], got {jitter}')
         if not 0 < min_shared <= 1:
             raise ValueError(
                 f'min_shared must lie in (0, 1], got {min_shared}'

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 class EMATeacher(nn.Module):
     """Moving average of a student's modules, under the same names.
 
-    Parameters and BatchNorm statistics are both averaged and the teacher runs
-    in evaluation mode, so its targets do not depend on the batch's make-up
-    (EMAN, arXiv 2101.08482). ``momentum`` is the share of the *old* weights
+    The teacher runs in evaluation mode, so its targets do not depend on the
+    batch's make-up (after EMAN, arXiv 2101.08482). BatchNorm statistics are a
+    moving average already and are taken over from the student as they are:
+    averaged once more they would lag behind for most of a short run.
+    ``momentum`` is the share of the *old* weights
     that is kept, as papers write it: ``teacher = m * teacher + (1 - m) *
     student`` (MMEngine's EMA momentum is ``1 - m``).
 
@@ -38,6 +40,7 @@ class EMATeacher(nn.Module):
         """Stay in evaluation mode, whatever ``mode`` says."""
         return super().train(False)
 
+    @torch.no_grad()
     def start(self, student: nn.Module) -> None:
         """Copy the student unless the teacher has its own weights already.
 
@@ -51,7 +54,7 @@ class EMATeacher(nn.Module):
 
     @torch.no_grad()
     def update(self, student: nn.Module, momentum: float) -> None:
-        """Move the teacher towards the student, buffers included.
+        """Move the weights towards the student's and copy its buffers.
 
         Args:
             student: The model given at construction.
@@ -63,17 +66,15 @@ class EMATeacher(nn.Module):
         if not 0 <= momentum <= 1:
             raise ValueError(f'momentum must lie in [0, 1], got {momentum}')
         for old, new in self._pairs(student):
-            if old.is_floating_point():
-                old.lerp_(new.to(old.dtype), 1 - momentum)
+            if isinstance(new, nn.Parameter):
+                old.lerp_(new, 1 - momentum)
             else:
                 old.copy_(new)
 
-    def _pairs(
-        self, student: nn.Module
-    ) -> Iterable[tuple[Tensor, Tensor]]:
-        """Matching tensors of teacher and student, buffers included."""
+    def _pairs(self, student: nn.Module) -> Iterable[tuple[Tensor, Tensor]]:
+        """Matching parameters and buffers of teacher and student."""
         for name in self.names:
             own = getattr(self, name.rpartition('.')[2])
-            theirs = student.get_submodule(name).state_dict()
+            theirs = student.get_submodule(name).state_dict(keep_vars=True)
             for key, tensor in own.state_dict().items():
                 yield tensor, theirs[key]

@@ -12,6 +12,10 @@ from mmfgl.registry import MODELS
 class RegionProjector(BaseModule):
     """Two-layer projector with L2-normalised output and prototypes.
 
+    BatchNorm over all tokens takes away what they have in common: at the
+    start regions of an untrained pyramid are nearly parallel, and a target
+    that is the same for all of them teaches nothing.
+
     Logits are cosines between the projected token and K prototypes, in
     [-1, 1]; the losses divide them by their temperatures.
 
@@ -34,10 +38,11 @@ class RegionProjector(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.num_prototypes = num_prototypes
         self.layers = nn.Sequential(
-            nn.LayerNorm(in_channels),
             nn.Linear(in_channels, hidden_channels),
-            nn.GELU(),
+            nn.BatchNorm1d(hidden_channels),
+            nn.ReLU(inplace=True),
             nn.Linear(hidden_channels, out_channels),
+            nn.BatchNorm1d(out_channels, affine=False),
         )
         self.prototypes = nn.Linear(out_channels, num_prototypes, bias=False)
 
@@ -50,7 +55,8 @@ class RegionProjector(BaseModule):
         Returns:
             (..., K) cosines in fp32.
         """
-        x = F.normalize(self.layers(tokens).float(), dim=-1)
+        x = self.layers(tokens.flatten(0, -2)).unflatten(0, tokens.shape[:-1])
+        x = F.normalize(x.float(), dim=-1)
         prototypes = F.normalize(self.prototypes.weight.float(), dim=-1)
         # temperatures magnify rounding, so no autocast here
         with torch.autocast(x.device.type, enabled=False):

@@ -128,8 +128,9 @@ class ReToD(BaseSelfSupervisor):
         jittered = _stack_views([s.jittered for s in data_samples])
         memory, targets = self._teach(views, boxes)
         # the other view of row v * B + b is row (1 - v) * B + b
-        other_memory, other_targets = memory.roll(batch, 0), targets.roll(
-            batch, 0
+        other_memory, other_targets = (
+            memory.roll(batch, 0),
+            targets.roll(batch, 0),
         )
         rows = slice(None) if self.symmetric else slice(batch)
         content, encoded, masked = self._study(views[rows], jittered[rows])

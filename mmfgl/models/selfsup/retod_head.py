@@ -167,7 +167,9 @@ def _mean_iou(boxes: Tensor, truth: Tensor) -> Tensor:
     low = torch.maximum(boxes[:, :2], truth[:, :2])
     high = torch.minimum(boxes[:, 2:], truth[:, 2:])
     inter = (high - low).clamp(min=0).prod(dim=1)
-    areas = [(b[:, 2:] - b[:, :2]).clamp(min=0).prod(1) for b in (boxes, truth)]
+    areas = [
+        (b[:, 2:] - b[:, :2]).clamp(min=0).prod(1) for b in (boxes, truth)
+    ]
     iou = (inter / (areas[0] + areas[1] - inter).clamp(min=1e-9)).mean()
     all_reduce(iou, op='mean')
     return iou

@@ -137,7 +137,12 @@ class CandidateSelector:
     ) -> Tensor:
         """(R,) bool: candidates that pass the filters, floor included."""
         passed = scores >= self.score_thr
-        if self.similarity_thr is not None and tokens is not None:
+        if self.similarity_thr is not None:
+            if tokens is None:
+                raise ValueError(
+                    'similarity_thr compares region tokens, but none were '
+                    'given to select()'
+                )
             passed &= ~self._like_background(tokens.float(), scores)
         if self.border_thr is not None:
             overlap = border_overlap(

@@ -123,8 +123,7 @@ def test_once_an_optimizer_step(tmp_path, monkeypatch, accumulate, steps):
     runner.train()
     schedule = TeacherHook(momentum=0.5)
     assert seen == [
-        (step, pytest.approx(schedule.momentum_at(step / 5)))
-        for step in steps
+        (step, pytest.approx(schedule.momentum_at(step / 5))) for step in steps
     ]
     logged = runner.message_hub.get_scalar('train/teacher_momentum')
     assert logged.current() == 1

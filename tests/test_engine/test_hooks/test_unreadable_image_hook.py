@@ -95,4 +95,6 @@ def test_all_readable():
     hook, runner = UnreadableImageHook(), runner_of([None] * 2)
     hook.after_train_iter(runner, 0, data_batch=region_batch(), outputs={})
     hook.after_train(runner)
-    assert runner.logger.lines == ['all images that were asked for were readable']
+    assert runner.logger.lines == [
+        'all images that were asked for were readable'
+    ]

@@ -123,9 +123,7 @@ def test_training_lowers_the_loss():
 
 @pytest.mark.parametrize('source', [dict(), GRID], ids=['rpn', 'grid'])
 def test_bf16_training_step(source, monkeypatch):
-    monkeypatch.setattr(
-        'mmfgl.engine.optim_wrapper.get_device', lambda: 'cpu'
-    )
+    monkeypatch.setattr('mmfgl.engine.optim_wrapper.get_device', lambda: 'cpu')
     model = build(**source)
     expected, _ = model.parse_losses(losses_of(model, detection_batch()))
     before = copy.deepcopy(model.state_dict())

@@ -223,9 +223,10 @@ def test_background_logits_are_certain(dtype):
     for weight in (0.3, 0):
         head.quality_weight = weight
         args = (rois,), (logits,), (torch.zeros(4, 4 * CLASSES),), [META]
-        assert head.predict_by_feat(*args, None)[0].scores.tolist() == [
-            certain
-        ] * 4
+        assert (
+            head.predict_by_feat(*args, None)[0].scores.tolist()
+            == [certain] * 4
+        )
         cfg = ConfigDict(TEST_CFG, score_thr=0.0)
         assert len(head.predict_by_feat(*args, cfg)[0]) == 0
 

@@ -119,9 +119,7 @@ def test_others_than_targets_are_background():
     # not fewer than the image has
     assert_same(results[1], everyone[1])
     # what remains after NMS are targets
-    (result, _) = head.predict_bbox(
-        pyramid(2), metas(2), given, head.test_cfg
-    )
+    (result, _) = head.predict_bbox(pyramid(2), metas(2), given, head.test_cfg)
     assert 0 < len(result) <= 2 * CLASSES
 
 
@@ -136,7 +134,9 @@ def test_images_do_not_influence_each_other(counts, num_targets):
         second = random_proposals(counts[1], seed=seed)
         together = raw(head, feats, [first, second])
         assert_same(together[0], alone)
-        swapped = raw(head, [level.flip(0) for level in feats], [second, first])
+        swapped = raw(
+            head, [level.flip(0) for level in feats], [second, first]
+        )
         assert_same(swapped[1], alone)
         assert_same(swapped[0], together[1])
         assert len(together[1][0]) == counts[1]

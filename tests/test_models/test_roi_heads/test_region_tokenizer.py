@@ -27,7 +27,9 @@ def features(num=5):
 def test_one_normalised_token_a_region():
     tokens = build()(features())
     assert tokens.shape == (5, 16)
-    torch.testing.assert_close(tokens.mean(dim=1), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        tokens.mean(dim=1), torch.zeros(5), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(
         tokens.std(dim=1, unbiased=False), torch.ones(5), atol=1e-3, rtol=0
     )
@@ -82,9 +84,7 @@ class CentrePosition(nn.Module):
 
 def test_other_position_embedding():
     try:
-        tokenizer = build(
-            position_embedding=dict(type='mmfgl.CentrePosition')
-        )
+        tokenizer = build(position_embedding=dict(type='mmfgl.CentrePosition'))
     finally:
         MODELS.module_dict.pop('CentrePosition')
     place = tokenizer.embed_position(torch.tensor([0.0, 0.5, 1.0, 0.5]))

@@ -1,0 +1,132 @@
+"""Fake batches for tests, as data loaders hand them to a model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmfgl.structures import RegionDataSample, clip_boxes, jitter_boxes
+
+
+def random_boxes(
+    num: int, size: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Random boxes with sides of a fifth to three fifths of an image.
+
+    Args:
+        num: Number N of boxes.
+        size: (height, width) of the image in pixels.
+        rng: Source of randomness.
+
+    Returns:
+        (N, 4) float32 boxes in pixels, inside the image.
+    """
+    frame = np.array([size[1], size[0]])
+    sides = rng.uniform(0.2, 0.6, (num, 2)) * frame
+    corner = rng.uniform(size=(num, 2)) * (frame - sides)
+    return np.concatenate([corner, corner + sides], 1).astype(np.float32)
+
+
+def detection_batch(
+    sizes: Sequence[tuple[int, int]] = ((64, 96), (80, 64)),
+    num_boxes: int | Sequence[int] = 3,
+    num_classes: int = 3,
+    seed: int = 0,
+) -> dict:
+    """Images and ground truth as a data loader hands them to a detector.
+
+    Args:
+        sizes: (height, width) of each image.
+        num_boxes: Number of objects, for all images or one by one.
+        num_classes: Number of classes C.
+        seed: Seed.
+
+    Returns:
+        ``inputs`` (uint8 images (3, H, W)) and ``data_samples``.
+    """
+    rng = np.random.default_rng(seed)
+    if isinstance(num_boxes, int):
+        num_boxes = [num_boxes] * len(sizes)
+    inputs, samples = [], []
+    for index, (size, count) in enumerate(zip(sizes, num_boxes, strict=True)):
+        inputs.append(_image(size, rng))
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=index,
+                img_shape=size,
+                ori_shape=(2 * size[0], 2 * size[1]),
+                scale_factor=(0.5, 0.5),
+            )
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=torch.from_numpy(random_boxes(count, size, rng)),
+            labels=torch.from_numpy(rng.integers(0, num_classes, count)),
+        )
+        sample.ignored_instances = InstanceData(
+            bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long()
+        )
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def region_samples(
+    num_images: int = 2, num_regions: int = 6, size: int = 64, seed: int = 0
+) -> list[dict]:
+    """What a data set of unlabelled images returns, image by image.
+
+    The views are unrelated noise images that share their regions; enough for
+    a training step.
+
+    Args:
+        num_images: Number of images.
+        num_regions: Number N of regions an image.
+        size: Side of the views in pixels.
+        seed: Seed.
+
+    Returns:
+        Dicts of ``inputs`` (two uint8 views (3, H, W)) and ``data_samples``.
+    """
+    rng = np.random.default_rng(seed)
+    items = []
+    for _ in range(num_images):
+        frame = (size, size)
+        boxes = [random_boxes(num_regions, frame, rng) for _ in range(2)]
+        jittered = [
+            clip_boxes(jitter_boxes(b, 0.1, rng), frame) for b in boxes
+        ]
+        sample = RegionDataSample()
+        sample.boxes = torch.from_numpy(np.stack(boxes))
+        sample.jittered = torch.from_numpy(np.stack(jittered))
+        inputs = [_image(frame, rng) for _ in range(2)]
+        items.append(dict(inputs=inputs, data_samples=sample))
+    return items
+
+
+def region_batch(**kwargs) -> dict:
+    """Several :func:`region_samples`, collated.
+
+    Args:
+        **kwargs: Arguments of :func:`region_samples`.
+
+    Returns:
+        ``inputs`` (two uint8 tensors (B, 3, H, W)) and ``data_samples``.
+    """
+    items = region_samples(**kwargs)
+    return dict(
+        inputs=[
+            torch.stack([item['inputs'][view] for item in items])
+            for view in range(2)
+        ],
+        data_samples=[item['data_samples'] for item in items],
+    )
+
+
+def _image(size: tuple[int, int], rng: np.random.Generator) -> Tensor:
+    """(3, H, W) uint8 image of random blocks of 8 x 8 pixels."""
+    height, width = size
+    blocks = rng.integers(0, 256, (3, -(-height // 8), -(-width // 8)))
+    image = blocks.repeat(8, axis=1).repeat(8, axis=2)
+    return torch.from_numpy(image[:, :height, :width].astype(np.uint8))
