@@ -10,11 +10,11 @@ from mmfgl.registry import HOOKS
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Feed every backbone of the model inputs in channels-last layout.
+    """Run every backbone of the model in channels-last layout.
 
     Results are the same; depthwise convolutions run faster in this layout on
     a CPU. Works for any model with modules named ``backbone``, a teacher's
-    included.
+    included. Features leave the backbone in the ordinary layout again.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -38,9 +38,19 @@ class ChannelsLastHook(Hook):
             )
         for module in found:
             module.register_forward_pre_hook(_to_channels_last)
+            module.register_forward_hook(_to_contiguous)
 
 
 def _to_channels_last(_: nn.Module, args: tuple) -> tuple:
     """Convert the first argument of a module, a batch of images."""
     images, *rest = args
     return images.contiguous(memory_format=torch.channels_last), *rest
+
+
+def _to_contiguous(_: nn.Module, args: tuple, feats: tuple | list) -> tuple:
+    """Convert the features back.
+
+    mmcv's RoI operators for CPUs take any memory for contiguous and would
+    silently read channels-last features in the wrong order.
+    """
+    return tuple(level.contiguous() for level in feats)

@@ -69,9 +69,7 @@ class FGLBBoxHead(BBoxHead):
         )
         if init_cfg is None:
             self.init_cfg.append(
-                dict(
-                    type='Normal', std=0.01, override=dict(name='fc_quality')
-                )
+                dict(type='Normal', std=0.01, override=dict(name='fc_quality'))
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,9 +72,11 @@ class FGLRoIExtractor(SingleRoIExtractor):
         Returns:
             (R, C, S, S) features, at least fp32 when ``feats`` are bf16.
         """
-        # the RoI operators of mmcv know no bf16
+        # the RoI operators of mmcv know no bf16, and those for CPUs read
+        # channels-last memory in the wrong order
         feats = tuple(
-            f.float() if f.dtype == torch.bfloat16 else f for f in feats
+            (f.float() if f.dtype == torch.bfloat16 else f).contiguous()
+            for f in feats
         )
         pixel = super().forward(feats, rois, roi_scale_factor)
         if not self.spatial_features:

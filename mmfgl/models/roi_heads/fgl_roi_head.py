@@ -124,9 +124,7 @@ class FGLRoIHead(StandardRoIHead):
         with self._seeing(scenes):
             return super().loss(x, rpn_results_list, batch_data_samples)
 
-    def bbox_loss(
-        self, x: tuple[Tensor, ...], sampling_results: list
-    ) -> dict:
+    def bbox_loss(self, x: tuple[Tensor, ...], sampling_results: list) -> dict:
         """Box losses of the sampled RoIs; see :class:`StandardRoIHead`.
 
         Args:
@@ -304,9 +302,7 @@ class FGLRoIHead(StandardRoIHead):
         if scene.readable is not None:
             context = context & scene.readable
         if scene.attention_mask is None:
-            return iou_attention_mask(
-                boxes, context=context, **self.attention
-            )
+            return iou_attention_mask(boxes, context=context, **self.attention)
         mask = scene.attention_mask & context
         return mask.fill_diagonal_(True)
 

@@ -102,6 +102,15 @@ def test_bf16_features_under_autocast(spatial):
     torch.testing.assert_close(seen, expected, atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_channels_last_features(dtype):
+    extractor = FGLRoIExtractor(ALIGN, spatial_features=False, **OPTIONS)
+    feats = pyramid(dtype)
+    expected = extractor(feats, make_rois())
+    feats = tuple(f.to(memory_format=torch.channels_last) for f in feats)
+    assert torch.equal(extractor(feats, make_rois()), expected)
+
+
 def test_no_roi():
     extractor = FGLRoIExtractor(ALIGN, **OPTIONS)
     feats = tuple(level.requires_grad_() for level in pyramid())

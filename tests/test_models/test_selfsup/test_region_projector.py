@@ -18,20 +18,29 @@ def tokens(*shape):
 
 @pytest.mark.parametrize('shape', [(5,), (2, 5), (2, 3, 5), (0,)], ids=str)
 def test_shape(shape):
-    assert build()(tokens(*shape)).shape == (*shape, 10)
+    # BatchNorm needs tokens to learn its statistics from
+    assert build().eval()(tokens(*shape)).shape == (*shape, 10)
 
 
-def test_logits_are_cosines_with_the_prototypes():
-    projector = build()
+@pytest.mark.parametrize('training', [True, False])
+def test_logits_are_cosines_with_the_prototypes(training):
+    projector = build().train(training)
     logits = projector(tokens(2, 5))
     expected = F.cosine_similarity(
-        projector.layers(tokens(2, 5)).unsqueeze(-2),
+        projector.layers(tokens(10)).unsqueeze(1),
         projector.prototypes.weight,
         dim=-1,
     )
-    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(logits, expected.view(2, 5, 10))
     assert logits.abs().max() <= 1 + 1e-6
     assert logits.std() > 0.1
+
+
+def test_nearly_parallel_tokens_are_told_apart():
+    same = tokens(1) + 1e-3 * tokens(30)
+    assert F.cosine_similarity(same[:1], same[1:]).min() > 0.99
+    logits = build()(same)
+    assert F.cosine_similarity(logits[:1], logits[1:]).mean() < 0.5
 
 
 def test_length_of_a_prototype_does_not_matter():

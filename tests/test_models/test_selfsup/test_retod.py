@@ -156,11 +156,10 @@ def test_teacher_follows_the_student():
         0.75 * before[f'backbone.{key}'] + 0.25 * model.backbone.conv1.weight
     )
     torch.testing.assert_close(model.teacher.backbone.conv1.weight, expected)
-    # the student's BatchNorm has seen a batch, the teacher's its average
-    key = 'backbone.bn1.running_mean'
-    expected = 0.75 * before[key] + 0.25 * model.backbone.bn1.running_mean
-    assert expected.any()
-    torch.testing.assert_close(model.teacher.state_dict()[key], expected)
+    # the student's BatchNorm has seen a batch
+    running_mean = model.teacher.backbone.bn1.running_mean
+    assert not torch.equal(running_mean, before['backbone.bn1.running_mean'])
+    assert torch.equal(running_mean, model.backbone.bn1.running_mean)
 
 
 @pytest.mark.parametrize('symmetric', [True, False])
