@@ -28,6 +28,8 @@ CORES=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 SHARE=$((CORES / GPUS))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((SHARE > 0 ? SHARE : 1))}
 export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
+# Waiting threads sleep: spinning ones are slow on cores that are busy.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
 
 exec "$PYTHON" -m torch.distributed.run \

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import subprocess
 
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 
 # launcher -> where it puts RANK, WORLD_SIZE and LOCAL_RANK
 _RANK_VARIABLES = {
@@ -33,7 +35,7 @@ def init_cpu_dist(cfg: Config) -> None:
 
     Args:
         cfg: Its ``launcher`` says who started this process. Gets a
-            ``model_wrapper_cfg``.
+            ``model_wrapper_cfg`` and loses ``sync_bn``.
 
     Raises:
         KeyError: The launcher has not set a variable it should have.
@@ -62,6 +64,14 @@ def init_cpu_dist(cfg: Config) -> None:
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
     cfg.model_wrapper_cfg.setdefault('device_ids', None)
+    if cfg.get('sync_bn'):
+        print_log(
+            'SyncBatchNorm needs GPUs: each CPU process normalises its own '
+            'batch instead',
+            logger='current',
+            level=logging.WARNING,
+        )
+        cfg.sync_bn = None
 
 
 def _variable(name: str, launcher: str) -> str:
