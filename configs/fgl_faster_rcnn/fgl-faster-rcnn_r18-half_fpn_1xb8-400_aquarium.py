@@ -2,42 +2,16 @@
 # photographs, 400 iterations: the random start of the experiments.
 #   python tools/train.py configs/fgl_faster_rcnn/\
 #       fgl-faster-rcnn_r18-half_fpn_1xb8-400_aquarium.py
+# AP: not yet measured.
 _base_ = [
-    '../_base_/models/fgl_r18-half_fpn.py',
-    '../_base_/models/fgl_rcnn_small.py',
-    '../_base_/datasets/aquarium_detection.py',
-    '../_base_/tta/scales_flip.py',
-    '../_base_/schedules/adamw_400.py',
-    'mmdet::_base_/default_runtime.py',
+    './fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-400_aquarium.py',
+    '../_base_/models/r18-half.py',
 ]
 
 model = dict(
-    type='mmfgl.FGLFasterRCNN',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-        **_base_.fgl_normalise,
-    ),
-    backbone=_base_.fgl_backbone,
-    neck=_base_.fgl_neck,
-    rpn_head=_base_.fgl_rpn_head,
-    roi_head=dict(
-        **_base_.fgl_region_encoder,
-        selector=_base_.fgl_selector,
-        bbox_head=_base_.fgl_bbox_head,
-    ),
-    train_cfg=_base_.fgl_train_cfg,
-    test_cfg=_base_.fgl_test_cfg,
+    data_preprocessor=_base_.r18_normalise,
+    backbone=dict(_delete_=True, **_base_.r18_backbone),
+    neck=_base_.r18_neck,
 )
-model['roi_head']['bbox_head']['num_classes'] = 7
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = _base_.iter_hooks
-log_processor = _base_.iter_log
-randomness = dict(seed=0)
-tta_pipeline = _base_.tta_pipeline
-tta_pipeline[1].transforms[0] = [
-    dict(type='Resize', scale=(side, side), keep_ratio=True)
-    for side in (256, 320, 400)
-]
+load_from = None
+custom_hooks = []

@@ -1,12 +1,10 @@
-# Model base with a half-width ResNet-18, for experiments from random weights.
-_base_ = './fgl_efficientnet-lite0_fpn.py'
-
-fgl_normalise = dict(
+# Half-width ResNet-18 in place of the small family's EfficientNet-Lite0, for
+# experiments from random weights. Neutral variables, read as _base_.name.
+r18_normalise = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
 )
-fgl_backbone = dict(
-    _delete_=True,
+r18_backbone = dict(
     type='mmdet.ResNet',
     depth=18,
     base_channels=32,
@@ -17,4 +15,4 @@ fgl_backbone = dict(
     norm_eval=False,
     style='pytorch',
 )
-fgl_neck = dict(in_channels=[64, 128, 256])
+r18_neck = dict(in_channels=[64, 128, 256])
