@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.device import get_device
 
 from mmfgl.engine.steps import Step, StepRunner
 from mmfgl.visualization import (
@@ -57,14 +55,6 @@ SECONDS = {
 }
 
 
-def has_fast_amp() -> bool:
-    """Whether there is a GPU or a CPU with bfloat16 instructions."""
-    flags = Path('/proc/cpuinfo')
-    known = flags.read_text() if flags.is_file() else ''
-    pattern = r'\b(avx512_bf16|amx_bf16|bf16)\b'
-    return get_device() != 'cpu' or bool(re.search(pattern, known))
-
-
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -73,10 +63,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', default='work_dirs/quickstart', help='folder')
     parser.add_argument(
-        '--amp',
-        action=argparse.BooleanOptionalAction,
-        default=has_fast_amp(),
-        help='train in mixed precision; default: if the hardware gains by it',
+        '--amp', action='store_true', help='train in mixed precision'
     )
     parser.add_argument(
         '--fresh', action='store_true', help='redo what is already done'

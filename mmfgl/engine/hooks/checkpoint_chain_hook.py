@@ -55,10 +55,12 @@ class CheckpointChainHook(Hook):
         """
         self._checked = True
         state = checkpoint.get('state_dict', checkpoint)
-        if self.revise_keys and not runner._resume:
+        if not runner._resume:
+            # MMEngine strips the prefix of distributed wrappers as well
+            rules = ((r'^module\.', ''), *self.revise_keys)
             for key in list(state):
                 new = key
-                for pattern, replacement in self.revise_keys:
+                for pattern, replacement in rules:
                     new = re.sub(pattern, replacement, new)
                 if new != key:
                     state[new] = state.pop(key)
@@ -66,8 +68,9 @@ class CheckpointChainHook(Hook):
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         report = LoadReport(model.state_dict(), state, self.modules)
-        runner.logger.info(f'Load report of {runner._load_from}:\n{report}')
-        report.check(str(runner._load_from))
+        source = runner._load_from or 'the latest checkpoint'
+        runner.logger.info(f'Load report of {source}:\n{report}')
+        report.check(source)
 
     def before_train(self, runner: Runner) -> None:
         """Refuse to train if no checkpoint was loaded at all.
