@@ -45,13 +45,13 @@ MODES = {'plain': [], 'tta': ['--tta']}
 AP = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 # Expected durations on 2 cores.
 SECONDS = {
-    'data': 10,
+    'data': 20,
     'weights': 10,
-    'pretrain': 240,
-    'imagenet': 180,
-    'retod': 180,
-    'plain': 20,
-    'tta': 40,
+    'pretrain': 140,
+    'imagenet': 240,
+    'retod': 240,
+    'plain': 15,
+    'tta': 30,
 }
 
 
@@ -175,6 +175,7 @@ def pictures(out: Path, count: int = 4) -> list:
             find_latest_checkpoint(out / arm),
             range(count),
             height=360,
+            score_thr=0.2,
         )
         for arm in ARMS
     }

@@ -17,6 +17,9 @@ train_dataloader = dict(
         pipeline=region_views_pipeline,
     )
 )
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3))),
+)
 max_iters = 100
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].update(end=max_iters, T_max=max_iters - 30)
