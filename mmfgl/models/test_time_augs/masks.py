@@ -8,7 +8,8 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .scoring import Pass, roi_weights, shifted_levels
+from .passes import Pass
+from .scoring import roi_weights, shifted_levels
 from .views import View
 
 _FLIP_DIMS = dict(horizontal=[-1], vertical=[-2], diagonal=[-2, -1])

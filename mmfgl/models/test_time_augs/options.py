@@ -12,6 +12,7 @@ _CHOICES = dict(
     score_fusion=('mean', 'weighted', 'max'),
     box_fusion=('score_weighted', 'voting', 'reference'),
     mask_fusion=('mean', 'reference'),
+    level_weighting=('linear', 'equal'),
 )
 _REFERENCES = ('median', 'smallest', 'largest')
 _TTA_CFG_KEYS = {'score_thr', 'nms', 'max_per_img'}
@@ -59,6 +60,10 @@ class RoITTAOptions:
         level_shifts: Pyramid levels to pool from, relative to the RoI's own;
             must hold 0. A level that does not exist is left out. For
             ``mode='pyramid'``.
+        level_weighting: ``'linear'`` weighs a level by how near its range of
+            RoI sizes is, so that an RoI between two levels is read from both
+            and one in the middle of a level from that one alone;
+            ``'equal'`` weighs all levels alike. For ``mode='pyramid'``.
         rescore_thr: RoIs whose best class probability in the reference view
             is below this keep it and are not pooled again, which saves most
             of the RoI head's time. Heads whose RoIs read each other then see
@@ -86,6 +91,7 @@ class RoITTAOptions:
     flip_weight: float = 1.0
     size_ranges: Sequence[Any] | None = None
     level_shifts: Sequence[int] = (-1, 0, 1)
+    level_weighting: str = 'linear'
     rescore_thr: float = 0.0
     vote_iou: float = 0.65
     stack_views: bool = True

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmdet.models.layers import multiclass_nms
-from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads import SingleRoIExtractor, StandardRoIHead
 from mmdet.models.utils import empty_instances
 from mmdet.structures.bbox import scale_boxes
 from mmengine.model import BaseTTAModel
@@ -20,9 +20,10 @@ from mmfgl.registry import MODELS
 from .fusion import Evidence, fuse
 from .masks import predict_masks
 from .options import RoITTAOptions
+from .passes import plan_passes
 from .proposals import merge_proposals, view_proposals
-from .scoring import Pass, score_rois
-from .views import View, ViewBatch, arrange_views, scale_ranks
+from .scoring import score_rois
+from .views import View, ViewBatch, arrange_views
 
 
 @MODELS.register_module()
@@ -90,7 +91,7 @@ class RoITTAModel(BaseTTAModel):
             )
         extractor = head.bbox_roi_extractor
         if options.mode == 'pyramid' and (
-            not hasattr(extractor, 'map_roi_levels')
+            not isinstance(extractor, SingleRoIExtractor)
             or extractor.num_inputs < 2
         ):
             raise ValueError(
@@ -145,7 +146,7 @@ class RoITTAModel(BaseTTAModel):
             batches = batches[:1]
         self._extract(batches)
         frames = [view.upright for view in batches[0].views]
-        passes = self._plan(batches)
+        passes = plan_passes(batches, options)
         roi_head = self.module.roi_head
         evidence = score_rois(
             roi_head,
@@ -188,47 +189,6 @@ class RoITTAModel(BaseTTAModel):
                 part = slice(index * count, (index + 1) * count)
                 batch.samples = data['data_samples'][part]
                 batch.feats = tuple(level[part] for level in feats)
-
-    def _plan(self, batches: list[ViewBatch]) -> list[Pass]:
-        """The passes through the RoI head, reference first."""
-        options = self.options
-        weights = options.scale_weights
-        if options.mode == 'pyramid':
-            shifts = list(options.level_shifts)
-            weighed = list(zip(shifts, weights or [1.0] * len(shifts)))
-            weighed.sort(key=lambda pair: (abs(pair[0]), pair[0]))
-            return [Pass.of_shift(batches[0], w, s) for s, w in weighed]
-        passes = [Pass(batch, [], []) for batch in batches]
-        for image in range(len(batches[0].views)):
-            views = [batch.views[image] for batch in batches]
-            per_view = self._per_scale(views, weights, 'scale_weights', 1.0)
-            ranges = self._per_scale(
-                views, options.size_ranges, 'size_ranges', (0.0, float('inf'))
-            )
-            for p, view, weight, limits in zip(
-                passes, views, per_view, ranges, strict=True
-            ):
-                flip = options.flip_weight if view.flip else 1.0
-                p.weights.append(weight * flip)
-                p.ranges.append(limits)
-        return passes
-
-    @staticmethod
-    def _per_scale(
-        views: list[View], values: Any, name: str, default: Any
-    ) -> list:
-        """The value of each view, from one value a scale or one for all."""
-        if values is None:
-            return [default] * len(views)
-        if name == 'size_ranges' and len(values) == 1:
-            return list(values) * len(views)
-        ranks = scale_ranks(views)
-        if max(ranks) + 1 != len(values):
-            raise ValueError(
-                f'{name} has {len(values)} entries and tta_pipeline '
-                f'{max(ranks) + 1} scales: give one a scale, smallest first'
-            )
-        return [values[rank] for rank in ranks]
 
     def _propose(
         self, batches: list[ViewBatch], frames: list[View]

@@ -6,9 +6,7 @@ RoI.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from math import inf
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
@@ -16,30 +14,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from .fusion import Evidence, with_fallback
-from .views import View, ViewBatch
-
-
-@dataclass
-class Pass:
-    """One way of looking at the RoIs: a view and a pyramid level.
-
-    Attributes:
-        batch: The views to pool from.
-        weights: Weight of the pass for each of the B images.
-        ranges: (low, high) RoI sizes in pixels of the view, for each image.
-        shift: Pyramid levels to move by.
-    """
-
-    batch: ViewBatch
-    weights: list[float]
-    ranges: list[tuple[float, float]]
-    shift: int = 0
-
-    @classmethod
-    def of_shift(cls, batch: ViewBatch, weight: float, shift: int) -> 'Pass':
-        """A pass of mode 'pyramid', open to RoIs of any size."""
-        count = len(batch.views)
-        return cls(batch, [weight] * count, [(0.0, inf)] * count, shift)
+from .passes import Pass
+from .views import View
 
 
 @contextmanager
@@ -98,18 +74,31 @@ def roi_weights(
     for p in passes:
         seen = frame.to(boxes, p.batch.views[image]).float()
         row = seen.new_full((len(seen),), p.weights[image])
+        sides = (seen[:, 2:] - seen[:, :2]).clamp(min=0)
+        size = sides.prod(dim=1).sqrt()
         low, high = p.ranges[image]
-        if (low, high) != (0, inf):
-            sides = (seen[:, 2:] - seen[:, :2]).clamp(min=0)
-            size = sides.prod(dim=1).sqrt()
-            row = row * ((size >= low) & (size <= high))
-        if p.shift:
-            rois = torch.cat([torch.zeros_like(seen[:, :1]), seen], dim=1)
-            levels = extractor.map_roi_levels(rois, extractor.num_inputs)
-            levels = levels + p.shift
-            row = row * ((levels >= 0) & (levels < extractor.num_inputs))
+        row = row * ((size >= low) & (size <= high))
+        if p.shift or p.linear:
+            row = row * _level_weights(p, seen, size, extractor)
         rows.append(row)
     return with_fallback(torch.stack(rows))
+
+
+def _level_weights(
+    p: Pass, boxes: Tensor, size: Tensor, extractor: nn.Module
+) -> Tensor:
+    """(R,) weights in [0, 1] of the level that a pass reads RoIs from."""
+    rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
+    own = extractor.map_roi_levels(rois, extractor.num_inputs)
+    level = own + p.shift
+    exists = (level >= 0) & (level < extractor.num_inputs)
+    if not p.linear:
+        return exists.float()
+    # level k is meant for RoIs of log2(size / finest_scale) in [k, k + 1);
+    # those beyond the pyramid's ends stay at the end
+    place = torch.log2(size / extractor.finest_scale + 1e-6)
+    place = torch.minimum(torch.maximum(place, own.float()), own + 1.0)
+    return exists * (1 - (place - level - 0.5).abs()).clamp(min=0)
 
 
 def score_rois(

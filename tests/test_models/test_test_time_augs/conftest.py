@@ -1,14 +1,21 @@
 """Tiny detectors and views shared by the tests of test-time augmentation."""
 
+import copy
+from types import SimpleNamespace
+
 import mmcv
 import numpy as np
 import pytest
 import torch
+from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
 from torch import nn
+
+from mmfgl.models.test_time_augs import RoITTAModel
 
 CHANNELS, CLASSES = 8, 3
 SIZES = [(64, 96), (80, 64)]
@@ -230,6 +237,88 @@ def make_images(sizes=SIZES, seed=0):
     return images
 
 
+def assert_same(ours, theirs, exact=True):
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        a, b = a.pred_instances, b.pred_instances
+        assert set(a.keys()) == set(b.keys())
+        assert len(a) == len(b)
+        for key, value in b.items():
+            assert a[key].dtype == value.dtype
+            if exact:
+                assert torch.equal(a[key], value), key
+            elif value.dtype == torch.bool:
+                # a pixel on the threshold may fall either way
+                assert (a[key] != value).float().mean() < 0.01
+            else:
+                torch.testing.assert_close(a[key], value, rtol=1e-4, atol=1e-3)
+
+
+@torch.no_grad()
+def plain(detector, data):
+    return detector.test_step(copy.deepcopy(data))
+
+
+def tta(detector, data, **options):
+    return RoITTAModel(detector, **options).test_step(copy.deepcopy(data))
+
+
+def record_rois(detector, monkeypatch):
+    """What predict_bbox gets and gives for the first image, each call."""
+    calls, predict = [], detector.roi_head.predict_bbox
+
+    def predict_bbox(x, metas, rpn_results, **kwargs):
+        results = predict(x, metas, rpn_results, **kwargs)
+        calls.append(
+            SimpleNamespace(
+                width=metas[0]['img_shape'][1],
+                given=rpn_results[0],
+                scores=results[0].scores,
+            )
+        )
+        return results
+
+    monkeypatch.setattr(detector.roi_head, 'predict_bbox', predict_bbox)
+    return calls
+
+
+def frozen_proposals(x, batch_data_samples, rescale):
+    """The same random boxes of the image, whatever the view."""
+    torch.manual_seed(0)
+    results = []
+    for sample in batch_data_samples:
+        corners = torch.rand(20, 2, 2).sort(dim=1).values
+        size = torch.tensor(sample.ori_shape[::-1])
+        scale = torch.tensor(sample.scale_factor)
+        boxes = (corners * size * scale).reshape(20, 4)
+        results.append(InstanceData(bboxes=boxes, scores=torch.rand(20)))
+    return results
+
+
+class OracleRoIHead(StandardRoIHead):
+    """Sees the true place of every RoI, whatever the view."""
+
+    def predict_bbox(self, x, batch_img_metas, rpn_results_list, **kwargs):
+        results = []
+        for meta, given in zip(batch_img_metas, rpn_results_list, strict=True):
+            boxes = given.bboxes.clone()
+            scale = meta['scale_factor']
+            height = round(meta['ori_shape'][0] * scale[1])
+            width = round(meta['ori_shape'][1] * scale[0])
+            if meta['flip_direction'] in ('horizontal', 'diagonal'):
+                boxes[:, 0::2] = width - boxes[:, [2, 0]]
+            if meta['flip_direction'] in ('vertical', 'diagonal'):
+                boxes[:, 1::2] = height - boxes[:, [3, 1]]
+            places = boxes / boxes.new_tensor(scale * 2)
+            logits = torch.cat([places / 20, places[:, :1] * 0], dim=1)
+            results.append(
+                InstanceData(
+                    bboxes=given.bboxes.clone(), scores=logits.softmax(1)
+                )
+            )
+        return results
+
+
 class Tools:
     """The helpers above, handed to tests as one fixture."""
 
@@ -239,6 +328,12 @@ class Tools:
     load_file = staticmethod(load_file)
     plain_batch = staticmethod(plain_batch)
     make_images = staticmethod(make_images)
+    OracleRoIHead = OracleRoIHead
+    assert_same = staticmethod(assert_same)
+    plain = staticmethod(plain)
+    tta = staticmethod(tta)
+    record_rois = staticmethod(record_rois)
+    frozen_proposals = staticmethod(frozen_proposals)
 
 
 @pytest.fixture
