@@ -48,8 +48,8 @@ SECONDS = {
     'data': 20,
     'weights': 10,
     'pretrain': 140,
-    'imagenet': 240,
-    'retod': 240,
+    'imagenet': 200,
+    'retod': 200,
     'plain': 15,
     'tta': 30,
 }

@@ -1,9 +1,9 @@
-# FGL Faster R-CNN from ImageNet weights on digit scenes, 200 iterations: the
+# FGL Faster R-CNN from ImageNet weights on digit scenes, 150 iterations: the
 # fine-tuning without pretraining of `make quickstart`.
 #   python tools/dataset_converters/digit_scenes.py
 #   python tools/model_converters/efficientnet_lite0.py
 #   python tools/train.py configs/fgl_faster_rcnn/\
-#       fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-200_digit-scenes.py
+#       fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-150_digit-scenes.py
 _base_ = './fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-400_aquarium.py'
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=10)))
@@ -28,7 +28,7 @@ optim_wrapper = dict(
     optimizer=dict(lr=1.5e-3),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3))),
 )
-max_iters = 200
+max_iters = 150
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].update(end=max_iters, T_max=max_iters - 30)
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)

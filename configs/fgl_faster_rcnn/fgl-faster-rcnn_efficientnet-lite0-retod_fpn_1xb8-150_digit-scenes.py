@@ -1,7 +1,7 @@
 # The same, started from the ReToD checkpoint.
 #   python tools/train.py configs/fgl_faster_rcnn/\
-#       fgl-faster-rcnn_efficientnet-lite0-retod_fpn_1xb8-200_digit-scenes.py
-_base_ = './fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-200_digit-scenes.py'
+#       fgl-faster-rcnn_efficientnet-lite0-retod_fpn_1xb8-150_digit-scenes.py
+_base_ = './fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-150_digit-scenes.py'
 
 load_from = (
     'work_dirs/retod_efficientnet-lite0-fpn_1xb8-100_digit-scenes/iter_100.pth'
