@@ -1,11 +1,12 @@
-# RoI test-time augmentation within one view: every RoI is also pooled from
-# the neighbouring pyramid levels. Costs one backbone pass, as plain testing.
+# RoI test-time augmentation within one view: RoIs that may be objects are read
+# from the two pyramid levels nearest to their size. One backbone pass, as in
+# plain testing.
 #
 #     python tools/test.py CONFIG CHECKPOINT --tta
 #
 # Add this file to `_base_` of a config; see flip.py for other image sizes.
 _base_ = './flip.py'
 
-tta_model = dict(mode='pyramid')
+tta_model = dict(mode='pyramid', rescore_thr=0.03)
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]
