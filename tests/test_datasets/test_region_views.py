@@ -65,10 +65,10 @@ def test_shapes_and_limits(seed):
         assert (boxes >= 0).all()
         assert (boxes[..., 2:] <= VIEW).all()
         assert (boxes[..., 2:] > boxes[..., :2]).all()
-    # what file-based proposers need
-    assert views.proposer.info == dict(
-        img_path='x.jpg', img_shape=(HEIGHT, WIDTH)
-    )
+    # what file-based and content-based proposers need
+    info = views.proposer.info
+    assert info['img_path'] == 'x.jpg'
+    assert info['img_shape'] == info['img'].shape[:2] == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize('min_visible', [0.5, 0.8])

@@ -16,11 +16,29 @@ class RegionProposer(metaclass=ABCMeta):
 
         Args:
             info: Facts about the image: ``img_shape`` (height, width) in the
-                pixels the boxes are wanted in, and ``img_path`` where known.
+                pixels the boxes are wanted in, ``img_path`` where known, and
+                ``img`` ((h, w, 3) BGR uint8) where it is decoded already;
+                ``img`` may be smaller than ``img_shape`` says.
             rng: Source of randomness. ``None`` asks for the same regions at
                 every call.
 
         Returns:
             (N, 4) float32 boxes (x1, y1, x2, y2) inside the image, in its
-            pixels.
+            pixels; N may be 0. The best come first where they are ranked.
         """
+
+    def propose_labelled(
+        self, info: dict, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Propose regions with a pseudo-label each.
+
+        Args:
+            info: As for :meth:`propose`.
+            rng: As for :meth:`propose`.
+
+        Returns:
+            (N, 4) float32 boxes and (N,) int64 pseudo-labels: zeros unless
+            the proposer knows better.
+        """
+        boxes = self.propose(info, rng)
+        return boxes, np.zeros(len(boxes), np.int64)

@@ -33,7 +33,9 @@ class TwoRegionViews(BaseTransform):
 
     Required keys: ``img``, ``img_path``. Added keys: ``views`` (V images),
     ``boxes`` and ``jittered`` ((V, N, 4) float32, pixels of each view,
-    clipped to it), ``affines`` ((V, 2, 3), image to view).
+    clipped to it), ``affines`` ((V, 2, 3), image to view). With an object
+    proposer also ``objects`` (V float32 arrays (M_v, 4), pixels of each view,
+    clipped to it) and ``object_labels`` (V int64 arrays (M_v,)).
 
     Args:
         proposer: Config of a region proposer.
@@ -50,6 +52,12 @@ class TwoRegionViews(BaseTransform):
             list for both. They may change pixels, never geometry.
         max_tries: Crops drawn before the second view falls back on the first
             crop.
+        object_proposer: Config of a region proposer whose boxes serve as
+            pseudo ground truth. A view keeps those that are ``min_visible``
+            visible in it and, clipped, have sides of ``min_side``; there may
+            be none.
+        max_objects: Largest number of pseudo objects a view; the proposer's
+            first ones are kept.
     """
 
     def __init__(
@@ -66,6 +74,8 @@ class TwoRegionViews(BaseTransform):
         flip_prob: float = 0.5,
         photometric: Sequence = (),
         max_tries: int = 20,
+        object_proposer: dict | None = None,
+        max_objects: int = 50,
     ) -> None:
         if num_regions < 1:
             raise ValueError(f'num_regions must be >= 1, got {num_regions}')
@@ -75,7 +85,13 @@ class TwoRegionViews(BaseTransform):
             raise ValueError(
                 f'min_shared must lie in (0, 1], got {min_shared}'
             )
+        if max_objects < 1:
+            raise ValueError(f'max_objects must be >= 1, got {max_objects}')
         self.proposer = TASK_UTILS.build(proposer)
+        self.object_proposer = None
+        if object_proposer is not None:
+            self.object_proposer = TASK_UTILS.build(object_proposer)
+        self.max_objects = max_objects
         if isinstance(view_size, int):
             view_size = (view_size, view_size)
         self.view_size = tuple(view_size)
@@ -115,7 +131,10 @@ class TwoRegionViews(BaseTransform):
             crop_affine(crop, self.view_size, rng.random() < self.flip_prob)
             for crop in crops
         ]
-        regions = self._regions(results, img.shape[:2], crops, rng)
+        info = dict(
+            img_path=results.get('img_path'), img_shape=img.shape[:2], img=img
+        )
+        regions = self._regions(info, crops, rng)
         exact = [map_boxes(regions, affine) for affine in affines]
         jittered = [jitter_boxes(boxes, self.jitter, rng) for boxes in exact]
         results['views'] = [
@@ -127,6 +146,8 @@ class TwoRegionViews(BaseTransform):
             results[key] = np.stack(
                 [clip_boxes(b, self.view_size) for b in boxes]
             )
+        if self.object_proposer is not None:
+            results.update(self._objects(info, affines, rng))
         return results
 
     def _crops(
@@ -157,14 +178,9 @@ class TwoRegionViews(BaseTransform):
         return np.concatenate([corner, corner + sides])
 
     def _regions(
-        self,
-        results: dict,
-        img_shape: tuple[int, int],
-        crops: list[np.ndarray],
-        rng: np.random.Generator,
+        self, info: dict, crops: list[np.ndarray], rng: np.random.Generator
     ) -> np.ndarray:
         """(N, 4) regions in image pixels, visible in both crops."""
-        info = dict(img_path=results.get('img_path'), img_shape=img_shape)
         regions = np.asarray(self.proposer.propose(info, rng), np.float32)
         keep = np.ones(len(regions), dtype=bool)
         sides = regions[:, 2:] - regions[:, :2]
@@ -178,6 +194,26 @@ class TwoRegionViews(BaseTransform):
             fill = self._fill(crops, missing, rng)
             regions = np.concatenate([regions, fill])
         return regions
+
+    def _objects(
+        self,
+        info: dict,
+        affines: list[np.ndarray],
+        rng: np.random.Generator,
+    ) -> dict:
+        """Pseudo ground truth of each view: ``objects, object_labels``."""
+        found, labels = self.object_proposer.propose_labelled(info, rng)
+        window = np.array([0, 0, *self.view_size], np.float32)
+        result = dict(objects=[], object_labels=[])
+        for affine in affines:
+            boxes = map_boxes(found, affine)
+            seen = visible_share(boxes, window) >= self.min_visible
+            boxes = clip_boxes(boxes, self.view_size)
+            large = (boxes[:, 2:] - boxes[:, :2] >= self.min_side).all(axis=1)
+            keep = np.flatnonzero(seen & large)[: self.max_objects]
+            result['objects'].append(boxes[keep])
+            result['object_labels'].append(np.asarray(labels, np.int64)[keep])
+        return result
 
     def _fill(
         self,
@@ -234,7 +270,23 @@ class PackRegionViews(BaseTransform):
         )
         sample.boxes = torch.from_numpy(results['boxes'])
         sample.jittered = torch.from_numpy(results['jittered'])
+        if 'objects' in results:
+            sample.objects, sample.object_labels = self._pack_objects(results)
         return dict(inputs=inputs, data_samples=sample)
+
+    @staticmethod
+    def _pack_objects(results: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """(M, 5) view index and box, (M,) labels.
+
+        Lists in a data element would not move to the GPU with it.
+        """
+        rows = [
+            np.insert(boxes, 0, view, axis=1)
+            for view, boxes in enumerate(results['objects'])
+        ]
+        labels = np.concatenate(results['object_labels'])
+        objects = np.concatenate(rows).astype(np.float32)
+        return torch.from_numpy(objects), torch.from_numpy(labels)
 
 
 def warp_view(
