@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmfgl.registry import HOOKS
 
@@ -67,7 +67,9 @@ class CheckpointChainHook(Hook):
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        report = LoadReport(model.state_dict(), state, self.modules)
+        report = LoadReport(
+            model.state_dict(), as_loaded(model, state), self.modules
+        )
         source = runner._load_from or 'the latest checkpoint'
         runner.logger.info(f'Load report of {source}:\n{report}')
         report.check(source)
@@ -87,6 +89,27 @@ class CheckpointChainHook(Hook):
                 'pass --cfg-options load_from=CHECKPOINT (modules to load: '
                 f'{", ".join(self.modules)})'
             )
+
+
+def as_loaded(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict after the conversions that the model does on loading.
+
+    A vision Transformer, for example, resizes the position embedding of a
+    checkpoint to its own grid.
+
+    Args:
+        model: The model, without wrappers.
+        state: State dict of a checkpoint; left alone.
+
+    Returns:
+        What ``model.load_state_dict(state)`` goes on with.
+    """
+    state = dict(state)
+    for name, module in model.named_modules():
+        prefix = f'{name}.' if name else ''
+        for hook in module._load_state_dict_pre_hooks.values():
+            hook(state, prefix, {}, False, [], [], [])
+    return state
 
 
 class LoadReport:

@@ -63,6 +63,22 @@ class FGLFasterRCNN(FasterRCNN):
             TASK_UTILS.build(region_proposer) if region_proposer else None
         )
 
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Depth of a parameter, for layer-wise decay of the learning rate.
+
+        ``mmpretrain.LearningRateDecayOptimWrapperConstructor`` asks the model
+        for it; the backbone answers, and all that follows it counts as its
+        last layer. Needs a backbone of mmpretrain that knows its depths, such
+        as ``VisionTransformer``.
+
+        Args:
+            param_name: Name of the parameter in the detector.
+
+        Returns:
+            Depth of the parameter, counted from 0, and number of layers.
+        """
+        return self.backbone.get_layer_depth(param_name, prefix='backbone.')
+
     def loss(self, batch_inputs: Tensor, batch_data_samples: list) -> dict:
         """Losses of a batch; see :class:`FasterRCNN`.
 

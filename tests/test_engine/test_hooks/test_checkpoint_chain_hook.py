@@ -177,3 +177,35 @@ def test_report_of_nothing():
     model = Toy().state_dict()
     report = LoadReport(model, {}, MODULES)
     assert '0.0 % of the declared modules loaded (0 of 9' in str(report)
+
+
+class Stretchy(Toy):
+    """Repeats a shorter parameter on loading, as a ViT resizes one."""
+
+    def __init__(self):
+        super().__init__()
+        self.roi_head.register_parameter('places', nn.Parameter(torch.ones(4)))
+        self.roi_head._register_load_state_dict_pre_hook(self._stretch)
+
+    def _stretch(self, state, prefix, *args):
+        places = state[f'{prefix}places']
+        state[f'{prefix}places'] = places.repeat(4 // len(places))
+
+
+def test_conversions_of_the_model_on_loading():
+    checkpoint = checkpoint_of(Stretchy())
+    short = torch.tensor([1.0, 2.0])
+    checkpoint['state_dict']['roi_head.places'] = short
+    text = check(checkpoint, fake_runner(Stretchy()), modules=['roi_head'])
+    assert '100.0 %' in text
+    # the checkpoint itself is left to the model
+    assert checkpoint['state_dict']['roi_head.places'] is short
+    model = Stretchy()
+    model.load_state_dict(checkpoint['state_dict'])
+    assert model.roi_head.places.tolist() == [1, 2, 1, 2]
+    # a width that the conversion can not repair is still an error
+    checkpoint['state_dict']['roi_head.places'] = torch.ones(3)
+    message = error_of(
+        checkpoint, runner=fake_runner(Stretchy()), modules=['roi_head']
+    )
+    assert 'mismatched: roi_head.places' in message
