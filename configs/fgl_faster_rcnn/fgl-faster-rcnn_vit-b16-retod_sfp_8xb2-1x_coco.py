@@ -1,0 +1,13 @@
+# FGL Faster R-CNN, ViT-B/16 with a simple feature pyramid, from 100 epochs of
+# ReToD, COCO 1x.
+#   bash tools/dist_train.sh configs/fgl_faster_rcnn/\
+#       fgl-faster-rcnn_vit-b16-retod_sfp_8xb2-1x_coco.py 8
+# Add --amp on GPUs: attention is global, and in half precision it takes the
+# memory-saving kernel.
+# Cost and AP on val2017: not yet measured.
+_base_ = './fgl-faster-rcnn_vit-b16-mae_sfp_8xb2-1x_coco.py'
+
+load_from = 'work_dirs/retod_vit-b16-sfp_8xb32-100e_coco/epoch_100.pth'
+custom_hooks = [
+    dict(type='mmfgl.CheckpointChainHook', modules=_base_.fgl_shared_modules)
+]

@@ -1,0 +1,12 @@
+# FGL Mask R-CNN, R50-FPN from 100 epochs of ReToD, COCO 1x.
+#   bash tools/dist_train.sh \
+#       configs/fgl_faster_rcnn/fgl-mask-rcnn_r50-retod_fpn_8xb2-1x_coco.py 8
+# Cost and box and mask AP on val2017: not yet measured.
+_base_ = './fgl-mask-rcnn_r50_fpn_8xb2-1x_coco.py'
+
+model = dict(backbone=dict(frozen_stages=-1, norm_eval=False, init_cfg=None))
+sync_bn = 'torch'
+load_from = 'work_dirs/retod_r50-fpn_8xb64-100e_coco/epoch_100.pth'
+custom_hooks = [
+    dict(type='mmfgl.CheckpointChainHook', modules=_base_.fgl_shared_modules)
+]
