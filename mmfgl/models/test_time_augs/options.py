@@ -12,7 +12,6 @@ _CHOICES = dict(
     score_fusion=('mean', 'weighted', 'max'),
     box_fusion=('score_weighted', 'voting', 'reference'),
     mask_fusion=('mean', 'reference'),
-    level_weighting=('linear', 'equal'),
 )
 _REFERENCES = ('median', 'smallest', 'largest')
 _TTA_CFG_KEYS = {'score_thr', 'nms', 'max_per_img'}
@@ -27,8 +26,8 @@ class RoITTAOptions:
 
     Args:
         mode: ``'views'`` runs the backbone on every view; ``'pyramid'`` runs
-            it on the reference view alone and pools every RoI from
-            neighbouring pyramid levels too (other views are not read).
+            it on the reference view alone and pools RoIs from other pyramid
+            levels too (other views are not read).
         proposals: ``'reference'`` takes the RPN's boxes of the reference
             view; ``'merged'`` runs the RPN on every view and merges the boxes
             with the RPN's own NMS settings.
@@ -57,20 +56,21 @@ class RoITTAOptions:
             views, or one pair a scale, smallest scale first. ``None`` as low
             or high means no limit. An RoI that fits no view counts in the
             reference view.
-        level_shifts: Pyramid levels to pool from, relative to the RoI's own;
-            must hold 0. A level that does not exist is left out. For
+        level_shifts: Pyramid levels to pool from. ``'nearest'`` interpolates
+            linearly between an RoI's own level and the next nearest by size:
+            an RoI on the border of two levels is read from both alike, one
+            in the middle of a level from that one alone. A list names levels
+            relative to the own one and must hold 0; they count alike, or by
+            ``scale_weights``. A level that does not exist is left out. For
             ``mode='pyramid'``.
-        level_weighting: ``'linear'`` weighs a level by how near its range of
-            RoI sizes is, so that an RoI between two levels is read from both
-            and one in the middle of a level from that one alone;
-            ``'equal'`` weighs all levels alike. For ``mode='pyramid'``.
         rescore_thr: RoIs whose best class probability in the reference view
             is below this keep it and are not pooled again, which saves most
             of the RoI head's time. Heads whose RoIs read each other then see
             the remaining ones only. 0 scores every RoI everywhere.
         vote_iou: See ``box_fusion``.
         stack_views: Run views of equal size (flips) through the backbone as
-            one batch. ``False`` needs less memory.
+            one batch, which needs more memory and helps on an accelerator
+            alone. ``None`` does so there and not on a CPU.
         tta_cfg: Replaces ``score_thr``, ``nms`` or ``max_per_img`` of the
             detector's ``test_cfg.rcnn``.
         rescale: Return boxes in original pixels (as detectors do) rather
@@ -90,11 +90,10 @@ class RoITTAOptions:
     scale_weights: Sequence[float] | None = None
     flip_weight: float = 1.0
     size_ranges: Sequence[Any] | None = None
-    level_shifts: Sequence[int] = (-1, 0, 1)
-    level_weighting: str = 'linear'
+    level_shifts: str | Sequence[int] = 'nearest'
     rescore_thr: float = 0.0
     vote_iou: float = 0.65
-    stack_views: bool = True
+    stack_views: bool | None = None
     tta_cfg: dict | None = None
     rescale: bool = True
 
@@ -150,20 +149,25 @@ class RoITTAOptions:
             )
 
     def _check_numbers(self) -> None:
-        shifts = list(self.level_shifts)
-        if 0 not in shifts or len(set(shifts)) < len(shifts):
+        shifts = self.level_shifts
+        if shifts != 'nearest' and (
+            isinstance(shifts, str)
+            or 0 not in shifts
+            or len(set(shifts)) < len(shifts)
+        ):
             raise ValueError(
-                'level_shifts must hold 0 and no shift twice, got '
-                f'{self.level_shifts!r}'
+                "level_shifts must be 'nearest' or a list that holds 0 and "
+                f'no shift twice, got {shifts!r}'
             )
         if (
             self.mode == 'pyramid'
             and self.scale_weights is not None
-            and len(self.scale_weights) != len(shifts)
+            and (shifts == 'nearest' or len(self.scale_weights) != len(shifts))
         ):
             raise ValueError(
-                "mode='pyramid' needs one weight in scale_weights for each "
-                f'of level_shifts {shifts}, got {self.scale_weights}'
+                "mode='pyramid' needs a list of level_shifts and one weight "
+                f'in scale_weights for each, got {shifts!r} and '
+                f'{self.scale_weights}'
             )
         if not 0 <= self.rescore_thr < 1 or not 0 <= self.vote_iou <= 1:
             raise ValueError(

@@ -17,19 +17,24 @@ class Pass:
         batch: The views to pool from.
         weights: Weight of the pass for each of the B images.
         ranges: (low, high) RoI sizes in pixels of the view, for each image.
-        shift: Pyramid levels to move by.
+        shift: Pyramid levels to move by, or ``'nearest'``: to the second
+            nearest level by RoI size.
         linear: Weigh the level by its distance from the RoI's size.
     """
 
     batch: ViewBatch
     weights: list[float]
     ranges: list[tuple[float, float]]
-    shift: int = 0
+    shift: int | str = 0
     linear: bool = False
 
     @classmethod
     def of_shift(
-        cls, batch: ViewBatch, weight: float, shift: int, linear: bool
+        cls,
+        batch: ViewBatch,
+        shift: int | str,
+        weight: float = 1.0,
+        linear: bool = False,
     ) -> 'Pass':
         """A pass of mode 'pyramid', open to RoIs of any size."""
         count = len(batch.views)
@@ -55,14 +60,15 @@ def plan_passes(
     """
     weights = options.scale_weights
     if options.mode == 'pyramid':
-        shifts = list(options.level_shifts)
+        shifts = options.level_shifts
+        if shifts == 'nearest':
+            return [
+                Pass.of_shift(batches[0], shift, linear=True)
+                for shift in (0, 'nearest')
+            ]
         weighed = list(zip(shifts, weights or [1.0] * len(shifts)))
         weighed.sort(key=lambda pair: (abs(pair[0]), pair[0]))
-        linear = options.level_weighting == 'linear'
-        return [
-            Pass.of_shift(batches[0], weight, shift, linear)
-            for shift, weight in weighed
-        ]
+        return [Pass.of_shift(batches[0], *pair) for pair in weighed]
     passes = [Pass(batch, [], []) for batch in batches]
     for image in range(len(batches[0].views)):
         views = [batch.views[image] for batch in batches]

@@ -170,13 +170,15 @@ class RoITTAModel(BaseTTAModel):
     def _extract(self, batches: list[ViewBatch]) -> None:
         """Preprocess the views and extract their features.
 
-        Views whose images have the same sizes, i.e. flips, share one run.
+        Views whose images have the same sizes, i.e. flips, may share one run.
         """
+        stack = self.options.stack_views
+        if stack is None:
+            stack = next(self.module.parameters()).device.type != 'cpu'
         groups: dict[Any, list[ViewBatch]] = {}
         for index, batch in enumerate(batches):
             shapes = tuple(tuple(image.shape) for image in batch.inputs)
-            key = shapes if self.options.stack_views else index
-            groups.setdefault(key, []).append(batch)
+            groups.setdefault(shapes if stack else index, []).append(batch)
         for group in groups.values():
             data = dict(
                 inputs=[i for batch in group for i in batch.inputs],

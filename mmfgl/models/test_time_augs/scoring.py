@@ -19,13 +19,13 @@ from .views import View
 
 
 @contextmanager
-def shifted_levels(roi_head: nn.Module, shift: int) -> Iterator[None]:
-    """Let the RoI extractors pool from levels moved by ``shift``.
+def shifted_levels(roi_head: nn.Module, shift: int | str) -> Iterator[None]:
+    """Let the RoI extractors pool from other levels than the RoIs' own.
 
     Args:
         roi_head: Its ``bbox_roi_extractor`` and ``mask_roi_extractor`` are
             moved inside the context and restored after it, come what may.
-        shift: Number of levels; positive goes to coarser ones.
+        shift: See :class:`Pass`; positive goes to coarser levels.
     """
     names = ('bbox_roi_extractor', 'mask_roi_extractor')
     found = [getattr(roi_head, name, None) for name in names]
@@ -33,7 +33,10 @@ def shifted_levels(roi_head: nn.Module, shift: int) -> Iterator[None]:
     extractors = {id(e): e for e in found if e is not None and shift}
     for extractor in extractors.values():
         extractor.map_roi_levels = partial(
-            _moved_levels, extractor.map_roi_levels, shift
+            _moved_levels,
+            extractor.map_roi_levels,
+            extractor.finest_scale,
+            shift,
         )
     try:
         yield
@@ -43,10 +46,30 @@ def shifted_levels(roi_head: nn.Module, shift: int) -> Iterator[None]:
 
 
 def _moved_levels(
-    map_roi_levels: Callable, shift: int, rois: Tensor, num_levels: int
+    map_roi_levels: Callable,
+    finest_scale: float,
+    shift: int | str,
+    rois: Tensor,
+    num_levels: int,
+    clamp: bool = True,
 ) -> Tensor:
-    levels = map_roi_levels(rois, num_levels) + shift
-    return levels.clamp(0, num_levels - 1)
+    """(R,) levels, moved by ``shift``."""
+    own = map_roi_levels(rois, num_levels)
+    if shift == 'nearest':
+        place = _level_place(rois, own, finest_scale)
+        shift = torch.where(place - own < 0.5, -1, 1)
+    levels = own + shift
+    return levels.clamp(0, num_levels - 1) if clamp else levels
+
+
+def _level_place(rois: Tensor, own: Tensor, finest_scale: float) -> Tensor:
+    """(R,) places of (R, 5) RoIs on a scale where level k is [k, k + 1].
+
+    RoIs too small or too large for the pyramid stand at its ends.
+    """
+    sides = (rois[:, 3:5] - rois[:, 1:3]).float().clamp(min=0)
+    place = torch.log2(sides.prod(dim=1).sqrt() / finest_scale + 1e-6)
+    return torch.minimum(torch.maximum(place, own.float()), own + 1.0)
 
 
 def roi_weights(
@@ -74,30 +97,32 @@ def roi_weights(
     for p in passes:
         seen = frame.to(boxes, p.batch.views[image]).float()
         row = seen.new_full((len(seen),), p.weights[image])
+        low, high = p.ranges[image]
         sides = (seen[:, 2:] - seen[:, :2]).clamp(min=0)
         size = sides.prod(dim=1).sqrt()
-        low, high = p.ranges[image]
         row = row * ((size >= low) & (size <= high))
         if p.shift or p.linear:
-            row = row * _level_weights(p, seen, size, extractor)
+            row = row * _level_weights(p, seen, extractor)
         rows.append(row)
     return with_fallback(torch.stack(rows))
 
 
-def _level_weights(
-    p: Pass, boxes: Tensor, size: Tensor, extractor: nn.Module
-) -> Tensor:
+def _level_weights(p: Pass, boxes: Tensor, extractor: nn.Module) -> Tensor:
     """(R,) weights in [0, 1] of the level that a pass reads RoIs from."""
     rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
     own = extractor.map_roi_levels(rois, extractor.num_inputs)
-    level = own + p.shift
+    level = _moved_levels(
+        extractor.map_roi_levels,
+        extractor.finest_scale,
+        p.shift,
+        rois,
+        extractor.num_inputs,
+        clamp=False,
+    )
     exists = (level >= 0) & (level < extractor.num_inputs)
     if not p.linear:
         return exists.float()
-    # level k is meant for RoIs of log2(size / finest_scale) in [k, k + 1);
-    # those beyond the pyramid's ends stay at the end
-    place = torch.log2(size / extractor.finest_scale + 1e-6)
-    place = torch.minimum(torch.maximum(place, own.float()), own + 1.0)
+    place = _level_place(rois, own, extractor.finest_scale)
     return exists * (1 - (place - level - 0.5).abs()).clamp(min=0)
 
 

@@ -37,13 +37,14 @@ BASES = Path(__file__).parents[3] / 'configs' / '_base_' / 'tta'
         (dict(size_ranges=(64, 32)), 'is empty'),
         (dict(size_ranges=[(0, 32, 64)]), 'one pair a scale'),
         (dict(size_ranges=(0, 32), mode='pyramid'), 'there is one view'),
-        (dict(level_shifts=[1]), 'must hold 0'),
+        (dict(level_shifts=[1]), 'holds 0'),
         (dict(level_shifts=[0, 1, 1]), 'no shift twice'),
+        (dict(level_shifts='next'), "must be 'nearest' or a list"),
         (
             dict(
                 mode='pyramid', score_fusion='weighted', scale_weights=[1, 2]
             ),
-            'one weight in scale_weights for each of level_shifts',
+            'one weight in scale_weights for each, got .nearest. and',
         ),
         (dict(rescore_thr=1.5), 'rescore_thr must lie'),
         (dict(vote_iou=-1), 'vote_iou in'),

@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from mmfgl.models.test_time_augs import RoITTAModel
-from mmfgl.models.test_time_augs.passes import Pass
+from mmfgl.models.test_time_augs import RoITTAModel, RoITTAOptions
+from mmfgl.models.test_time_augs.passes import plan_passes
 from mmfgl.models.test_time_augs.scoring import roi_weights, shifted_levels
 from mmfgl.models.test_time_augs.views import View, ViewBatch
 
@@ -20,7 +20,7 @@ def test_levels_off_the_pyramid_are_left_out(tools, monkeypatch):
     finest = int((extractor.map_roi_levels(rois, 3) == 0).sum())
     assert 0 < finest < len(boxes)
     calls.clear()
-    options = dict(mode='pyramid', level_weighting='equal')
+    options = dict(mode='pyramid')
     tools.tta(detector, data, level_shifts=[-1, 0], **options)
     assert [len(c.given) for c in calls] == [len(boxes), len(boxes) - finest]
     calls.clear()
@@ -37,14 +37,13 @@ def test_linear_weights_of_levels(tools):
     boxes = torch.stack([sides * 0, sides * 0, sides, sides], dim=1)
     frame = View((1.0, 1.0), (200, 200))
     batch = ViewBatch([], [], [frame])
-    passes = [Pass.of_shift(batch, 1.0, shift, True) for shift in (0, -1, 1)]
+    passes = plan_passes([batch], RoITTAOptions(mode='pyramid'))
     weights = roi_weights(passes, boxes, frame, 0, extractor)
     shares = weights / weights.sum(0)
     expected = torch.tensor(
         [
             [1, 1, 0.6, 0.5, 1, 0.75, 1],
-            [0, 0, 0, 0.5, 0, 0.25, 0],
-            [0, 0, 0.4, 0, 0, 0, 0],
+            [0, 0, 0.4, 0.5, 0, 0.25, 0],
         ]
     )
     torch.testing.assert_close(shares, expected, rtol=0, atol=1e-4)
@@ -69,7 +68,7 @@ def test_pyramid_pools_from_neighbouring_levels(tools):
     masks = record_levels(head.mask_roi_extractor)
     data = tools.view_batch(tools.make_images(), [None])
     results = tools.tta(
-        detector, data, mode='pyramid', level_weighting='equal'
+        detector, data, mode='pyramid', level_shifts=[-1, 0, 1]
     )
     assert all(len(r.pred_instances) > 0 for r in results)
     for calls, extractor in (
@@ -118,3 +117,24 @@ def test_equal_levels_give_plain_prediction(tools):
     tools.assert_same(
         model.test_step(copy.deepcopy(data)), expected, exact=False
     )
+
+
+def test_nearest_level_by_size(tools):
+    detector = tools.build_detector(masks=True)
+    head = detector.roi_head
+    boxes = record_levels(head.bbox_roi_extractor)
+    masks = record_levels(head.mask_roi_extractor)
+    data = tools.view_batch(tools.make_images(), [None])
+    tools.tta(detector, data, mode='pyramid')
+    for calls in (boxes, masks):
+        assert len(calls) == 2
+        rois, levels = calls[1]
+        sides = (rois[:, 3:] - rois[:, 1:3]).prod(1).sqrt()
+        place = torch.log2(sides / 12)
+        # the second nearest of the levels' middles 0.5, 1.5, 2.5
+        middles = torch.tensor([0.5, 1.5, 2.5])
+        gaps = (place[:, None] - middles).abs()
+        second = gaps.argsort(dim=1)[:, 1]
+        inside = (place > 0.5) & (place < 2.5)
+        assert inside.sum() > 3
+        assert torch.equal(levels[inside], second[inside])

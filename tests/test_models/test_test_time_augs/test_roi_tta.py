@@ -61,7 +61,7 @@ def _named(inputs):
         dict(box_fusion='voting'),
         dict(score_fusion='max', box_fusion='reference'),
         dict(score_fusion='weighted', flip_weight=0.3),
-        dict(stack_views=False),
+        dict(stack_views=True),
     ],
     ids=str,
 )
