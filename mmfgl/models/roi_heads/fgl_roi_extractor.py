@@ -4,6 +4,7 @@ import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 
+from mmfgl.models.layers import DeviceRoIPool
 from mmfgl.registry import MODELS
 
 
@@ -18,7 +19,9 @@ class FGLRoIExtractor(SingleRoIExtractor):
     pixels over ``finest_scale``), the same in every cell.
 
     Args:
-        roi_layer: Config of ``RoIAlign`` or ``RoIPool`` of :mod:`mmcv.ops`.
+        roi_layer: Config of ``RoIAlign`` or ``RoIPool`` of :mod:`mmcv.ops`;
+            the latter runs on a CPU too
+            (:class:`mmfgl.models.layers.DeviceRoIPool`).
         out_channels: Channels C of the pyramid.
         featmap_strides: Strides of the pyramid levels.
         finest_scale: Side in pixels of the RoIs at which the mapping leaves
@@ -53,6 +56,22 @@ class FGLRoIExtractor(SingleRoIExtractor):
             self.geometry_embedding = nn.Linear(3, out_channels)
             nn.init.normal_(self.geometry_embedding.weight, std=0.02)
             nn.init.zeros_(self.geometry_embedding.bias)
+
+    def build_roi_layers(
+        self, layer_cfg: dict, featmap_strides: list[int]
+    ) -> nn.ModuleList:
+        """Build the RoI operator of every level, RoIPool with a CPU kernel.
+
+        Args:
+            layer_cfg: Config of the operator.
+            featmap_strides: Strides of the pyramid levels.
+
+        Returns:
+            One operator a level.
+        """
+        if layer_cfg['type'] == 'RoIPool':
+            layer_cfg = {**layer_cfg, 'type': DeviceRoIPool}
+        return super().build_roi_layers(layer_cfg, featmap_strides)
 
     def forward(
         self,

@@ -1,9 +1,9 @@
 import pytest
 import torch
-import torchvision
 from mmcv.ops import RoIPool
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 
+from mmfgl.models.layers import DeviceRoIPool
 from mmfgl.models.roi_heads import FGLRoIExtractor
 from mmfgl.testing import stir
 
@@ -14,14 +14,8 @@ OPTIONS = dict(out_channels=4, featmap_strides=[4, 8], finest_scale=16)
 
 @pytest.fixture(autouse=True)
 def pool_on_cpu(monkeypatch):
-    """Torchvision's RoIPool: mmcv's has no CPU kernel."""
-    monkeypatch.setattr(
-        RoIPool,
-        'forward',
-        lambda self, x, rois: torchvision.ops.roi_pool(
-            x, rois, self.output_size, self.spatial_scale
-        ),
-    )
+    """Let the parent's RoIPool run: mmcv's has no CPU kernel."""
+    monkeypatch.setattr(RoIPool, 'forward', DeviceRoIPool.forward)
 
 
 def pyramid(dtype=torch.float32):
@@ -135,3 +129,17 @@ def test_box_without_area_is_finite():
     extractor = FGLRoIExtractor(ALIGN, **OPTIONS)
     rois = torch.tensor([[0, 8.0, 8, 8, 8], [0, 8, 8, 30, 8]])
     assert extractor(pyramid(), rois).isfinite().all()
+
+
+def test_roi_pool_without_a_gpu(monkeypatch):
+    monkeypatch.undo()
+    extractor = FGLRoIExtractor(POOL, **OPTIONS)
+    assert [type(layer) for layer in extractor.roi_layers] == [
+        DeviceRoIPool
+    ] * 2
+    assert [layer.spatial_scale for layer in extractor.roi_layers] == [
+        1 / 4,
+        1 / 8,
+    ]
+    assert POOL['type'] == 'RoIPool'
+    assert extractor(pyramid(), make_rois()).isfinite().all()

@@ -1,0 +1,117 @@
+"""RoIPool that also runs on a CPU, with the numbers of mmcv's operator.
+
+Shape shorthand: B images, C channels, R RoIs, S bins a side (S_y, S_x).
+"""
+
+import torch
+from mmcv.ops import RoIPool
+from torch import Tensor
+from torchvision.ops import roi_pool
+
+
+class DeviceRoIPool(RoIPool):
+    """:class:`mmcv.ops.RoIPool` on a GPU, :func:`roi_pool_cpu` on a CPU.
+
+    mmcv has no CPU kernel of RoIPool (Fast R-CNN, arXiv 1504.08083), and
+    :func:`torchvision.ops.roi_pool` is another operator: it rounds the
+    RoI's corners to whole cells first, mmcv does not.
+
+    Args:
+        output_size: Bins S, or (S_y, S_x).
+        spatial_scale: Cells of the feature map a pixel.
+    """
+
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+        """Pool every RoI.
+
+        Args:
+            input: (B, C, H, W) features.
+            rois: (R, 5) rows (image index, x1, y1, x2, y2), network-input
+                pixels.
+
+        Returns:
+            (R, C, S_y, S_x) features.
+        """
+        if input.device.type != 'cpu':
+            return super().forward(input, rois)
+        return roi_pool_cpu(input, rois, self.output_size, self.spatial_scale)
+
+
+def roi_pool_cpu(
+    feats: Tensor,
+    rois: Tensor,
+    output_size: tuple[int, int],
+    spatial_scale: float,
+) -> Tensor:
+    """Maximum of the features in each bin of each RoI.
+
+    The bins are those of mmcv's CUDA kernel: a RoI reaches from its first to
+    one past its last pixel, its corners are not rounded, a bin covers every
+    cell it touches (neighbours share cells), and the gradient goes to the
+    first of equal maxima. A bin outside the map is 0. So is a RoI with
+    negative sides (x2 + 1 <= x1), which gets no gradient; the CUDA kernel
+    sends its gradient to cell 0.
+
+    Every bin is handed to :func:`torchvision.ops.roi_pool` as a RoI of one
+    bin with whole-numbered corners, which it has nothing to round of.
+
+    Args:
+        feats: (B, C, H, W) features.
+        rois: (R, 5) rows (image index, x1, y1, x2, y2), network-input
+            pixels.
+        output_size: Bins (S_y, S_x).
+        spatial_scale: Cells of the feature map a pixel.
+
+    Returns:
+        (R, C, S_y, S_x) features.
+
+    Raises:
+        ValueError: If ``rois`` has not 5 columns.
+    """
+    if rois.shape[1:] != (5,):
+        raise ValueError(
+            'rois need 5 columns (image index, x1, y1, x2, y2), got the '
+            f'shape {tuple(rois.shape)}'
+        )
+    channels, height, width = feats.shape[1:]
+    num_y, num_x = output_size
+    shape = (len(rois), num_y, num_x)
+    scaled = rois.detach().to(feats.dtype)
+    x1, x2 = _bins(scaled[:, 1], scaled[:, 3], spatial_scale, num_x, width)
+    y1, y2 = _bins(scaled[:, 2], scaled[:, 4], spatial_scale, num_y, height)
+    bins = [
+        scaled[:, None, None, 0].expand(shape),
+        x1[:, None, :].expand(shape),
+        y1[:, :, None].expand(shape),
+        (x2 - 1)[:, None, :].expand(shape),
+        (y2 - 1)[:, :, None].expand(shape),
+    ]
+    full = (bins[3] >= bins[1]) & (bins[4] >= bins[2])
+    out = roi_pool(feats, torch.stack(bins, dim=-1).view(-1, 5), 1, 1.0)
+    out = torch.where(full[..., None], out.view(*shape, channels), 0.0)
+    return out.permute(0, 3, 1, 2).contiguous()
+
+
+def _bins(
+    low: Tensor, high: Tensor, scale: float, num: int, size: int
+) -> tuple[Tensor, Tensor]:
+    """First and one-past-last cell of the bins along one axis.
+
+    Args:
+        low: (R,) first pixels.
+        high: (R,) last pixels.
+        scale: Cells a pixel.
+        num: Number S of bins.
+        size: Number of cells of the map.
+
+    Returns:
+        Two (R, S) tensors of whole numbers in [0, size].
+    """
+    start = low * scale
+    length = (high + 1) * scale - start
+    step = (length / num)[:, None]
+    index = torch.arange(num + 1, device=low.device, dtype=low.dtype)
+    first = (index[:-1] * step + start[:, None]).floor().clamp(0, size)
+    last = (index[1:] * step + start[:, None]).ceil().clamp(0, size)
+    last = torch.where(length[:, None] > 0, last, first)
+    return first, last
