@@ -13,6 +13,11 @@ from .models import (
     tiny_region_encoder_cfg,
     tiny_retod_cfg,
 )
+from .objectness import (
+    tiny_objectness_cfg,
+    tiny_plain_detector_cfg,
+    tiny_plain_retod_cfg,
+)
 
 __all__ = [
     'detection_batch',
@@ -22,6 +27,9 @@ __all__ = [
     'stir',
     'tiny_coco',
     'tiny_fgl_cfg',
+    'tiny_objectness_cfg',
+    'tiny_plain_detector_cfg',
+    'tiny_plain_retod_cfg',
     'tiny_region_encoder_cfg',
     'tiny_retod_cfg',
 ]

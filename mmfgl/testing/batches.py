@@ -73,7 +73,12 @@ def detection_batch(
 
 
 def region_samples(
-    num_images: int = 2, num_regions: int = 6, size: int = 64, seed: int = 0
+    num_images: int = 2,
+    num_regions: int = 6,
+    size: int = 64,
+    seed: int = 0,
+    num_objects: int | None = None,
+    num_labels: int = 1,
 ) -> list[dict]:
     """What a data set of unlabelled images returns, image by image.
 
@@ -85,6 +90,9 @@ def region_samples(
         num_regions: Number N of regions an image.
         size: Side of the views in pixels.
         seed: Seed.
+        num_objects: Number of pseudo objects of each view, ``None`` for data
+            without objects.
+        num_labels: Number of pseudo-classes.
 
     Returns:
         Dicts of ``inputs`` (two uint8 views (3, H, W)) and ``data_samples``.
@@ -101,8 +109,26 @@ def region_samples(
         sample.boxes = torch.from_numpy(np.stack(boxes))
         sample.jittered = torch.from_numpy(np.stack(jittered))
         inputs = [_image(frame, rng) for _ in range(2)]
+        if num_objects is not None:
+            _add_objects(sample, num_objects, num_labels, frame, rng)
         items.append(dict(inputs=inputs, data_samples=sample))
     return items
+
+
+def _add_objects(
+    sample: RegionDataSample,
+    num_objects: int,
+    num_labels: int,
+    frame: tuple[int, int],
+    rng: np.random.Generator,
+) -> None:
+    """Give a sample random pseudo objects in each of its two views."""
+    views = np.repeat(np.arange(2), num_objects)[:, None]
+    boxes = random_boxes(2 * num_objects, frame, rng)
+    objects = np.concatenate([views, boxes], 1).astype(np.float32)
+    sample.objects = torch.from_numpy(objects)
+    labels = rng.integers(0, num_labels, 2 * num_objects)
+    sample.object_labels = torch.from_numpy(labels)
 
 
 def region_batch(**kwargs) -> dict:

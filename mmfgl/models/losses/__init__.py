@@ -5,5 +5,11 @@ from .region_distill_loss import (
     RegionTargets,
     target_statistics,
 )
+from .region_diversity_loss import RegionDiversityLoss
 
-__all__ = ['RegionDistillLoss', 'RegionTargets', 'target_statistics']
+__all__ = [
+    'RegionDistillLoss',
+    'RegionDiversityLoss',
+    'RegionTargets',
+    'target_statistics',
+]

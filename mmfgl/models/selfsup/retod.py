@@ -5,9 +5,11 @@ K prototypes. Views are stacked view by view: row ``v * B + b``.
 """
 
 import torch
+from mmengine.config import ConfigDict
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
+from mmfgl.models.roi_heads import FGLRoIHead
 from mmfgl.registry import MODELS
 from mmfgl.structures import (
     RegionDataSample,
@@ -17,6 +19,7 @@ from mmfgl.structures import (
 )
 
 from .ema_teacher import EMATeacher
+from .objectness import build_roi_head, build_rpn_head, objectness_losses
 
 
 @MODELS.register_module()
@@ -35,20 +38,39 @@ class ReToD(BaseSelfSupervisor):
       reading the other view's tokens (*coord*; after UP-DETR, arXiv
       2011.09094).
 
-    ``backbone``, ``neck`` and ``roi_head`` carry the detector's names and
-    load into it as they are.
+    With ``rpn_head`` it also trains the detector's own RPN and, where
+    ``roi_head`` has a ``bbox_head``, the detector's own box head, on pseudo
+    ground truth that comes with the data (*objectness*): the detector then
+    starts with its localisation learnt (cf. AlignDet, arXiv 2307.11077).
+
+    ``backbone``, ``neck``, ``rpn_head`` and ``roi_head`` carry the detector's
+    names and load into it as they are; of a box head for other classes all
+    but its class layer. The teacher averages them all, so that an exported
+    head fits the exported backbone.
+
+    Losses are switched off by the configs that they are not given: see
+    :class:`ReToDHead`.
 
     Args:
         backbone: Config of the backbone.
         neck: Config of the pyramid.
-        roi_head: Config of :class:`FGLRoIHead` without ``bbox_head``.
+        roi_head: Config of :class:`FGLRoIHead`, with a ``bbox_head`` only
+            where ``objectness`` trains it, or of :class:`PlainRegionHead`.
         head: Config of :class:`ReToDHead`.
+        rpn_head: Config of mmdet's ``RPNHead``, or ``None`` for no objectness
+            training.
+        objectness: ``dict(train_cfg=dict(rpn=..., rpn_proposal=...,
+            rcnn=...))``: the detector's training config.
         symmetric: Train the student on both views (``True``) or on the first
             alone, which costs less a step.
         leak_iou: A masked token may not attend an unmasked one that overlaps
             it more than this.
         data_preprocessor: Config of the data preprocessor.
         init_cfg: Initialisation config of MMEngine.
+
+    Raises:
+        ValueError: If ``rpn_head``, ``objectness`` and ``bbox_head`` do not
+            fit together, or no loss is on.
     """
 
     def __init__(
@@ -57,6 +79,8 @@ class ReToD(BaseSelfSupervisor):
         neck: dict,
         roi_head: dict,
         head: dict,
+        rpn_head: dict | None = None,
+        objectness: dict | None = None,
         symmetric: bool = True,
         leak_iou: float = 0.5,
         data_preprocessor: dict | None = None,
@@ -69,12 +93,42 @@ class ReToD(BaseSelfSupervisor):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
-        self.roi_head = MODELS.build(roi_head)
+        if (rpn_head is None) != (objectness is None):
+            raise ValueError(
+                'rpn_head and objectness belong together: give both, or '
+                'neither to train without pseudo ground truth'
+            )
+        train_cfg = None
+        if rpn_head is not None:
+            train_cfg = ConfigDict(objectness)['train_cfg']
+            self.rpn_head = build_rpn_head(rpn_head, train_cfg)
+        self.roi_head = build_roi_head(roi_head, train_cfg)
+        if (
+            rpn_head is None
+            and isinstance(self.roi_head, FGLRoIHead)
+            and self.roi_head.with_bbox
+        ):
+            raise ValueError(
+                'nothing would train roi_head.bbox_head: give rpn_head and '
+                'objectness, or leave bbox_head out'
+            )
         self.symmetric = symmetric
         self.leak_iou = leak_iou
-        self.teacher = EMATeacher(
-            self, ['backbone', 'neck', 'roi_head', 'head.projector']
+        self.tasks = set(self.head.tasks)
+        if rpn_head is not None:
+            self.tasks.add('objectness')
+        if not self.tasks:
+            raise ValueError('all losses of ReToD are off: configure one')
+        self._has_idle_parts = not (
+            'coord' in self.tasks
+            and self.tasks & {'distill', 'mask', 'diversity'}
         )
+        averaged = ['backbone', 'neck', 'roi_head']
+        if rpn_head is not None:
+            averaged.append('rpn_head')
+        if hasattr(self.head, 'projector'):
+            averaged.append('head.projector')
+        self.teacher = EMATeacher(self, averaged)
         # set by the hook that updates the teacher
         self.teacher_is_driven = False
 
@@ -123,82 +177,170 @@ class ReToD(BaseSelfSupervisor):
                 'model.update_teacher(momentum) after every optimizer step'
             )
         self.teacher.start(self)
-        batch, views = len(data_samples), torch.cat(inputs)  # (V B, 3, H, W)
+        views = torch.cat(inputs)  # (V B, 3, H, W)
+        rows = len(views) if self.symmetric else len(data_samples)
+        feats = self.neck(self.backbone(views[:rows]))
+        losses = {}
+        if self.head.tasks:
+            losses.update(self._region_losses(feats, views, data_samples))
+        if 'objectness' in self.tasks:
+            losses.update(
+                objectness_losses(
+                    self.rpn_head,
+                    self.roi_head,
+                    feats,
+                    data_samples,
+                    range(rows // len(data_samples)),
+                    tuple(views.shape[-2:]),
+                )
+            )
+        if self._has_idle_parts:
+            self._keep_in_graph(losses)
+        return losses
+
+    def _keep_in_graph(self, losses: dict[str, Tensor]) -> None:
+        """Give parts that no loss has read a gradient of zero, in place.
+
+        Distributed training waits for the gradient of every parameter.
+        """
+        parts = [self.roi_head, self.head]
+        if 'objectness' in self.tasks:
+            parts.append(self.rpn_head)
+        params = [p for part in parts for p in part.parameters()]
+        zero = sum(p.sum() for p in params if p.requires_grad) * 0
+        name = next(key for key in losses if 'loss' in key)
+        losses[name] = losses[name] + zero
+
+    def _region_losses(
+        self,
+        feats: tuple[Tensor, ...],
+        views: Tensor,
+        data_samples: list[RegionDataSample],
+    ) -> dict[str, Tensor]:
+        """Losses of the region tokens: all but objectness.
+
+        Args:
+            feats: The student's pyramid of the views it is trained on.
+            views: (V B, 3, H, W) all views.
+            data_samples: Regions of the B images.
+
+        Returns:
+            Losses and statistics.
+        """
+        batch, rows = len(data_samples), slice(len(feats[0]))
         boxes = _stack_views([s.boxes for s in data_samples])  # (V B, N, 4)
         jittered = _stack_views([s.jittered for s in data_samples])
-        memory, targets = self._teach(views, boxes)
+        content, encoded, masked = self._study(
+            feats, jittered[rows], views.shape[-2:]
+        )
+        memory = targets = None
+        # own-view targets serve the masked tokens alone
+        first = 0 if self.symmetric or 'mask' in self.tasks else batch
+        if self.tasks & {'distill', 'mask', 'coord'}:
+            memory, targets = self._teach(views[first:], boxes[first:])
         # the other view of row v * B + b is row (1 - v) * B + b
+        shift = 0 if first else batch
         other_memory, other_targets = (
-            memory.roll(batch, 0),
-            targets.roll(batch, 0),
+            None if x is None else x.roll(shift, 0)[rows]
+            for x in (memory, targets)
         )
-        rows = slice(None) if self.symmetric else slice(batch)
-        content, encoded, masked = self._study(views[rows], jittered[rows])
-        losses = self.head.distill(
-            encoded, targets[rows], other_targets[rows], masked
-        )
-        embeddings = self.roi_head.transformer.decode(
-            content,
-            other_memory[rows],
-            iou_attention_mask(
+        losses = {}
+        if encoded is not None:
+            own = targets[rows] if 'mask' in self.tasks else None
+            losses.update(
+                self.head.distill(encoded, own, other_targets, masked)
+            )
+        if 'coord' in self.tasks:
+            mask = iou_attention_mask(
                 jittered[rows], boxes[rows], **self.roi_head.attention
-            ),
-        )
-        losses.update(
-            self.head.regress(embeddings, jittered[rows], boxes[rows])
-        )
+            )
+            embeddings = self.roi_head.transformer.decode(
+                content, other_memory, mask
+            )
+            losses.update(
+                self.head.regress(embeddings, jittered[rows], boxes[rows])
+            )
         return losses
 
     @torch.no_grad()
-    def _teach(self, views: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher pass: (V B, N, D) encoded tokens, (V B, N, K) targets."""
-        tokens, places = _tokenize(self.teacher, views, boxes)
+    def _teach(
+        self, views: Tensor, boxes: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Teacher pass over exact boxes.
+
+        Args:
+            views: (B, 3, H, W) images.
+            boxes: (B, N, 4) boxes in view pixels.
+
+        Returns:
+            - (B, N, D) encoded tokens.
+            - (B, N, K) targets, or ``None`` if no loss needs them.
+        """
+        feats = self.teacher.neck(self.teacher.backbone(views))
         roi_head = self.teacher.roi_head
+        tokens, places = _tokenize(roi_head, feats, boxes, views.shape[-2:])
         mask = iou_attention_mask(boxes, **roi_head.attention)
         memory = roi_head.transformer.encode(tokens + places, mask)
+        if not self.tasks & {'distill', 'mask'}:
+            return memory, None
         return memory, self.head.targets(self.teacher.projector(memory))
 
     def _study(
-        self, views: Tensor, boxes: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self,
+        feats: tuple[Tensor, ...],
+        boxes: Tensor,
+        img_shape: tuple[int, int],
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Student pass over jittered boxes.
+
+        Args:
+            feats: Pyramid levels of B views.
+            boxes: (B, N, 4) boxes in view pixels.
+            img_shape: (height, width) of the views.
 
         Returns:
             - (B, N, D) whole tokens with position, the decoder's queries.
-            - (B, N, D) encoded tokens, some of them masked before.
-            - (B, N) bool, which.
+            - (B, N, D) encoded tokens, some of them masked before, or
+              ``None`` if no loss needs them.
+            - (B, N) bool, which, or ``None`` without masks.
         """
-        tokens, places = _tokenize(self, views, boxes)
-        masked = self.head.draw_masks(*boxes.shape[:2])
+        tokens, places = _tokenize(self.roi_head, feats, boxes, img_shape)
+        whole, masked = tokens + places, None
+        if not self.tasks & {'distill', 'mask', 'diversity'}:
+            return whole, None, None
         mask = iou_attention_mask(boxes, **self.roi_head.attention)
-        mask = close_leaks(mask, boxes, masked, self.leak_iou)
-        encoded = self.roi_head.transformer.encode(
-            self.head.mask_content(tokens, masked) + places, mask
-        )
-        return tokens + places, encoded, masked
+        if 'mask' in self.tasks:
+            masked = self.head.draw_masks(*boxes.shape[:2])
+            mask = close_leaks(mask, boxes, masked, self.leak_iou)
+            tokens = self.head.mask_content(tokens, masked)
+        encoded = self.roi_head.transformer.encode(tokens + places, mask)
+        return whole, encoded, masked
 
 
 def _tokenize(
-    branch: nn.Module, views: Tensor, boxes: Tensor
+    roi_head: nn.Module,
+    feats: tuple[Tensor, ...],
+    boxes: Tensor,
+    img_shape: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
     """Content tokens and position embeddings of the regions of views.
 
     Args:
-        branch: Student or teacher, with ``backbone``, ``neck``, ``roi_head``.
-        views: (B, 3, H, W) images.
+        roi_head: Region encoder of student or teacher.
+        feats: Pyramid levels of B views.
         boxes: (B, N, 4) boxes in view pixels.
+        img_shape: (height, width) of the views.
 
     Returns:
         Two (B, N, D) tensors.
     """
     num_views, num_regions = boxes.shape[:2]
-    feats = branch.neck(branch.backbone(views))
     index = torch.arange(num_views, device=boxes.device, dtype=boxes.dtype)
     index = index.repeat_interleave(num_regions).unsqueeze(1)
     rois = torch.cat([index, boxes.flatten(0, 1)], dim=1)  # (B N, 5)
-    tokens = branch.roi_head.region_tokens(feats, rois)
-    places = branch.roi_head.tokenizer.embed_position(
-        normalise_boxes(boxes, views.shape[-2:])
+    tokens = roi_head.region_tokens(feats, rois)
+    places = roi_head.tokenizer.embed_position(
+        normalise_boxes(boxes, img_shape)
     )
     return tokens.view(num_views, num_regions, -1), places
 

@@ -17,15 +17,19 @@ from mmfgl.registry import MODELS, TASK_UTILS
 class ReToDHead(BaseModule):
     """Projector, mask token and losses of region-token distillation.
 
+    A loss that is ``None`` is off: neither it nor what only it needs is
+    built or computed.
+
     Args:
         projector: Config of the projector.
         targets: Config of the teacher's targets.
         loss_distill: Config of the cross-view loss.
         loss_mask: Config of the same-view loss of masked tokens.
+        loss_diversity: Config of the loss of the student's mean distribution.
         loss_coord: Config of the loss of encoded offsets from jittered to
             true boxes; it takes ``(pred, target)``.
-        loss_giou: Config of a loss of decoded boxes, or ``None``.
-        bbox_coder: Config of the coder of those offsets.
+        loss_giou: Config of a loss of decoded boxes.
+        bbox_coder: Config of the coder of those offsets, needed by the two.
         mask_ratio: Least and largest share of tokens masked in an image.
         init_cfg: Initialisation config of MMEngine.
     """
@@ -34,11 +38,12 @@ class ReToDHead(BaseModule):
         self,
         projector: dict,
         targets: dict,
-        loss_distill: dict,
-        loss_mask: dict,
-        loss_coord: dict,
-        bbox_coder: dict,
+        loss_distill: dict | None = None,
+        loss_mask: dict | None = None,
+        loss_coord: dict | None = None,
+        bbox_coder: dict | None = None,
         loss_giou: dict | None = None,
+        loss_diversity: dict | None = None,
         mask_ratio: tuple[float, float] = (0.1, 0.5),
         init_cfg: dict | None = None,
     ) -> None:
@@ -49,22 +54,42 @@ class ReToDHead(BaseModule):
                 f'{tuple(mask_ratio)}'
             )
         self.mask_ratio = tuple(mask_ratio)
-        self.projector = MODELS.build(projector)
-        self.targets = MODELS.build(
-            targets,
-            default_args=dict(num_prototypes=self.projector.num_prototypes),
-        )
-        self.loss_distill = MODELS.build(loss_distill)
-        self.loss_mask = MODELS.build(loss_mask)
-        self.loss_coord = MODELS.build(loss_coord)
-        self.loss_giou = MODELS.build(loss_giou) if loss_giou else None
-        self.bbox_coder = TASK_UTILS.build(bbox_coder)
+        self.loss_distill = _build(loss_distill)
+        self.loss_mask = _build(loss_mask)
+        self.loss_diversity = _build(loss_diversity)
+        self.loss_coord = _build(loss_coord)
+        self.loss_giou = _build(loss_giou)
         width = projector['in_channels']
-        self.mask_token = nn.Parameter(torch.zeros(width))
-        nn.init.normal_(self.mask_token, std=0.02)
-        self.coord = nn.Linear(width, self.bbox_coder.encode_size)
-        nn.init.normal_(self.coord.weight, std=0.001)
-        nn.init.zeros_(self.coord.bias)
+        if self.tasks & {'distill', 'mask', 'diversity'}:
+            self.projector = MODELS.build(projector)
+        if self.tasks & {'distill', 'mask'}:
+            self.targets = MODELS.build(
+                targets,
+                default_args=dict(
+                    num_prototypes=self.projector.num_prototypes
+                ),
+            )
+        if 'mask' in self.tasks:
+            self.mask_token = nn.Parameter(torch.zeros(width))
+            nn.init.normal_(self.mask_token, std=0.02)
+        if 'coord' in self.tasks:
+            if bbox_coder is None:
+                raise ValueError('loss_coord and loss_giou need a bbox_coder')
+            self.bbox_coder = TASK_UTILS.build(bbox_coder)
+            self.coord = nn.Linear(width, self.bbox_coder.encode_size)
+            nn.init.normal_(self.coord.weight, std=0.001)
+            nn.init.zeros_(self.coord.bias)
+
+    @property
+    def tasks(self) -> set[str]:
+        """Which of 'distill', 'mask', 'diversity' and 'coord' are on."""
+        losses = dict(
+            distill=self.loss_distill,
+            mask=self.loss_mask,
+            diversity=self.loss_diversity,
+            coord=self.loss_coord or self.loss_giou,
+        )
+        return {name for name, loss in losses.items() if loss is not None}
 
     def draw_masks(self, num_views: int, num_regions: int) -> Tensor:
         """Choose at random which tokens lose their content.
@@ -111,27 +136,42 @@ class ReToDHead(BaseModule):
     def distill(
         self,
         student: Tensor,
-        targets: Tensor,
-        other_targets: Tensor,
-        masked: Tensor,
+        targets: Tensor | None,
+        other_targets: Tensor | None,
+        masked: Tensor | None,
     ) -> dict[str, Tensor]:
         """Cross-view loss of whole tokens, same-view loss of masked ones.
 
         Args:
             student: (B, N, D) encoded tokens of the student.
-            targets: (B, N, K) teacher distributions of the same view.
-            other_targets: (B, N, K) teacher distributions of the other view.
-            masked: (B, N) bool.
+            targets: (B, N, K) teacher distributions of the same view;
+                ``None`` leaves out the same-view loss.
+            other_targets: (B, N, K) teacher distributions of the other view;
+                ``None`` leaves out the cross-view loss.
+            masked: (B, N) bool, or ``None`` if no token was masked.
 
         Returns:
-            ``loss_distill``, ``loss_mask`` and statistics of the targets.
+            ``loss_distill``, ``loss_mask`` and ``loss_diversity``, as far as
+            they are on, and statistics of the targets.
         """
         logits = self.projector(student)
-        return dict(
-            loss_distill=self.loss_distill(logits, other_targets, ~masked),
-            loss_mask=self.loss_mask(logits, targets, masked),
-            **target_statistics(targets),
-        )
+        losses = {}
+        if self.loss_distill is not None and other_targets is not None:
+            if masked is None:
+                whole = torch.ones_like(logits[..., 0], dtype=torch.bool)
+            else:
+                whole = ~masked
+            losses['loss_distill'] = self.loss_distill(
+                logits, other_targets, whole
+            )
+        if self.loss_mask is not None and targets is not None:
+            losses['loss_mask'] = self.loss_mask(logits, targets, masked)
+        if self.loss_diversity is not None:
+            losses['loss_diversity'] = self.loss_diversity(logits)
+        seen = other_targets if targets is None else targets
+        if seen is not None:
+            losses.update(target_statistics(seen))
+        return losses
 
     def regress(
         self, embeddings: Tensor, jittered: Tensor, boxes: Tensor
@@ -144,21 +184,29 @@ class ReToDHead(BaseModule):
             boxes: (B, N, 4) true boxes in view pixels.
 
         Returns:
-            ``loss_coord``, ``loss_giou`` if configured, and ``coord_iou``,
-            the mean IoU of the predicted boxes with the true ones.
+            ``loss_coord`` and ``loss_giou``, as far as they are on,
+            ``coord_iou``, the mean IoU of the predicted boxes with the true
+            ones, and ``jitter_iou``, that of the jittered boxes: what a layer
+            that has learnt nothing reaches.
         """
         deltas = self.coord(embeddings).float().flatten(0, 1)
         priors = jittered.float().flatten(0, 1)
         truth = boxes.float().flatten(0, 1)
         target = self.bbox_coder.encode(priors, truth)
         predicted = self.bbox_coder.decode(priors, deltas)
-        losses = dict(
-            loss_coord=self.loss_coord(deltas, target),
-            coord_iou=_mean_iou(predicted.detach(), truth),
-        )
+        losses = {}
+        if self.loss_coord is not None:
+            losses['loss_coord'] = self.loss_coord(deltas, target)
         if self.loss_giou is not None:
             losses['loss_giou'] = self.loss_giou(predicted, truth)
+        losses['coord_iou'] = _mean_iou(predicted.detach(), truth)
+        losses['jitter_iou'] = _mean_iou(priors, truth)
         return losses
+
+
+def _build(loss: dict | None) -> nn.Module | None:
+    """Build a loss unless it is off."""
+    return None if loss is None else MODELS.build(loss)
 
 
 @torch.no_grad()

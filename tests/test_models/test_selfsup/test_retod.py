@@ -10,7 +10,12 @@ from mmfgl.structures import pairwise_iou
 from mmfgl.testing import region_batch, stir, tiny_retod_cfg
 
 LOSSES = {'loss_distill', 'loss_mask', 'loss_coord', 'loss_giou'}
-STATISTICS = {'teacher_entropy', 'teacher_diversity', 'coord_iou'}
+STATISTICS = {
+    'teacher_entropy',
+    'teacher_diversity',
+    'coord_iou',
+    'jitter_iou',
+}
 
 GOLDEN = {
     True: dict(
@@ -21,6 +26,7 @@ GOLDEN = {
         teacher_entropy=0.753309,
         teacher_diversity=0.996023,
         coord_iou=0.796557,
+        jitter_iou=0.796918,
     ),
     False: dict(
         loss_distill=4.65022,
@@ -30,6 +36,7 @@ GOLDEN = {
         teacher_entropy=0.700917,
         teacher_diversity=0.997539,
         coord_iou=0.804271,
+        jitter_iou=0.805099,
     ),
 }
 
@@ -248,7 +255,7 @@ def encode(model, content, masked, monkeypatch):
         model.roi_head, 'region_tokens', lambda feats, rois: content
     )
     monkeypatch.setattr(model.head, 'draw_masks', lambda *shape: masked)
-    whole, encoded, used = model._study(torch.zeros(1, 3, 64, 64), OVERLAPS)
+    whole, encoded, used = model._study((), OVERLAPS, (64, 64))
     assert torch.equal(used, masked)
     return whole[0], encoded[0]
 
@@ -304,7 +311,8 @@ def test_images_do_not_influence_each_other():
         model.head.draw_masks = lambda *shape: (
             torch.arange(6) % 2 == torch.zeros(shape)
         )
-        whole, encoded, _ = model._study(images[rows], boxes[rows])
+        feats = model.extract_feat(images[rows])
+        whole, encoded, _ = model._study(feats, boxes[rows], (64, 64))
         return memory, whole, encoded
 
     alone = run(0)

@@ -133,6 +133,7 @@ def test_offsets_are_from_jittered_to_true_boxes():
     )
     iou = losses['coord_iou'].item()
     assert 0.6 < iou < 0.95
+    assert losses['jitter_iou'].item() == pytest.approx(iou, abs=0.01)
     assert losses['loss_giou'].item() == pytest.approx(1 - iou, abs=0.05)
     assert not losses['coord_iou'].requires_grad
 
@@ -141,7 +142,7 @@ def test_no_giou_and_mse():
     head = build(loss_giou=None, loss_coord=dict(type='mmdet.MSELoss'))
     jittered, boxes = boxes_of_batch()
     losses = head.regress(tokens(4, 6, 16), jittered, boxes)
-    assert set(losses) == {'loss_coord', 'coord_iou'}
+    assert set(losses) == {'loss_coord', 'coord_iou', 'jitter_iou'}
     offsets = head.bbox_coder.encode(
         jittered.flatten(0, 1), boxes.flatten(0, 1)
     )
