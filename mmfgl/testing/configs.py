@@ -17,13 +17,23 @@ from .vit import WIDTH, tiny_vit_arch
 SIDE = 64  # pixels of views and images
 
 
+_find_external = mmengine_config._get_external_cfg_path
+
+
 @functools.cache
-def _external_path(*args):
-    # MMEngine reads every metafile of a parent anew, half a second a config
-    return _external_path.original(*args)
+def _find_once(package_path: str, cfg_file: str) -> str | ValueError:
+    try:
+        return _find_external(package_path, cfg_file)
+    except ValueError as error:  # a base: not in any metafile
+        return error
 
 
-_external_path.original = mmengine_config._get_external_cfg_path
+def _find_quickly(package_path: str, cfg_file: str) -> str:
+    """MMEngine reads every metafile of a parent anew for every config."""
+    found = _find_once(package_path, cfg_file)
+    if isinstance(found, ValueError):
+        raise found
+    return found
 
 
 def read_config(path: str | Path) -> Config:
@@ -36,7 +46,7 @@ def read_config(path: str | Path) -> Config:
         The config.
     """
     with patch.object(
-        mmengine_config, '_get_external_cfg_path', _external_path
+        mmengine_config, '_get_external_cfg_path', _find_quickly
     ):
         cfg = Config.fromfile(path)
     _drop_downloads(cfg.model)
@@ -67,9 +77,14 @@ def narrow_model(model: ConfigDict) -> None:
     elif backbone.get('arch') == 'b':
         backbone.arch = tiny_vit_arch()
         neck.in_channels = WIDTH
+    if 'roi_head' not in model:
+        return
     bbox_head = model.roi_head.get('bbox_head') or {}
     if 'fc_out_channels' in bbox_head:
         bbox_head.fc_out_channels = 64
+    if 'mask_head' in model.roi_head:
+        model.roi_head.mask_head.update(num_convs=1, conv_out_channels=16)
+        model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=4)
     for stage in ('train_cfg.rpn_proposal', 'test_cfg.rpn'):
         part, _, name = stage.partition('.')
         if name in model.get(part, {}):
@@ -106,6 +121,8 @@ def shrink_pipeline(pipeline: list[dict]) -> None:
     for step in steps:
         if step['type'] == 'mmfgl.TwoRegionViews':
             step['view_size'] = SIDE
+        elif step['type'].endswith('ResizedCrop'):
+            step['scale'] = SIDE
 
 
 def use_tiny_coco(dataset: ConfigDict, root: Path, split: str) -> None:

@@ -56,14 +56,7 @@ class CheckpointChainHook(Hook):
         self._checked = True
         state = checkpoint.get('state_dict', checkpoint)
         if not runner._resume:
-            # MMEngine strips the prefix of distributed wrappers as well
-            rules = ((r'^module\.', ''), *self.revise_keys)
-            for key in list(state):
-                new = key
-                for pattern, replacement in rules:
-                    new = re.sub(pattern, replacement, new)
-                if new != key:
-                    state[new] = state.pop(key)
+            self.revise(state)
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
@@ -73,6 +66,21 @@ class CheckpointChainHook(Hook):
         source = runner._load_from or 'the latest checkpoint'
         runner.logger.info(f'Load report of {source}:\n{report}')
         report.check(source)
+
+    def revise(self, state: dict[str, Tensor]) -> None:
+        """Apply ``revise_keys`` to a state dict, in place.
+
+        Args:
+            state: State dict of a checkpoint.
+        """
+        # MMEngine strips the prefix of distributed wrappers as well
+        rules = ((r'^module\.', ''), *self.revise_keys)
+        for key in list(state):
+            new = key
+            for pattern, replacement in rules:
+                new = re.sub(pattern, replacement, new)
+            if new != key:
+                state[new] = state.pop(key)
 
     def before_train(self, runner: Runner) -> None:
         """Refuse to train if no checkpoint was loaded at all.
