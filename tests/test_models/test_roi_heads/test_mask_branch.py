@@ -1,0 +1,128 @@
+"""mmdet's mask branch on an FGL RoI head."""
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures.mask import BitmapMasks
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+
+from mmfgl.registry import MODELS
+from mmfgl.testing import detection_batch, stir, tiny_fgl_cfg
+
+CLASSES = 3
+SIZES = [(64, 96), (80, 64)]
+
+
+def build(shared=False):
+    """Its own extractor of 6 x 6 cells, or the box branch's 3 x 3 cells."""
+    cfg = tiny_fgl_cfg(CLASSES)
+    cfg.data_preprocessor.pad_mask = True
+    cfg.roi_head.mask_head = dict(
+        type='FCNMaskHead',
+        num_convs=1,
+        in_channels=16,
+        conv_out_channels=8,
+        num_classes=CLASSES,
+        loss_mask=dict(
+            type='CrossEntropyLoss', use_mask=True, loss_weight=1.0
+        ),
+    )
+    if not shared:
+        cfg.roi_head.mask_roi_extractor = dict(
+            type='SingleRoIExtractor',
+            roi_layer=dict(type='RoIAlign', output_size=6, sampling_ratio=0),
+            out_channels=16,
+            featmap_strides=[4, 8, 16, 32],
+        )
+    cfg.train_cfg.rcnn.mask_size = 6 if shared else 12
+    cfg.test_cfg.rcnn.mask_thr_binary = 0.5
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(cfg)
+
+
+def batch_of(num_boxes):
+    """Objects whose masks are their boxes."""
+    batch = detection_batch(SIZES, num_boxes, CLASSES)
+    for size, sample in zip(SIZES, batch['data_samples'], strict=True):
+        boxes = sample.gt_instances.bboxes
+        masks = np.zeros((len(boxes), *size), np.uint8)
+        for mask, (x1, y1, x2, y2) in zip(
+            masks, boxes.int().tolist(), strict=True
+        ):
+            mask[y1:y2, x1:x2] = 1
+        sample.gt_instances.masks = BitmapMasks(masks, *size)
+    return batch
+
+
+@pytest.mark.parametrize('shared', [False, True], ids=['own', 'shared'])
+@pytest.mark.parametrize('num_boxes', [3, (3, 0), 0], ids=str)
+def test_every_parameter_gets_a_gradient(shared, num_boxes):
+    model = build(shared).train()
+    data = model.data_preprocessor(batch_of(num_boxes), True)
+    losses = model(**data, mode='loss')
+    assert (losses['loss_mask'] > 0) == (num_boxes != 0)
+    value, _ = model.parse_losses(losses)
+    value.backward()
+    for name, param in model.named_parameters():
+        assert param.grad is not None, name
+        assert param.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize('shared', [False, True], ids=['own', 'shared'])
+def test_masks_lie_in_their_boxes(shared):
+    model = build(shared)
+    stir(model.roi_head).eval()
+    batch = detection_batch(SIZES, num_boxes=(3, 0))
+    filled = 0
+    for size, result in zip(SIZES, model.test_step(batch), strict=True):
+        found = result.pred_instances
+        # masks are those of the original image, twice the input's size
+        assert found.masks.shape == (len(found), 2 * size[0], 2 * size[1])
+        assert found.masks.dtype == torch.bool and len(found) > 0
+        for mask, box in zip(found.masks, found.bboxes.tolist(), strict=True):
+            x1, y1, x2, y2 = (round(side) for side in box)
+            outside = mask.clone()
+            outside[max(y1 - 1, 0) : y2 + 1, max(x1 - 1, 0) : x2 + 1] = False
+            assert not outside.any()
+            filled += int(mask.any())
+    assert filled > 0
+
+
+@pytest.mark.parametrize('counts', [(0, 0), (0, 4)], ids=str)
+def test_images_without_proposals(counts):
+    model = build()
+    stir(model.roi_head).eval()
+    batch = detection_batch(SIZES, num_boxes=4)
+    data = model.data_preprocessor(batch, False)
+    feats = model.extract_feat(data['inputs'])
+    proposals = [
+        InstanceData(
+            bboxes=sample.gt_instances.bboxes[:count], scores=torch.ones(count)
+        )
+        for sample, count in zip(data['data_samples'], counts, strict=True)
+    ]
+    with torch.no_grad():
+        results = model.roi_head.predict(
+            feats, proposals, data['data_samples'], rescale=True
+        )
+    for size, count, found in zip(SIZES, counts, results, strict=True):
+        assert (len(found) > 0) == (count > 0)
+        assert found.masks.shape == (len(found), 2 * size[0], 2 * size[1])
+
+
+def test_masks_are_learnt():
+    model = build().train()
+    batch = batch_of(3)
+    optimizer = torch.optim.Adam(model.roi_head.mask_head.parameters(), 0.02)
+    values = []
+    for _ in range(12):
+        torch.manual_seed(0)
+        data = model.data_preprocessor(batch, True)
+        loss = model(**data, mode='loss')['loss_mask']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[-1] < 0.5 * values[0]
