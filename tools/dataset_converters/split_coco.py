@@ -1,0 +1,296 @@
+"""Split a COCO annotation file by images, reproducibly.
+
+Usage::
+
+    # NAME.8to1-train.json and NAME.8to1-val.json: 8 images to 1
+    python tools/dataset_converters/split_coco.py \
+        data/coco/annotations/instances_train2017.json --train-val 8:1
+    # NAME.1@1.json ... NAME.10@5.json: 1, 2, 5, 10 % of the images, 5 folds
+    python tools/dataset_converters/split_coco.py \
+        data/coco/annotations/instances_train2017.json --percent 1 2 5 10
+    # NAME.100images@1.json ... NAME.100images@5.json
+    python tools/dataset_converters/split_coco.py \
+        my_data/annotations/train.json --images 100
+
+The same annotation file gives the same bytes on every platform and Python:
+images are ordered by SHA-256, and all arithmetic is in integers. Every
+category keeps its share of the objects as far as whole images allow
+(iterative stratification, Sechidis et al., ECML PKDD 2011: the category with
+the fewest images left is dealt out first). The seed of fold F is F, that of
+the train:val split 0.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+TRAIN_VAL_SEED = 0
+
+
+def stratify(
+    counts: dict[int, Counter], sizes: Sequence[int], seed: int
+) -> list[set[int]]:
+    """Deal images out to parts so that categories keep their shares.
+
+    Args:
+        counts: Image id -> objects of each category.
+        sizes: Number of images of each part; they add up to all images.
+        seed: Seed of the order of the images.
+
+    Returns:
+        The image ids of each part.
+    """
+    total = sum(sizes)
+    order = sorted(counts, key=lambda image: _hash(seed, image))
+    # images without objects are a category of their own
+    labels = {i: counts[i] or Counter({None: 1}) for i in order}
+    waiting = defaultdict(list)
+    objects = Counter()
+    for image in order:
+        objects.update(labels[image])
+        for label in labels[image]:
+            waiting[label].append(image)
+    left = Counter({label: len(images) for label, images in waiting.items()})
+    rank = {label: i for i, label in enumerate(sorted(waiting, key=str))}
+    # wanted objects of each part, times the number of images
+    wanted = [{c: n * size for c, n in objects.items()} for size in sizes]
+    room = list(sizes)
+    parts: list[set[int]] = [set() for _ in sizes]
+    done = set()
+    while left:
+        label = min(left, key=lambda c: (left[c], rank[c]))
+        for image in waiting[label]:
+            if image in done:
+                continue
+            part = max(
+                (p for p in range(len(sizes)) if room[p]),
+                key=lambda p: (wanted[p][label], room[p], -p),
+            )
+            parts[part].add(image)
+            done.add(image)
+            room[part] -= 1
+            for other, number in labels[image].items():
+                wanted[part][other] -= number * total
+                left[other] -= 1
+        del left[label]
+    return parts
+
+
+def _hash(seed: int, image: int) -> str:
+    return hashlib.sha256(f'{seed}/{image}'.encode()).hexdigest()
+
+
+def load_coco(path: Path) -> dict:
+    """Read and check an annotation file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: If it is not a COCO annotation file, or contradicts
+            itself.
+    """
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path} is not JSON: {error}') from None
+    for key in ('images', 'annotations', 'categories'):
+        if not isinstance(content, dict) or key not in content:
+            raise ValueError(
+                f'{path} is no COCO annotation file: it has no {key!r}'
+            )
+    images = Counter(image['id'] for image in content['images'])
+    for image, number in images.items():
+        if number > 1:
+            raise ValueError(f'{path} has {number} images with id {image}')
+    categories = {category['id'] for category in content['categories']}
+    for ann in content['annotations']:
+        for key, known in (('image_id', images), ('category_id', categories)):
+            if ann[key] not in known:
+                raise ValueError(
+                    f'annotation {ann.get("id")} of {path} has {key} '
+                    f'{ann[key]}, which the file does not list'
+                )
+    return content
+
+
+def objects_of(content: dict) -> dict[int, Counter]:
+    """Objects of each category by image id; crowd regions do not count."""
+    counts = {image['id']: Counter() for image in content['images']}
+    for ann in content['annotations']:
+        if not ann.get('iscrowd', 0):
+            counts[ann['image_id']][ann['category_id']] += 1
+    return counts
+
+
+def save_part(content: dict, images: set[int], path: Path) -> None:
+    """Write the annotation file of some images, and print what it holds.
+
+    All categories are kept, and the order of images and annotations.
+
+    Args:
+        content: The whole annotation file.
+        images: Image ids.
+        path: The file to write.
+    """
+    part = dict(
+        content,
+        images=[i for i in content['images'] if i['id'] in images],
+        annotations=[
+            a for a in content['annotations'] if a['image_id'] in images
+        ],
+    )
+    data = json.dumps(part, separators=(',', ':')).encode('ascii')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.partial')
+    partial.write_bytes(data)
+    os.replace(partial, path)
+    seen = {a['category_id'] for a in part['annotations']}
+    print(
+        f'{path}: {len(part["images"])} images, '
+        f'{len(part["annotations"])} annotations, {len(seen)} of '
+        f'{len(content["categories"])} categories\n'
+        f'  sha256 {hashlib.sha256(data).hexdigest()}'
+    )
+
+
+def split(args: argparse.Namespace) -> None:
+    """Make all splits that the command line asks for.
+
+    Args:
+        args: Parsed command line.
+
+    Raises:
+        ValueError: If the images are too few, or the file is no good.
+    """
+    if not (args.train_val or args.percent or args.images):
+        raise ValueError(
+            'nothing to do: ask for --train-val 8:1, --percent 1 2 5 10 or '
+            '--images N'
+        )
+    content = load_coco(args.annotations)
+    counts = objects_of(content)
+    total, name = len(counts), args.annotations.stem
+    out = args.out or args.annotations.parent
+
+    def check(size: int, what: str) -> None:
+        if not 0 < size < total:
+            raise ValueError(
+                f'{what} of the {total} images of {args.annotations} are '
+                f'{size} images: at least 1 and fewer than all are needed'
+            )
+
+    # check everything first: no half-finished set of splits
+    samples = []
+    for percent in args.percent:
+        size = _round(Fraction(percent) * total / 100)
+        check(size, f'{percent} %')
+        samples.append((f'{percent}', size))
+    for size in args.images:
+        check(size, '--images')
+        samples.append((f'{size}images', size))
+    if args.train_val:
+        first, second = args.train_val
+        size = _round(Fraction(first * total, first + second))
+        check(size, f'{first}:{second}')
+        seed = args.seed
+        tag = f'{first}to{second}'
+        tag += f'-seed{seed}' if seed != TRAIN_VAL_SEED else ''
+        parts = stratify(counts, [size, total - size], seed)
+        for part, images in zip(('train', 'val'), parts, strict=True):
+            save_part(content, images, out / f'{name}.{tag}-{part}.json')
+    for tag, size in samples:
+        for fold in range(1, args.folds + 1):
+            images, _ = stratify(counts, [size, total - size], fold)
+            save_part(content, images, out / f'{name}.{tag}@{fold}.json')
+
+
+def _round(number: Fraction) -> int:
+    """Round half up."""
+    return int(number + Fraction(1, 2))
+
+
+def parse_ratio(text: str) -> tuple[int, int]:
+    """Parse A:B, two positive whole numbers."""
+    try:
+        first, second = (int(part) for part in text.split(':'))
+        if min(first, second) < 1:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'expected a ratio such as 8:1, got {text!r}'
+        ) from None
+    return first, second
+
+
+def parse_percent(text: str) -> str:
+    """Check a percentage such as 1 or 0.5; it goes into file names."""
+    try:
+        ok = 0 < Fraction(text) < 100 and '/' not in text
+    except ValueError:
+        ok = False
+    if not ok:
+        raise argparse.ArgumentTypeError(
+            f'expected a percentage between 0 and 100, got {text!r}'
+        )
+    return text
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description='Split a COCO annotation file by images, reproducibly'
+    )
+    parser.add_argument('annotations', type=Path, help='annotation file')
+    parser.add_argument(
+        '--train-val', type=parse_ratio, metavar='A:B', help='e.g. 8:1'
+    )
+    parser.add_argument(
+        '--percent',
+        type=parse_percent,
+        nargs='+',
+        default=[],
+        help='low-label splits of so many percent of the images',
+    )
+    parser.add_argument(
+        '--images',
+        type=int,
+        nargs='+',
+        default=[],
+        help='low-label splits of so many images',
+    )
+    parser.add_argument(
+        '--folds', type=int, default=5, help='low-label folds (default: 5)'
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=TRAIN_VAL_SEED,
+        help=f'seed of --train-val (default: {TRAIN_VAL_SEED})',
+    )
+    parser.add_argument(
+        '--out', type=Path, help='folder (default: beside the source)'
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Split; stop with a one-line message on a user's error."""
+    args = parse_args(argv)
+    try:
+        split(args)
+    except (OSError, ValueError) as error:
+        sys.exit(f'split_coco: {error}')
+
+
+if __name__ == '__main__':
+    main()
