@@ -1,5 +1,15 @@
 """Losses of the pretraining."""
 
+from .balancers import (
+    DWABalancer,
+    FAMOBalancer,
+    FixedBalancer,
+    TaskAdaptiveLoss,
+    TaskBalancer,
+    TaskLoss,
+    TaskSampler,
+    UncertaintyBalancer,
+)
 from .region_distill_loss import (
     RegionDistillLoss,
     RegionTargets,
@@ -8,8 +18,16 @@ from .region_distill_loss import (
 from .region_diversity_loss import RegionDiversityLoss
 
 __all__ = [
+    'DWABalancer',
+    'FAMOBalancer',
+    'FixedBalancer',
     'RegionDistillLoss',
     'RegionDiversityLoss',
     'RegionTargets',
+    'TaskAdaptiveLoss',
+    'TaskBalancer',
+    'TaskLoss',
+    'TaskSampler',
+    'UncertaintyBalancer',
     'target_statistics',
 ]

@@ -119,10 +119,29 @@ class RegionDistillLoss(BaseModule):
         """
         log_probs = F.log_softmax(logits.float() / self.temperature, dim=-1)
         losses = -(targets * log_probs).sum(dim=-1)
-        count = chosen.sum().float()
-        all_reduce(count, op='sum')
-        share = count.clamp(min=1) / get_world_size()
-        return self.loss_weight * (losses * chosen).sum() / share
+        return self.loss_weight * _global_mean(losses, chosen)
+
+    @torch.no_grad()
+    def floor(self, targets: Tensor, chosen: Tensor) -> Tensor:
+        """Least value of the loss: the entropy of the targets.
+
+        Args:
+            targets: (..., K) teacher distributions, fp32.
+            chosen: (...,) bool, the tokens that count.
+
+        Returns:
+            Scalar; the loss minus it is a Kullback-Leibler divergence.
+        """
+        entropies = -torch.xlogy(targets, targets).sum(dim=-1)
+        return self.loss_weight * _global_mean(entropies, chosen)
+
+
+def _global_mean(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values of all ranks, as this rank's part of it."""
+    count = chosen.sum().float()
+    all_reduce(count, op='sum')
+    share = count.clamp(min=1) / get_world_size()
+    return (values * chosen).sum() / share
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ Shape shorthand: B images, V views (2), M objects of an image in all views.
 Views are stacked view by view: row ``v * B + b``.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -161,6 +162,33 @@ def objectness_losses(
         name = key.replace('loss_', 'loss_obj_')
         losses[name if 'loss' in key else f'obj_{key}'] = _total(value)
     return losses
+
+
+def objectness_unit(rpn_head: nn.Module, roi_head: nn.Module) -> float:
+    """What counts as 1 of the summed loss, to compare it with other tasks.
+
+    Each class loss counts as what an uninformed guess costs, log 2 (or log of
+    the number of classes and background), each box loss as 1, times their
+    weights.
+
+    Args:
+        rpn_head: The RPN.
+        roi_head: The RoI head.
+
+    Returns:
+        The unit.
+    """
+    guess = math.log(2)
+    parts = [(rpn_head.loss_cls, guess), (rpn_head.loss_bbox, 1.0)]
+    if roi_head.with_bbox:
+        head = roi_head.bbox_head
+        parts.append((head.loss_cls, math.log(head.num_classes + 1)))
+        parts.append((head.loss_bbox, 1.0))
+        if hasattr(head, 'loss_quality'):
+            parts.append((head.loss_quality, guess))
+    return sum(
+        getattr(loss, 'loss_weight', 1.0) * value for loss, value in parts
+    )
 
 
 def _total(value: Tensor | list[Tensor]) -> Tensor:

@@ -19,7 +19,13 @@ from mmfgl.structures import (
 )
 
 from .ema_teacher import EMATeacher
-from .objectness import build_roi_head, build_rpn_head, objectness_losses
+from .objectness import (
+    build_roi_head,
+    build_rpn_head,
+    objectness_losses,
+    objectness_unit,
+)
+from .task_losses import balance_losses
 
 
 @MODELS.register_module()
@@ -61,6 +67,10 @@ class ReToD(BaseSelfSupervisor):
             training.
         objectness: ``dict(train_cfg=dict(rpn=..., rpn_proposal=...,
             rcnn=...))``: the detector's training config.
+        balancer: Config of the balancer of the tasks 'distill', 'mask',
+            'coord' (with GIoU), 'objectness' and 'diversity', as far as they
+            are on, e.g. :class:`TaskAdaptiveLoss`. Defaults to
+            :class:`FixedBalancer`, the plain sum.
         symmetric: Train the student on both views (``True``) or on the first
             alone, which costs less a step.
         leak_iou: A masked token may not attend an unmasked one that overlaps
@@ -81,6 +91,7 @@ class ReToD(BaseSelfSupervisor):
         head: dict,
         rpn_head: dict | None = None,
         objectness: dict | None = None,
+        balancer: dict | None = None,
         symmetric: bool = True,
         leak_iou: float = 0.5,
         data_preprocessor: dict | None = None,
@@ -119,6 +130,12 @@ class ReToD(BaseSelfSupervisor):
             self.tasks.add('objectness')
         if not self.tasks:
             raise ValueError('all losses of ReToD are off: configure one')
+        self.balancer = MODELS.build(
+            balancer or dict(type='mmfgl.FixedBalancer'),
+            default_args=dict(tasks=sorted(self.tasks)),
+        )
+        # the tasks of the current step
+        self.running = set(self.tasks)
         self._has_idle_parts = not (
             'coord' in self.tasks
             and self.tasks & {'distill', 'mask', 'diversity'}
@@ -179,24 +196,33 @@ class ReToD(BaseSelfSupervisor):
         self.teacher.start(self)
         views = torch.cat(inputs)  # (V B, 3, H, W)
         rows = len(views) if self.symmetric else len(data_samples)
+        self.running = set(self.balancer.draw())
         feats = self.neck(self.backbone(views[:rows]))
         losses = {}
-        if self.head.tasks:
+        if self.running & self.head.tasks:
             losses.update(self._region_losses(feats, views, data_samples))
-        if 'objectness' in self.tasks:
-            losses.update(
-                objectness_losses(
-                    self.rpn_head,
-                    self.roi_head,
-                    feats,
-                    data_samples,
-                    range(rows // len(data_samples)),
-                    tuple(views.shape[-2:]),
+        if 'objectness' in self.running:
+            with self.balancer.measure('objectness'):
+                losses.update(
+                    objectness_losses(
+                        self.rpn_head,
+                        self.roi_head,
+                        feats,
+                        data_samples,
+                        range(rows // len(data_samples)),
+                        tuple(views.shape[-2:]),
+                    )
                 )
-            )
-        if self._has_idle_parts:
+        losses = balance_losses(losses, self.balancer, self._unit)
+        if self._has_idle_parts or self.running != self.tasks:
             self._keep_in_graph(losses)
         return losses
+
+    def _unit(self, task: str) -> float:
+        """What counts as 1 of a task's loss."""
+        if task == 'objectness':
+            return objectness_unit(self.rpn_head, self.roi_head)
+        return self.head.unit(task)
 
     def _keep_in_graph(self, losses: dict[str, Tensor]) -> None:
         """Give parts that no loss has read a gradient of zero, in place.
@@ -230,14 +256,17 @@ class ReToD(BaseSelfSupervisor):
         batch, rows = len(data_samples), slice(len(feats[0]))
         boxes = _stack_views([s.boxes for s in data_samples])  # (V B, N, 4)
         jittered = _stack_views([s.jittered for s in data_samples])
-        content, encoded, masked = self._study(
-            feats, jittered[rows], views.shape[-2:]
-        )
-        memory = targets = None
+        tasks, memory, targets = self.running, None, None
+        with self.balancer.measure(*sorted(tasks & self.head.tasks)):
+            content, encoded, masked = self._study(
+                feats, jittered[rows], views.shape[-2:]
+            )
         # own-view targets serve the masked tokens alone
-        first = 0 if self.symmetric or 'mask' in self.tasks else batch
-        if self.tasks & {'distill', 'mask', 'coord'}:
-            memory, targets = self._teach(views[first:], boxes[first:])
+        first = 0 if self.symmetric or 'mask' in tasks else batch
+        taught = sorted(tasks & {'distill', 'mask', 'coord'})
+        if taught:
+            with self.balancer.measure(*taught):
+                memory, targets = self._teach(views[first:], boxes[first:])
         # the other view of row v * B + b is row (1 - v) * B + b
         shift = 0 if first else batch
         other_memory, other_targets = (
@@ -246,20 +275,25 @@ class ReToD(BaseSelfSupervisor):
         )
         losses = {}
         if encoded is not None:
-            own = targets[rows] if 'mask' in self.tasks else None
             losses.update(
-                self.head.distill(encoded, own, other_targets, masked)
+                self.head.distill(
+                    encoded,
+                    targets[rows] if 'mask' in tasks else None,
+                    other_targets if 'distill' in tasks else None,
+                    masked,
+                )
             )
-        if 'coord' in self.tasks:
-            mask = iou_attention_mask(
-                jittered[rows], boxes[rows], **self.roi_head.attention
-            )
-            embeddings = self.roi_head.transformer.decode(
-                content, other_memory, mask
-            )
-            losses.update(
-                self.head.regress(embeddings, jittered[rows], boxes[rows])
-            )
+        if 'coord' in tasks:
+            with self.balancer.measure('coord'):
+                mask = iou_attention_mask(
+                    jittered[rows], boxes[rows], **self.roi_head.attention
+                )
+                embeddings = self.roi_head.transformer.decode(
+                    content, other_memory, mask
+                )
+                losses.update(
+                    self.head.regress(embeddings, jittered[rows], boxes[rows])
+                )
         return losses
 
     @torch.no_grad()
@@ -281,7 +315,7 @@ class ReToD(BaseSelfSupervisor):
         tokens, places = _tokenize(roi_head, feats, boxes, views.shape[-2:])
         mask = iou_attention_mask(boxes, **roi_head.attention)
         memory = roi_head.transformer.encode(tokens + places, mask)
-        if not self.tasks & {'distill', 'mask'}:
+        if not self.running & {'distill', 'mask'}:
             return memory, None
         return memory, self.head.targets(self.teacher.projector(memory))
 
@@ -306,10 +340,10 @@ class ReToD(BaseSelfSupervisor):
         """
         tokens, places = _tokenize(self.roi_head, feats, boxes, img_shape)
         whole, masked = tokens + places, None
-        if not self.tasks & {'distill', 'mask', 'diversity'}:
+        if not self.running & {'distill', 'mask', 'diversity'}:
             return whole, None, None
         mask = iou_attention_mask(boxes, **self.roi_head.attention)
-        if 'mask' in self.tasks:
+        if 'mask' in self.running:
             masked = self.head.draw_masks(*boxes.shape[:2])
             mask = close_leaks(mask, boxes, masked, self.leak_iou)
             tokens = self.head.mask_content(tokens, masked)

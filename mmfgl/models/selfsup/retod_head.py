@@ -4,6 +4,8 @@ Shape shorthand: B views of the batch (both views of every image), N regions,
 D token width, K prototypes.
 """
 
+import math
+
 import torch
 from mmengine.dist import all_reduce
 from mmengine.model import BaseModule
@@ -91,6 +93,26 @@ class ReToDHead(BaseModule):
         )
         return {name for name, loss in losses.items() if loss is not None}
 
+    def unit(self, task: str) -> float:
+        """What counts as 1 of a task's loss, to compare it with others.
+
+        Args:
+            task: One of :attr:`tasks`.
+
+        Returns:
+            Weight times log K for the cross-entropies; the range of the
+            GIoU loss for boxes, or the weight of ``loss_coord`` without it; 1
+            for the diversity loss, which is not balanced.
+        """
+        if task in ('distill', 'mask'):
+            scale = math.log(self.projector.num_prototypes)
+            return getattr(self, f'loss_{task}').loss_weight * scale
+        if task == 'diversity':
+            return 1.0
+        if self.loss_giou is not None:
+            return 2 * self.loss_giou.loss_weight
+        return self.loss_coord.loss_weight
+
     def draw_masks(self, num_views: int, num_regions: int) -> Tensor:
         """Choose at random which tokens lose their content.
 
@@ -152,20 +174,24 @@ class ReToDHead(BaseModule):
 
         Returns:
             ``loss_distill``, ``loss_mask`` and ``loss_diversity``, as far as
-            they are on, and statistics of the targets.
+            they are on, ``kl_distill`` and ``kl_mask``, their distance from
+            their least value over log K, and statistics of the targets.
         """
         logits = self.projector(student)
         losses = {}
-        if self.loss_distill is not None and other_targets is not None:
-            if masked is None:
-                whole = torch.ones_like(logits[..., 0], dtype=torch.bool)
-            else:
-                whole = ~masked
-            losses['loss_distill'] = self.loss_distill(
-                logits, other_targets, whole
-            )
-        if self.loss_mask is not None and targets is not None:
-            losses['loss_mask'] = self.loss_mask(logits, targets, masked)
+        whole = torch.ones_like(logits[..., 0], dtype=torch.bool)
+        if masked is not None:
+            whole = ~masked
+        for name, loss, wanted, chosen in (
+            ('distill', self.loss_distill, other_targets, whole),
+            ('mask', self.loss_mask, targets, masked),
+        ):
+            if loss is None or wanted is None:
+                continue
+            value = loss(logits, wanted, chosen)
+            excess = value.detach() - loss.floor(wanted, chosen)
+            losses[f'loss_{name}'] = value
+            losses[f'kl_{name}'] = excess / self.unit(name)
         if self.loss_diversity is not None:
             losses['loss_diversity'] = self.loss_diversity(logits)
         seen = other_targets if targets is None else targets

@@ -14,6 +14,8 @@ STATISTICS = {
     'teacher_entropy',
     'teacher_diversity',
     'coord_iou',
+    'kl_distill',
+    'kl_mask',
     'jitter_iou',
 }
 
@@ -21,6 +23,8 @@ GOLDEN = {
     True: dict(
         loss_distill=4.63918,
         loss_mask=4.47588,
+        kl_distill=1.10053,
+        kl_mask=1.03174,
         loss_coord=0.118228,
         loss_giou=0.209106,
         teacher_entropy=0.753309,
@@ -31,6 +35,8 @@ GOLDEN = {
     False: dict(
         loss_distill=4.65022,
         loss_mask=4.71835,
+        kl_distill=1.03283,
+        kl_mask=1.20133,
         loss_coord=0.110105,
         loss_giou=0.201142,
         teacher_entropy=0.700917,

@@ -1,0 +1,94 @@
+"""Losses and balancers on two ranks; run as a script it is one of them."""
+
+import json
+import subprocess
+import sys
+
+import torch
+from mmengine.dist import all_reduce
+
+from mmfgl.models.losses import (
+    RegionDistillLoss,
+    RegionDiversityLoss,
+    TaskAdaptiveLoss,
+)
+
+
+def logits_of(rows, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 8, generator=generator) * 0.5
+
+
+def shared_gradient(logits):
+    """Gradient of a parameter that every token reads."""
+    bias = torch.zeros(8, requires_grad=True)
+    RegionDiversityLoss(floor=1.0)(logits + bias).backward()
+    return bias.grad
+
+
+def run_rank(rank):
+    """Everything that one rank computes; ranks see different data."""
+    gradient = shared_gradient(logits_of(12)[6 * rank : 6 * rank + 6])
+    all_reduce(gradient, op='mean')
+
+    speed = dict(costs=dict(a=1.0, b=4.0), warmup=2, speed=1.0)
+    balancer = TaskAdaptiveLoss(('a', 'b'), speed=speed)
+    history = []
+    generator = torch.Generator().manual_seed(rank)
+    for _ in range(20):
+        ran = balancer.draw()
+        values = torch.rand(2, generator=generator)
+        losses = dict(zip('ab', values.unbind(), strict=True))
+        factors = balancer.factors({name: losses[name] for name in ran})
+        history.append({k: v.item() for k, v in factors.items()})
+
+    measured = TaskAdaptiveLoss(('a', 'b'), speed={})
+    measured.draw()
+    measured.sampler._times = dict(a=1.0 + rank, b=4.0)
+    measured.factors(losses)
+
+    targets = logits_of(6, seed=3).softmax(dim=1)[2 * rank : 4 + 2 * rank]
+    chosen = torch.tensor([True, rank == 0, False, True])
+    floor = RegionDistillLoss().floor(targets, chosen)
+    all_reduce(floor, op='mean')
+    return dict(
+        gradient=gradient.tolist(),
+        history=history,
+        costs=measured.sampler.costs.tolist(),
+        floor=floor.item(),
+    )
+
+
+def test_two_ranks(tmp_path):
+    children = [
+        subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)])
+        for rank in range(2)
+    ]
+    assert [child.wait(timeout=300) for child in children] == [0, 0]
+    first, second = (
+        json.loads((tmp_path / f'{rank}.json').read_text())
+        for rank in range(2)
+    )
+    assert first == second
+    # that of the whole batch on one rank
+    torch.testing.assert_close(
+        torch.tensor(first['gradient']), shared_gradient(logits_of(12))
+    )
+    # tasks were skipped
+    assert len({len(factors) for factors in first['history']}) == 2
+    assert first['costs'] == [1.5, 4.0]
+    targets = logits_of(6, seed=3).softmax(dim=1)[[0, 1, 3, 2, 5]]
+    entropy = -(targets * targets.log()).sum(dim=1).mean()
+    torch.testing.assert_close(torch.tensor(first['floor']), entropy)
+
+
+if __name__ == '__main__':
+    torch.set_num_threads(1)
+    this, folder = int(sys.argv[1]), sys.argv[2]
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=this, world_size=2
+    )
+    results = run_rank(this)
+    with open(f'{folder}/{this}.json', 'w') as file:
+        json.dump(results, file)
+    torch.distributed.destroy_process_group()
