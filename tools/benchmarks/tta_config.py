@@ -1,0 +1,169 @@
+"""The config of tta.py: data root, classes, views, a part of the images."""
+
+from __future__ import annotations
+
+import json
+import os.path as osp
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mmfgl.engine.runner import leaf_datasets, replace_data_root
+
+BASES = Path(__file__).parents[2] / 'configs' / '_base_' / 'tta'
+BASE_SCALE = (1333, 800)
+VIEWS = ('config', 'flip', 'scales', 'scales_flip')
+
+
+def read_config(path: str, data_root: str | None, options: dict) -> Config:
+    """Read a config and apply the command line to it.
+
+    Args:
+        path: Config file.
+        data_root: Replaces the config's ``data_root``, if given; as does
+            ``data_root`` in the options.
+        options: ``--cfg-options``.
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: If it has no test data, or no data root to replace.
+    """
+    cfg = Config.fromfile(path)
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(f'{path} has no test_dataloader: give a detector')
+    options = dict(options)
+    data_root = data_root or options.pop('data_root', None)
+    if data_root is not None:
+        if 'data_root' not in cfg:
+            raise ValueError(
+                f'{path} has no top-level `data_root` that --data-root could '
+                'replace: set the paths by --cfg-options'
+            )
+        replace_data_root(cfg, str(data_root))
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def test_dataset(cfg: Config) -> ConfigDict:
+    """The one dataset of the test data.
+
+    Args:
+        cfg: The config.
+
+    Returns:
+        The config of the dataset, below all wrappers.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    datasets = list(leaf_datasets(cfg.test_dataloader.dataset))
+    if len(datasets) > 1:
+        raise ValueError(
+            f'the test data are {len(datasets)} datasets: tta.py measures '
+            'on one'
+        )
+    return datasets[0]
+
+
+def annotation_file(cfg: Config) -> str:
+    """Path of the annotation file of the test data."""
+    dataset = test_dataset(cfg)
+    return osp.join(dataset.get('data_root') or '', dataset.ann_file)
+
+
+def fit_classes(cfg: Config, checkpoint: dict) -> None:
+    """Give the config the classes that the checkpoint was trained on.
+
+    Another data set may have other classes than the config. A detector
+    trained on it knows them, so they are taken from the checkpoint if the
+    annotation file has them too; otherwise the config stays as it is, for
+    ``check_num_classes`` to complain about.
+
+    Args:
+        cfg: Changed in place: classes of the test data, ``num_classes``.
+        checkpoint: Its ``meta.dataset_meta`` names the classes.
+    """
+    classes = checkpoint.get('meta', {}).get('dataset_meta', {})
+    classes = list(classes.get('classes', ()))
+    dataset = test_dataset(cfg)
+    own = list(dataset.get('metainfo', {}).get('classes', ()))
+    if not classes or classes == own:
+        return
+    with open(annotation_file(cfg), encoding='utf-8') as file:
+        categories = json.load(file).get('categories', [])
+    if {c['name'] for c in categories}.issuperset(classes):
+        print(f'Classes of the checkpoint: {", ".join(classes)}')
+        dataset.metainfo = dict(classes=tuple(classes))
+        heads = (
+            cfg.model.roi_head.bbox_head,
+            cfg.model.roi_head.get('mask_head'),
+        )
+        for head in heads:
+            if head is not None:
+                head.num_classes = len(classes)
+
+
+def set_views(cfg: Config, views: str) -> None:
+    """Choose the ``tta_pipeline``.
+
+    Args:
+        cfg: Changed in place.
+        views: ``'config'``, or the name of a base of ``configs/_base_/tta``,
+            whose scales are multiplied so that 1 is the config's test scale.
+
+    Raises:
+        ValueError: If the config lacks what that needs.
+    """
+    if views == 'config':
+        if 'tta_pipeline' not in cfg:
+            raise ValueError(
+                'the config has no tta_pipeline: add a base of '
+                'configs/_base_/tta/ to it, or choose one here by --views'
+            )
+        return
+    base = Config.fromfile(BASES / f'{views}.py')
+    pipeline = test_dataset(cfg).pipeline
+    resizes = [step for step in pipeline if step['type'] == 'Resize']
+    if len(resizes) != 1 or resizes[0].get('scale') is None:
+        raise ValueError(
+            f'--views {views} needs a test pipeline with one Resize(scale=...)'
+            ' to know the test scale; use --views config'
+        )
+    for step in base.tta_pipeline[1].transforms[0]:
+        step.scale = tuple(
+            round(own * side / unit)
+            for own, side, unit in zip(
+                resizes[0].scale, step.scale, BASE_SCALE, strict=True
+            )
+        )
+        step.keep_ratio = resizes[0].get('keep_ratio', False)
+    cfg.tta_pipeline = base.tta_pipeline
+
+
+def take_images(cfg: Config, count: int, folder: Path) -> None:
+    """Test on some of the images, evenly spaced.
+
+    The annotation file shrinks too: COCO's measure counts every image of it.
+
+    Args:
+        cfg: Changed in place.
+        count: Number of images.
+        folder: Place of the new annotation file.
+    """
+    path = annotation_file(cfg)
+    with open(path, encoding='utf-8') as file:
+        content = json.load(file)
+    images = content['images']
+    count = min(count, len(images))
+    content['images'] = [
+        images[index * len(images) // count] for index in range(count)
+    ]
+    kept = {image['id'] for image in content['images']}
+    content['annotations'] = [
+        a for a in content['annotations'] if a['image_id'] in kept
+    ]
+    target = folder.resolve() / 'annotations.json'
+    target.write_text(json.dumps(content))
+    test_dataset(cfg).ann_file = str(target)
