@@ -8,7 +8,12 @@ from typing import Any
 
 import torch
 from mmdet.models.layers import multiclass_nms
-from mmdet.models.roi_heads import SingleRoIExtractor, StandardRoIHead
+from mmdet.models.roi_heads import (
+    GridRoIHead,
+    MultiInstanceRoIHead,
+    SingleRoIExtractor,
+    StandardRoIHead,
+)
 from mmdet.models.utils import empty_instances
 from mmdet.structures.bbox import scale_boxes
 from mmengine.model import BaseTTAModel
@@ -24,6 +29,9 @@ from .passes import plan_passes
 from .proposals import merge_proposals, view_proposals
 from .scoring import score_rois
 from .views import View, ViewBatch, arrange_views
+
+# Their boxes are more than one decoding an RoI followed by NMS.
+_OWN_PREDICTION = (GridRoIHead, MultiInstanceRoIHead)
 
 
 @MODELS.register_module()
@@ -75,6 +83,7 @@ class RoITTAModel(BaseTTAModel):
         name = type(head or self.module).__name__
         if (
             not isinstance(head, StandardRoIHead)
+            or isinstance(head, _OWN_PREDICTION)
             or not head.with_bbox
             or type(head).predict is not StandardRoIHead.predict
         ):

@@ -4,8 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.models.roi_heads import (
+    CascadeRoIHead,
     GenericRoIExtractor,
+    GridRoIHead,
     MaskScoringRoIHead,
+    MultiInstanceRoIHead,
     TridentRoIHead,
 )
 from mmengine.config import Config
@@ -77,10 +80,16 @@ def test_values_per_scale_must_fit_the_views(tools):
 def test_detectors_that_do_not_fit(tools):
     with pytest.raises(TypeError, match='StandardRoIHead'):
         RoITTAModel(MODELS.build(dict(type='mmdet.RetinaNet', **RETINA)))
-    detector = tools.build_detector()
-    detector.roi_head.__class__ = TridentRoIHead
-    with pytest.raises(TypeError, match='got TridentRoIHead'):
-        RoITTAModel(detector)
+    for head in (
+        CascadeRoIHead,
+        GridRoIHead,
+        MultiInstanceRoIHead,
+        TridentRoIHead,
+    ):
+        detector = tools.build_detector()
+        detector.roi_head.__class__ = head
+        with pytest.raises(TypeError, match=f'got {head.__name__}. For'):
+            RoITTAModel(detector)
     detector = tools.build_detector(masks=True)
     detector.roi_head.__class__ = MaskScoringRoIHead
     with pytest.raises(ValueError, match="mask_fusion='reference'"):
