@@ -8,6 +8,7 @@ when a name is looked up, so no config needs ``custom_imports``.
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
@@ -59,10 +60,18 @@ OPTIM_WRAPPERS = Registry(
     scope='mmfgl',
     locations=['mmfgl.engine'],
 )
+# Evaluation metrics.
+METRICS = Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope='mmfgl',
+    locations=['mmfgl.evaluation'],
+)
 
 __all__ = [
     'DATASETS',
     'HOOKS',
+    'METRICS',
     'MODELS',
     'OPTIM_WRAPPERS',
     'TASK_UTILS',

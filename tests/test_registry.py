@@ -29,6 +29,7 @@ found = {
     'CPUAmpOptimWrapper': registry.OPTIM_WRAPPERS,
     'CandidateSelector': registry.TASK_UTILS,
     'GridRegions': registry.TASK_UTILS,
+    'FGLMetric': registry.METRICS,
 }
 assert 'mmfgl' not in sys.modules
 for name, node in found.items():
@@ -193,7 +194,7 @@ def test_no_name_of_a_parent_is_taken():
 def test_found_from_the_parents_scopes(scope):
     done = run(FIND_FROM_SCOPE, scope)
     assert done.returncode == 0, done.stderr
-    assert 'found 8' in done.stdout
+    assert 'found 9' in done.stdout
 
 
 def test_importing_mmfgl_changes_nothing_in_the_parents():

@@ -1,0 +1,90 @@
+"""Which classes a detector takes for which, in words and as a picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def confused_pairs(
+    confusion: np.ndarray, classes: Sequence[str], top: int
+) -> list[dict]:
+    """The classes that are taken for each other most often.
+
+    Args:
+        confusion: (C, C + 1) counts of
+            :class:`mmfgl.evaluation.MatchStatistics`.
+        classes: Names of the C classes.
+        top: Number of pairs.
+
+    Returns:
+        Up to ``top`` dicts, the most frequent first: ``true`` and
+        ``predicted`` class, ``count``, and ``share`` of the true class's
+        objects. Pairs that never happen are left out.
+    """
+    num_classes = len(classes)
+    wrong = confusion[:, :num_classes].copy()
+    np.fill_diagonal(wrong, 0)
+    totals = confusion.sum(axis=1)
+    order = np.argsort(-wrong, axis=None, kind='stable')[:top]
+    pairs = []
+    for true, predicted in zip(
+        *np.unravel_index(order, wrong.shape), strict=True
+    ):
+        count = int(wrong[true, predicted])
+        if count == 0:
+            break
+        pairs.append(
+            dict(
+                true=classes[true],
+                predicted=classes[predicted],
+                count=count,
+                share=round(count / int(totals[true]), 4),
+            )
+        )
+    return pairs
+
+
+def plot_confusion(
+    confusion: np.ndarray, classes: Sequence[str], path: str
+) -> None:
+    """Draw a confusion matrix into a PNG file; needs no display.
+
+    Each row shows the shares of a class's objects; the last column, those
+    that were missed. Up to 25 classes the cells are labelled, in percent.
+
+    Args:
+        confusion: (C, C + 1) counts of
+            :class:`mmfgl.evaluation.MatchStatistics`.
+        classes: Names of the C classes.
+        path: The file.
+    """
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = confusion / np.maximum(totals, 1)
+    rows, columns = shares.shape
+    side = min(max(4.0, 0.45 * columns), 40.0)
+    figure = Figure(figsize=(side + 1.5, side), layout='constrained')
+    axes = figure.subplots()
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap='Blues', aspect='auto')
+    figure.colorbar(image, label="share of the class's objects")
+    axes.set_xticks(range(columns), [*classes, 'missed'], rotation=90)
+    axes.set_yticks(
+        range(rows),
+        [
+            f'{name} ({int(total)})'
+            for name, total in zip(classes, totals[:, 0], strict=True)
+        ],
+    )
+    axes.set(xlabel='predicted class', ylabel='true class (objects)')
+    if rows <= 25:
+        for (row, column), share in np.ndenumerate(shares):
+            if share > 0:
+                axes.text(
+                    column,
+                    row,
+                    f'{100 * share:.0f}',
+                    ha='center',
+                    va='center',
+                    color='white' if share > 0.5 else 'black',
+                )
+    figure.savefig(path, format='png', dpi=100)

@@ -1,0 +1,242 @@
+"""COCO metric that also tells errors of class from errors of place."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from mmdet.datasets.api_wrappers import COCO, COCOeval, COCOevalMP
+from mmdet.evaluation import CocoMetric
+from mmengine.fileio import dump
+from mmengine.logging import MMLogger
+from terminaltables import AsciiTable
+
+from mmfgl.registry import METRICS
+
+from .confusion import confused_pairs, plot_confusion
+from .matching import ImageBoxes, MatchStatistics
+from .tide import ERROR_TYPES, tide_report
+
+
+@METRICS.register_module()
+class FGLMetric(CocoMetric):
+    """:class:`mmdet.CocoMetric` plus statistics for look-alike classes.
+
+    All of CocoMetric's results stay, under the same keys. Added, from boxes
+    (also where masks are evaluated):
+
+    - ``agnostic_mAP``, ``agnostic_mAP_50``, ``agnostic_mAP_75``: COCO AP as
+      if there were one class: localisation alone;
+    - ``class_accuracy``, ``box_mse``, ``num_matched``: top-1 accuracy, mean
+      squared error of the coordinates (normalised by the image's sides), and
+      number of the objects that were matched
+      (:class:`mmfgl.evaluation.MatchStatistics`);
+    - ``tide_cls``, ``tide_loc``, ``tide_both``, ``tide_dupe``, ``tide_bkg``,
+      ``tide_miss``: AP50 lost to each type of error, and ``error_counts``,
+      their numbers (:func:`mmfgl.evaluation.tide_report`);
+    - ``most_confused``: the class pairs most often taken for each other.
+
+    APs lie in [0, 1]; -1 says that there was nothing to measure. With
+    ``outfile_prefix`` the statistics and the confusion counts are written to
+    ``PREFIX.fgl.json`` and drawn in ``PREFIX.confusion.png``. Nothing is
+    added with ``format_only`` or for proposals alone.
+
+    If a detector predicts nothing at all, CocoMetric logs an error and
+    returns no AP, which stops a run that saves its best checkpoint; here the
+    AP is then 0.
+
+    Args:
+        top_confused: Number of class pairs to report.
+        match_iou: Least IoU of a matched or right box, for all statistics
+            but the agnostic AP.
+        **kwargs: Arguments of :class:`mmdet.CocoMetric`.
+    """
+
+    def __init__(
+        self, *args, top_confused: int = 5, match_iou: float = 0.5, **kwargs
+    ) -> None:
+        if not 0.1 < match_iou <= 1:
+            raise ValueError(
+                'match_iou must lie above 0.1, the IoU up to which a box is '
+                f'on background, and not above 1, got {match_iou}'
+            )
+        super().__init__(*args, **kwargs)
+        self.top_confused = top_confused
+        self.match_iou = match_iou
+
+    def compute_metrics(self, results: list) -> dict:
+        """Compute CocoMetric's results and the statistics.
+
+        Args:
+            results: One (ground truth, prediction) pair an image.
+
+        Returns:
+            The results by name, without prefix.
+        """
+        metrics = super().compute_metrics(results)
+        if self.format_only or not {'bbox', 'segm'} & set(self.metrics):
+            return metrics
+        images = self._images(results)
+        if not any(len(image.boxes) for image in images):
+            metrics.update(self._no_predictions(images))
+        metrics.update(self._agnostic_ap(images))
+        metrics.update(self._statistics(images))
+        return metrics
+
+    def _images(self, results: list) -> list[ImageBoxes]:
+        """Boxes of every image of the annotations, predicted or not."""
+        label_of = {cat: label for label, cat in enumerate(self.cat_ids)}
+        found = {pred['img_id']: (gt, pred) for gt, pred in results}
+        images = []
+        for img_id in self.img_ids:
+            gt, pred = found.get(img_id, (self._coco_api.imgs[img_id], {}))
+            ann_ids = self._coco_api.get_ann_ids(img_ids=[img_id])
+            anns = [
+                ann
+                for ann in self._coco_api.load_anns(ann_ids)
+                if ann['category_id'] in label_of
+            ]
+            crowd = np.array([a.get('iscrowd', 0) for a in anns], dtype=bool)
+            boxes = np.array([a['bbox'] for a in anns], float).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            labels = np.array(
+                [label_of[a['category_id']] for a in anns], dtype=int
+            )
+            scores = np.asarray(pred.get('scores', ()), dtype=float)
+            order = np.argsort(-scores, kind='stable')
+            predicted = np.asarray(pred.get('bboxes', ()), dtype=float)
+            images.append(
+                ImageBoxes(
+                    boxes=predicted.reshape(-1, 4)[order],
+                    scores=scores[order],
+                    labels=np.asarray(pred.get('labels', ()), int)[order],
+                    gt_boxes=boxes[~crowd],
+                    gt_labels=labels[~crowd],
+                    crowd_boxes=boxes[crowd],
+                    crowd_labels=labels[crowd],
+                    size=(gt['width'], gt['height']),
+                )
+            )
+        return images
+
+    def _no_predictions(self, images: list[ImageBoxes]) -> dict:
+        """CocoMetric's keys where it gives none."""
+        items = self.metric_items or [
+            f'mAP{suffix}' for suffix in ('', '_50', '_75', '_s', '_m', '_l')
+        ]
+        none = 0.0 if any(len(i.gt_boxes) for i in images) else -1.0
+        return {
+            f'{metric}_{item}': none
+            for metric in self.metrics
+            if metric in ('bbox', 'segm')
+            for item in items
+        }
+
+    def _agnostic_ap(self, images: list[ImageBoxes]) -> dict:
+        """COCO AP of boxes with all classes as one."""
+        keys = ('agnostic_mAP', 'agnostic_mAP_50', 'agnostic_mAP_75')
+        if not any(len(image.gt_boxes) for image in images):
+            return dict.fromkeys(keys, -1.0)
+        if not any(len(image.boxes) for image in images):
+            return dict.fromkeys(keys, 0.0)
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth, found = _one_class(images)
+            evaluate = COCOevalMP if self.use_mp_eval else COCOeval
+            coco_eval = evaluate(truth, found, 'bbox')
+            coco_eval.params.maxDets = list(self.proposal_nums)
+            coco_eval.params.iouThrs = np.atleast_1d(self.iou_thrs)
+            coco_eval.params.areaRng = coco_eval.params.areaRng[:1]
+            coco_eval.params.areaRngLbl = coco_eval.params.areaRngLbl[:1]
+            coco_eval.evaluate()
+            coco_eval.accumulate()
+        # (IoU, recall, one class, all areas, most detections)
+        aps = coco_eval.eval['precision'][:, :, 0, 0, -1].mean(axis=1)
+        values = [aps.mean()]
+        for threshold in (0.5, 0.75):
+            at = np.isclose(coco_eval.params.iouThrs, threshold)
+            values.append(aps[at][0] if at.any() else -1.0)
+        return {
+            key: round(float(value), 3)
+            for key, value in zip(keys, values, strict=True)
+        }
+
+    def _statistics(self, images: list[ImageBoxes]) -> dict:
+        """Matched boxes, error types and confused classes."""
+        names = [self._coco_api.cats[cat]['name'] for cat in self.cat_ids]
+        matched = MatchStatistics(len(names), self.match_iou).update(images)
+        tide = tide_report(images, len(names), self.match_iou)
+        pairs = confused_pairs(matched.confusion, names, self.top_confused)
+        metrics = dict(
+            class_accuracy=round(matched.class_accuracy, 4),
+            box_mse=float(f'{matched.box_mse:.4g}'),
+            num_matched=matched.num_matched,
+            **{f'tide_{kind}': round(tide.dap[kind], 4) for kind in tide.dap},
+            error_counts=tide.counts,
+            most_confused=pairs,
+        )
+        logger: MMLogger = MMLogger.get_current_instance()
+        ap, iou = f'AP{100 * self.match_iou:.0f}', self.match_iou
+        rows = [
+            [kind, tide.counts[kind], f'{tide.dap[kind]:.4f}']
+            for kind in ERROR_TYPES
+        ]
+        table = AsciiTable([['error', 'number', f'{ap} lost'], *rows])
+        logger.info(f'Errors (TIDE), {ap} {tide.ap:.4f}\n{table.table}')
+        logger.info(
+            f'{matched.num_matched} of {matched.num_objects} objects matched '
+            f'at IoU {iou}, class accuracy {matched.class_accuracy:.4f}, '
+            f'box MSE {matched.box_mse:.4g}'
+        )
+        for pair in pairs:
+            logger.info(
+                '{true} taken for {predicted}: {count} times, {share:.1%} of '
+                'its objects'.format(**pair)
+            )
+        if self.outfile_prefix is not None:
+            prefix = self.outfile_prefix
+            report = dict(
+                **metrics,
+                classes=names,
+                confusion=matched.confusion.tolist(),
+            )
+            dump(report, f'{prefix}.fgl.json')
+            plot_confusion(matched.confusion, names, f'{prefix}.confusion.png')
+            logger.info(f'Saved {prefix}.fgl.json and .confusion.png')
+        return metrics
+
+
+def _one_class(images: Sequence[ImageBoxes]) -> tuple[COCO, COCO]:
+    """Ground truth and detections in COCO's form, all of category 1."""
+    annotations, detections = [], []
+    for image_id, image in enumerate(images):
+        for crowd, boxes in enumerate((image.gt_boxes, image.crowd_boxes)):
+            for box in _xywh(boxes):
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=image_id,
+                        category_id=1,
+                        bbox=box,
+                        area=box[2] * box[3],
+                        iscrowd=crowd,
+                    )
+                )
+        detections += [
+            dict(image_id=image_id, category_id=1, bbox=box, score=score)
+            for box, score in zip(
+                _xywh(image.boxes), image.scores.tolist(), strict=True
+            )
+        ]
+    truth = COCO()
+    truth.dataset = dict(
+        images=[dict(id=index) for index in range(len(images))],
+        categories=[dict(id=1, name='object')],
+        annotations=annotations,
+    )
+    truth.createIndex()
+    return truth, truth.loadRes(detections)
+
+
+def _xywh(boxes: np.ndarray) -> list[list[float]]:
+    """(x1, y1, x2, y2) -> (x, y, width, height)."""
+    return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()

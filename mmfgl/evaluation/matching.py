@@ -1,0 +1,152 @@
+"""Predicted boxes and the objects they match.
+
+Shape shorthand: P predictions, G objects, K crowd regions of one image, C
+classes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+@dataclass
+class ImageBoxes:
+    """Boxes of one image, all in original pixels.
+
+    Attributes:
+        boxes: (P, 4) predicted boxes, from the highest score to the lowest.
+        scores: (P,) scores.
+        labels: (P,) class indices.
+        gt_boxes: (G, 4) boxes of objects.
+        gt_labels: (G,) class indices.
+        crowd_boxes: (K, 4) boxes of crowd regions, in which predictions of
+            their class are neither right nor wrong.
+        crowd_labels: (K,) class indices.
+        size: (width, height) of the image in pixels.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    gt_boxes: np.ndarray
+    gt_labels: np.ndarray
+    crowd_boxes: np.ndarray
+    crowd_labels: np.ndarray
+    size: tuple[float, float]
+
+    def ious(self) -> np.ndarray:
+        """(P, G) IoUs of predictions and objects."""
+        return _overlaps(self.boxes, self.gt_boxes, crowd=False)
+
+    def crowd_overlaps(self) -> np.ndarray:
+        """(P, K) shares of each prediction that lie in a crowd region."""
+        return _overlaps(self.boxes, self.crowd_boxes, crowd=True)
+
+
+def _overlaps(boxes: np.ndarray, others: np.ndarray, crowd: bool):
+    """Overlaps as COCO computes them; (0, n) and (n, 0) if there are none."""
+    if len(boxes) == 0 or len(others) == 0:
+        return np.zeros((len(boxes), len(others)))
+    sides = [
+        np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1).astype(float)
+        for b in (boxes, others)
+    ]
+    return coco_mask.iou(*sides, [int(crowd)] * len(others))
+
+
+def greedy_match(overlaps: np.ndarray, threshold: float) -> np.ndarray:
+    """Give each prediction in turn the best object that is still free.
+
+    Args:
+        overlaps: (P, G) IoUs; predictions from the highest score down.
+        threshold: Least IoU of a match, above 0.
+
+    Returns:
+        (P,) indices of objects, -1 for predictions that match none.
+    """
+    match = np.full(len(overlaps), -1)
+    if overlaps.size == 0:
+        return match
+    free = overlaps.copy()
+    for index in np.flatnonzero((overlaps >= threshold).any(axis=1)):
+        best = int(free[index].argmax())
+        if free[index, best] >= threshold:
+            match[index] = best
+            free[:, best] = 0
+    return match
+
+
+class MatchStatistics:
+    """Classes and coordinates of predictions that found an object.
+
+    Predictions are matched with objects greedily by score and whatever the
+    classes, so that every object counts once, with the class it was given
+    first. Crowd regions are left out.
+
+    Args:
+        num_classes: Number C of classes.
+        threshold: Least IoU of a match.
+    """
+
+    def __init__(self, num_classes: int, threshold: float = 0.5) -> None:
+        self.threshold = threshold
+        #: (C, C + 1) counts: true class, predicted class; the last column
+        #: counts missed objects.
+        self.confusion = np.zeros((num_classes, num_classes + 1), dtype=int)
+        self._squared_error = 0.0
+
+    def update(self, images: Iterable[ImageBoxes]) -> 'MatchStatistics':
+        """Add images.
+
+        Args:
+            images: The images.
+
+        Returns:
+            Itself.
+        """
+        for image in images:
+            match = greedy_match(image.ious(), self.threshold)
+            found = match >= 0
+            objects = match[found]
+            np.add.at(
+                self.confusion,
+                (image.gt_labels[objects], image.labels[found]),
+                1,
+            )
+            missed = np.delete(image.gt_labels, objects)
+            np.add.at(self.confusion, (missed, -1), 1)
+            if found.any():
+                errors = image.boxes[found] - image.gt_boxes[objects]
+                errors = errors / np.tile(image.size, 2)
+                self._squared_error += float(np.square(errors).sum())
+        return self
+
+    @property
+    def num_objects(self) -> int:
+        """Number of objects."""
+        return int(self.confusion.sum())
+
+    @property
+    def num_matched(self) -> int:
+        """Number of objects that were found."""
+        return int(self.confusion[:, :-1].sum())
+
+    @property
+    def class_accuracy(self) -> float:
+        """Share of found objects given their class; -1 if none is found."""
+        if self.num_matched == 0:
+            return -1.0
+        return float(np.trace(self.confusion[:, :-1])) / self.num_matched
+
+    @property
+    def box_mse(self) -> float:
+        """Mean squared error of the coordinates of found objects.
+
+        Coordinates are normalised by the image's width and height; -1 if no
+        object is found.
+        """
+        if self.num_matched == 0:
+            return -1.0
+        return self._squared_error / (4 * self.num_matched)

@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+
+from mmfgl.evaluation import (
+    ERROR_TYPES,
+    ImageBoxes,
+    MatchStatistics,
+    greedy_match,
+    tide_report,
+)
+
+BOX = (10, 10, 30, 30)  # 20 px a side
+SHIFTED = (18, 10, 38, 30)  # IoU 3/7 with BOX
+SLIGHTLY = (12, 10, 32, 30)  # IoU 9/11 with BOX
+FAR = (60, 60, 80, 80)
+OTHER = (60, 10, 80, 30)
+
+
+def image(predictions=(), objects=(), crowd=()):
+    """Predictions (box, score, label), objects and crowds (box, label)."""
+    predictions = sorted(predictions, key=lambda p: -p[1])
+
+    def column(rows, index, width=()):
+        return np.array([r[index] for r in rows], float).reshape(-1, *width)
+
+    return ImageBoxes(
+        boxes=column(predictions, 0, (4,)),
+        scores=column(predictions, 1),
+        labels=column(predictions, 2).astype(int),
+        gt_boxes=column(objects, 0, (4,)),
+        gt_labels=column(objects, 1).astype(int),
+        crowd_boxes=column(crowd, 0, (4,)),
+        crowd_labels=column(crowd, 1).astype(int),
+        size=(100, 50),
+    )
+
+
+def check(report, ap, **errors):
+    """Counts and dAP of the errors; all others are none."""
+    assert report.ap == pytest.approx(ap)
+    for kind in ERROR_TYPES:
+        count, dap = errors.get(kind, (0, 0))
+        assert report.counts[kind] == count, kind
+        assert report.dap[kind] == pytest.approx(dap), kind
+
+
+def test_all_right():
+    report = tide_report([image([(SLIGHTLY, 0.9, 1)], [(BOX, 1)])], 2)
+    check(report, 1.0)
+
+
+def test_class():
+    # the class of the object has AP 0, the other no object, hence no AP
+    report = tide_report([image([(BOX, 0.9, 0)], [(BOX, 1)])], 2)
+    check(report, 0.0, cls=(1, 1.0))
+
+
+def test_location():
+    report = tide_report([image([(SHIFTED, 0.9, 1)], [(BOX, 1)])], 2)
+    check(report, 0.0, loc=(1, 1.0))
+
+
+def test_both():
+    # mending it means removing it: the object is still missed
+    report = tide_report([image([(SHIFTED, 0.9, 0)], [(BOX, 1)])], 2)
+    check(report, 0.0, both=(1, 0), miss=(1, 1.0))
+
+
+def test_duplicate():
+    predictions = [(BOX, 0.9, 0), (SLIGHTLY, 0.8, 0), (OTHER, 0.7, 0)]
+    report = tide_report([image(predictions, [(BOX, 0), (OTHER, 0)])], 1)
+    # recall above 1/2 (50 of 101 steps) has precision 2/3
+    check(report, (51 + 50 * 2 / 3) / 101, dupe=(1, 50 / 3 / 101))
+
+
+def test_background():
+    predictions = [(BOX, 0.8, 0), (FAR, 0.9, 0)]
+    report = tide_report([image(predictions, [(BOX, 0)])], 1)
+    check(report, 0.5, bkg=(1, 0.5))
+
+
+def test_background_image():
+    images = [image([(BOX, 0.8, 0)], [(BOX, 0)]), image([(FAR, 0.9, 0)])]
+    check(tide_report(images, 1), 0.5, bkg=(1, 0.5))
+
+
+def test_miss():
+    report = tide_report(
+        [image([(BOX, 0.9, 0)], [(BOX, 0), (FAR, 0)]), image([], [(BOX, 1)])],
+        2,
+    )
+    # class 0: recall 1/2; class 1: AP 0; without the missed objects class 0
+    # is perfect and class 1 is gone
+    check(report, 51 / 101 / 2, miss=(2, 1 - 51 / 101 / 2))
+
+
+def test_only_the_best_error_of_an_object_becomes_right():
+    predictions = [(SHIFTED, 0.9, 1), (BOX, 0.8, 0), (SLIGHTLY, 0.7, 0)]
+    report = tide_report([image(predictions, [(BOX, 1)])], 2)
+    # the loc error comes first: mending the two cls errors removes them
+    check(report, 0.0, loc=(1, 1.0), cls=(2, 0.0))
+
+
+def test_an_error_on_a_found_object_is_only_removed():
+    predictions = [(BOX, 0.8, 0), (SHIFTED, 0.9, 0)]
+    report = tide_report([image(predictions, [(BOX, 0)])], 1)
+    check(report, 0.5, loc=(1, 0.5))
+
+
+def test_the_order_of_the_tests():
+    # a duplicate of its own class that also lies on another class's object
+    predictions = [(BOX, 0.9, 0), (BOX, 0.8, 0)]
+    report = tide_report([image(predictions, [(BOX, 0), (BOX, 1)])], 2)
+    check(report, 0.5, cls=(1, 0.5))
+
+
+def test_crowd_regions():
+    crowd = [((50, 50, 100, 100), 0)]
+    inside = image([(BOX, 0.8, 0), (FAR, 0.9, 0)], [(BOX, 0)], crowd)
+    check(tide_report([inside], 1), 1.0)
+    of_another_class = image([(BOX, 0.8, 0), (FAR, 0.9, 1)], [(BOX, 0)], crowd)
+    check(tide_report([of_another_class], 2), 1.0, bkg=(1, 0))
+    alone = image([(FAR, 0.9, 0)], [], crowd)
+    check(tide_report([alone], 1), -1.0)
+
+
+@pytest.mark.parametrize('images', [[], [image()], [image([(BOX, 0.5, 0)])]])
+def test_without_objects_there_is_no_ap(images):
+    report = tide_report(images, 3)
+    assert report.ap == -1
+    assert set(report.dap.values()) == {0.0}
+    assert report.counts['bkg'] == sum(len(i.boxes) for i in images)
+
+
+def test_no_class_at_all():
+    assert tide_report([image()], 0).ap == -1
+
+
+def test_nothing_predicted():
+    report = tide_report([image([], [(BOX, 0), (FAR, 1)])], 3)
+    check(report, 0.0, miss=(2, 1.0))
+
+
+def test_greedy_match():
+    overlaps = np.array([[0.6, 0.9], [0.55, 0.8], [0.7, 0.0], [0.49, 0.2]])
+    assert greedy_match(overlaps, 0.5).tolist() == [1, 0, -1, -1]
+    assert greedy_match(np.zeros((2, 0)), 0.5).tolist() == [-1, -1]
+    assert greedy_match(np.zeros((0, 2)), 0.5).tolist() == []
+
+
+def test_match_statistics():
+    statistics = MatchStatistics(2).update(
+        [
+            image(
+                [(SLIGHTLY, 0.9, 1), (BOX, 0.8, 0), (FAR, 0.7, 0)],
+                [(BOX, 0), (FAR, 0), (OTHER, 1)],
+            ),
+            image(),
+            image([(BOX, 0.3, 1)], [], [(BOX, 1)]),
+        ]
+    )
+    # the first box of the object counts, whatever its class
+    assert statistics.confusion.tolist() == [[1, 1, 0], [0, 0, 1]]
+    assert statistics.num_objects == 3
+    assert statistics.num_matched == 2
+    assert statistics.class_accuracy == 0.5
+    # x1 and x2 are 2 of 100 px off in one of two boxes
+    assert statistics.box_mse == pytest.approx(2 * 0.02**2 / 8)
+
+
+def test_match_statistics_of_nothing():
+    statistics = MatchStatistics(2).update([image([], [(BOX, 1)])])
+    assert statistics.num_matched == 0
+    assert statistics.class_accuracy == statistics.box_mse == -1
+    assert MatchStatistics(0).update([image()]).num_objects == 0
