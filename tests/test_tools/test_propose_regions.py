@@ -1,0 +1,203 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from mmfgl.datasets import FileRegions
+from mmfgl.datasets import proposal_cache as cache_module
+from mmfgl.datasets.proposal_cache import ProposalCache
+from mmfgl.datasets.region_descriptors import describe_regions
+from tools.dataset_converters import propose_regions as tool
+
+RANDOM = ['--proposer', 'mmfgl.RandomRegions', '--workers', '0']
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / 'photos'
+    (root / 'sub').mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in ('a.jpg', 'b.png', 'sub/a.jpg', 'sub/c.jpg'):
+        img = rng.integers(0, 256, (40, 60, 3), np.uint8)
+        cv2.imwrite(str(root / name), img)
+    (root / 'broken.jpg').write_bytes(b'no image')
+    (root / 'empty.jpg').write_bytes(b'')
+    return root
+
+
+def run(folder, *arguments, out='r.json'):
+    out = folder.parent / out
+    args = [str(folder), '--out', str(out), *RANDOM, *map(str, arguments)]
+    counts = tool.run(tool.parse_args(args))
+    return counts, json.loads(out.read_text())
+
+
+def test_folder_to_coco(folder, capsys):
+    counts, content = run(folder, '--cfg-options', 'num_regions=5')
+    assert counts == dict(images=4, regions=20, cached=0, unreadable=2)
+    err = capsys.readouterr().err
+    assert 'broken.jpg' in err
+    assert 'empty.jpg' in err
+    coco = COCO(str(folder.parent / 'r.json'))
+    names = {image['file_name'] for image in coco.imgs.values()}
+    assert names == {'a.jpg', 'b.png', 'sub/a.jpg', 'sub/c.jpg'}
+    boxes = []
+    for key, image in coco.imgs.items():
+        assert (image['height'], image['width']) == (40, 60)
+        anns = coco.loadAnns(coco.getAnnIds(key))
+        scores = [ann['score'] for ann in anns]
+        assert scores == sorted(scores, reverse=True)
+        boxes.append([ann['bbox'] for ann in anns])
+    # random boxes differ from image to image
+    assert len({str(b) for b in boxes}) == 4
+    # and come back through the proposer, in order
+    proposer = FileRegions(str(folder.parent / 'r.json'))
+    info = dict(img_path=str(folder / 'sub' / 'c.jpg'), img_shape=(40, 60))
+    place = [i['file_name'] for i in coco.imgs.values()].index('sub/c.jpg')
+    expected = np.array(boxes[place])
+    expected[:, 2:] += expected[:, :2]
+    np.testing.assert_allclose(proposer.propose(info), expected, atol=0.02)
+
+
+def test_a_killed_run_does_only_the_rest(folder, monkeypatch):
+    calls = []
+
+    def count(self, img_path, *args, _propose=ProposalCache._propose):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(img_path)
+        return _propose(self, img_path, *args)
+
+    monkeypatch.setattr(ProposalCache, '_propose', count)
+    (folder / 'broken.jpg').unlink()
+    (folder / 'empty.jpg').unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(folder)
+    assert not (folder.parent / 'r.json').exists()
+    monkeypatch.undo()
+    counts, content = run(folder)
+    assert counts['cached'] == 2
+    again, same = run(folder)
+    assert again['cached'] == 4
+    assert same == content
+    fresh = run(folder, '--cache-dir', folder.parent / 'other')
+    assert fresh[0]['cached'] == 0
+    assert fresh[1] == content
+
+
+def test_cache_follows_content_and_settings(folder):
+    run(folder)
+    assert run(folder, '--cfg-options', 'seed=3')[0]['cached'] == 0
+    (folder / 'a.jpg').rename(folder / 'z.jpg')
+    assert run(folder)[0]['cached'] == 4
+    img = np.zeros((20, 30, 3), np.uint8)
+    cv2.imwrite(str(folder / 'b.png'), img)
+    counts, content = run(folder)
+    assert counts['cached'] == 3
+    sizes = {i['file_name']: i['height'] for i in content['images']}
+    assert sizes['b.png'] == 20
+    # a damaged entry is computed again
+    for entry in (folder.parent / 'r.json.cache').glob('*/*/*.npz'):
+        entry.write_bytes(b'damaged')
+    assert run(folder)[0]['cached'] == 0
+
+
+def test_several_processes_give_the_same(folder):
+    one = run(folder)[1]
+    counts, two = run(folder, '--workers', 2, out='two.json')
+    assert counts['cached'] == 0
+    assert one == two
+
+
+def test_list_and_coco_json(folder):
+    (folder.parent / 'list.txt').write_text('b.png\nsub/c.jpg\n')
+    _, content = run(folder, '--ann-file', folder.parent / 'list.txt')
+    names = [image['file_name'] for image in content['images']]
+    assert names == ['b.png', 'sub/c.jpg']
+    images = [dict(id=42, file_name='b.png'), dict(id=7, file_name='a.jpg')]
+    (folder.parent / 'i.json').write_text(json.dumps(dict(images=images)))
+    _, content = run(folder, '--ann-file', folder.parent / 'i.json')
+    assert [image['id'] for image in content['images']] == [42, 7]
+    assert {a['image_id'] for a in content['annotations']} == {42, 7}
+
+
+def test_config_file(folder):
+    config = folder.parent / 'c.py'
+    config.write_text(
+        "proposer = dict(type='mmfgl.GridRegions', cell_sizes=(20,))"
+    )
+    counts, _ = run(folder, '--proposer', config)
+    assert counts['regions'] == 4 * 15
+    config.write_text('other = 1')
+    with pytest.raises(ValueError, match='proposer'):
+        run(folder, '--proposer', config)
+
+
+def test_clusters(folder):
+    pytest.importorskip('sklearn')
+    for index, colour in enumerate([(255, 0, 0), (0, 255, 0)] * 3):
+        img = np.zeros((40, 60, 3), np.uint8)
+        img[:] = colour
+        cv2.imwrite(str(folder / f'even{index}.png'), img)
+    for name in ('a.jpg', 'b.png', 'sub/a.jpg', 'sub/c.jpg'):
+        (folder / name).unlink()
+    _, content = run(folder, '--clusters', 2)
+    assert [c['id'] for c in content['categories']] == [1, 2]
+    names = {i['id']: i['file_name'] for i in content['images']}
+    labels = {0: set(), 1: set()}
+    for ann in content['annotations']:
+        labels[int(names[ann['image_id']][4]) % 2].add(ann['category_id'])
+    assert sorted(map(list, labels.values())) == [[1], [2]]
+    assert run(folder, '--clusters', 2)[1] == content
+    with pytest.raises(ValueError, match='cannot make 9999 clusters'):
+        run(folder, '--clusters', 9999)
+
+
+def test_descriptors():
+    rng = np.random.default_rng(0)
+    img = np.zeros((60, 120, 3), np.uint8)
+    img[:, :60:4] = 255  # stripes down, then stripes across
+    img[::4, 60:] = 255
+    boxes = np.array(
+        [[0, 0, 40, 40], [10, 10, 50, 50], [70, 10, 110, 50]], np.float32
+    )
+    rows = describe_regions(img, boxes)
+    assert rows.shape == (3, 168)
+    assert rows.dtype == np.float32
+    near = np.linalg.norm(rows[0] - rows[1])
+    assert near < 0.5 * np.linalg.norm(rows[0] - rows[2])
+    assert describe_regions(img, boxes[:0]).shape == (0, 168)
+    edge = np.array([[119.5, 59.5, 120, 60], [130, 70, 140, 80]])
+    noise = rng.integers(0, 256, (60, 120, 3), np.uint8)
+    assert np.isfinite(describe_regions(noise, edge)).all()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['absent/', '--out', 'x.json', *RANDOM], 'absent/'),
+        (['.', '--out', 'x', '--ann-file', 'absent.json', *RANDOM], 'absent'),
+        (['.', '--out', 'x', '--proposer', 'absent.py'], 'absent.py'),
+    ],
+)
+def test_errors_in_one_line(arguments, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        tool.main(arguments)
+
+
+def test_entries_appear_whole(folder, monkeypatch):
+    cache = ProposalCache(
+        dict(type='mmfgl.RandomRegions'), str(folder.parent / 'cache')
+    )
+
+    def killed(file, **arrays):
+        file.write(b'half')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache_module.np, 'savez', killed)
+    with pytest.raises(KeyboardInterrupt):
+        cache(str(folder / 'a.jpg'))
+    assert not list((folder.parent / 'cache').rglob('*.npz'))

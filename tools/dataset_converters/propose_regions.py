@@ -1,0 +1,195 @@
+"""Propose regions of unlabelled images and write them as COCO-format JSON.
+
+Usage::
+
+    python tools/dataset_converters/propose_regions.py my_photos/ \
+        --out my_photos_regions.json --workers 8
+    python tools/dataset_converters/propose_regions.py data/coco/train2017/ \
+        --ann-file data/coco/annotations/instances_train2017.json \
+        --cfg-options mode=single max_regions=30 --clusters 64 \
+        --out data/coco/regions_train2017.json --workers 32
+
+Read them with ``dict(type='mmfgl.FileRegions', ann_file=...)``. Finished
+images are kept in the cache: a run that was stopped does only the rest.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+import numpy as np
+from mmengine.config import Config, DictAction
+from mmengine.utils import ProgressBar
+
+from mmfgl.datasets import UnlabelledImages
+from mmfgl.datasets.proposal_cache import ImageProposals, propose_all
+
+MAX_FIT = 200_000  # regions that the clusters are fitted to
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description='Propose regions of unlabelled images',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add('folder', help='image folder, searched with its sub-folders')
+    add('--out', required=True, help='COCO-format JSON to write')
+    add('--ann-file', default='', help='text list or COCO JSON of the images')
+    add(
+        '--proposer',
+        default='mmfgl.SelectiveSearchRegions',
+        help='type of the proposer, or a config file with a dict `proposer`',
+    )
+    add(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings of the proposer, e.g. mode=quality',
+    )
+    add('--cache-dir', help='folder of the cache (default: beside --out)')
+    add('--workers', type=int, default=os.cpu_count(), help='processes')
+    add('--clusters', type=int, default=0, help='pseudo-labels by k-means')
+    add('--seed', type=int, default=0, help='seed of the clusters')
+    args = parser.parse_args(argv)
+    if args.workers < 0 or args.clusters < 0:
+        parser.error('--workers and --clusters cannot be negative')
+    return args
+
+
+def proposer_config(args: argparse.Namespace) -> dict:
+    """Config of the proposer, from its name or a file."""
+    proposer = Config(dict(proposer=dict(type=args.proposer)))
+    if args.proposer.endswith(('.py', '.json', '.yml', '.yaml')):
+        proposer = Config.fromfile(args.proposer)
+        if 'proposer' not in proposer:
+            raise ValueError(f'{args.proposer} holds no dict `proposer`')
+    options = args.cfg_options or {}
+    proposer.merge_from_dict({f'proposer.{k}': v for k, v in options.items()})
+    return proposer.proposer.to_dict()
+
+
+def list_images(args: argparse.Namespace) -> list[dict]:
+    """``id, file_name, path`` of every image; ids are those of a COCO JSON."""
+    data = UnlabelledImages(
+        data_root='',
+        data_prefix=dict(img_path=args.folder),
+        ann_file=args.ann_file,
+    )
+    paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
+    ids = range(1, len(paths) + 1)
+    if args.ann_file.endswith('.json'):
+        with open(args.ann_file, encoding='utf-8') as file:
+            ids = [image['id'] for image in json.load(file)['images']]
+    return [
+        dict(id=i, file_name=os.path.relpath(path, args.folder), path=path)
+        for i, path in zip(ids, paths, strict=True)
+    ]
+
+
+def cluster(found: list[ImageProposals], count: int, seed: int) -> None:
+    """Replace the labels by clusters of the descriptors, in place."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    total = sum(len(regions.boxes) for regions in found)
+    if total < count:
+        raise ValueError(f'{total} regions cannot make {count} clusters')
+    rng = np.random.default_rng(seed)
+    share = min(1.0, MAX_FIT / total)
+    sample = np.concatenate(
+        [r.descriptors[rng.random(len(r.descriptors)) <= share] for r in found]
+    )
+    kmeans = MiniBatchKMeans(count, random_state=seed, n_init=3)
+    kmeans.fit(sample)
+    for regions in found:
+        if len(regions.boxes):
+            regions.labels = kmeans.predict(regions.descriptors)
+
+
+def to_coco(images: list[dict], found: list[ImageProposals]) -> dict:
+    """COCO dict; the score falls with the rank of a region in its image."""
+    annotations, last = [], 0
+    for image, regions in zip(images, found, strict=True):
+        image['height'], image['width'] = regions.img_shape
+        count = len(regions.boxes)
+        for rank, (box, label) in enumerate(
+            zip(regions.boxes.tolist(), regions.labels.tolist(), strict=True)
+        ):
+            x1, y1, x2, y2 = (round(value, 2) for value in box)
+            width, height = round(x2 - x1, 2), round(y2 - y1, 2)
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image['id'],
+                    category_id=label + 1,
+                    bbox=[x1, y1, width, height],
+                    area=round(width * height, 2),
+                    iscrowd=0,
+                    score=round(1 - rank / count, 4),
+                )
+            )
+            last = max(last, label)
+    categories = [dict(id=i + 1, name=f'region{i}') for i in range(last + 1)]
+    return dict(images=images, annotations=annotations, categories=categories)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Propose, cluster and write; returns the counts that are printed."""
+    proposer = proposer_config(args)
+    images = list_images(args)
+    folder = args.cache_dir or f'{args.out}.cache'
+    bar = ProgressBar(len(images))
+    found = []
+    for regions in propose_all(
+        [image['path'] for image in images],
+        proposer,
+        folder,
+        describe=args.clusters > 0,
+        workers=args.workers,
+    ):
+        found.append(regions)
+        bar.update()
+    print()
+    bad = [
+        image['path']
+        for image, regions in zip(images, found, strict=True)
+        if regions is None
+    ]
+    for path in bad:
+        print(f'unreadable: {path}', file=sys.stderr)
+    kept = [
+        dict(id=image['id'], file_name=image['file_name'])
+        for image, regions in zip(images, found, strict=True)
+        if regions is not None
+    ]
+    found = [regions for regions in found if regions is not None]
+    if args.clusters:
+        cluster(found, args.clusters, args.seed)
+    content = to_coco(kept, found)
+    os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
+    with open(f'{args.out}.part', 'w', encoding='utf-8') as file:
+        json.dump(content, file)
+    os.replace(f'{args.out}.part', args.out)
+    return dict(
+        images=len(kept),
+        regions=len(content['annotations']),
+        cached=sum(regions.cached for regions in found),
+        unreadable=len(bad),
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the tool; stop with a one-line message on a user's error."""
+    args = parse_args(argv)
+    try:
+        counts = run(args)
+    except (OSError, ImportError, ValueError, KeyError) as error:
+        sys.exit(f'propose_regions: {error}')
+    numbers = ', '.join(f'{value} {key}' for key, value in counts.items())
+    print(f'{numbers} -> {args.out}')
+
+
+if __name__ == '__main__':
+    main()
