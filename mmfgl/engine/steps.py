@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,11 +90,15 @@ class StepRunner:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.interval = interval
 
-    def run(self, steps: Sequence[Step]) -> dict[str, float]:
+    def run(
+        self, steps: Iterable[Step], total: int | None = None
+    ) -> dict[str, float]:
         """Run steps in order.
 
         Args:
-            steps: The steps; each after those it needs.
+            steps: The steps; each after those it needs. A generator may
+                make a step from the results of those before.
+            total: Their number, if ``steps`` does not have a length.
 
         Returns:
             Seconds that each step took, in this or an earlier call.
@@ -104,8 +108,9 @@ class StepRunner:
                 output.
         """
         seconds = {}
+        total = len(steps) if total is None else total
         for number, step in enumerate(steps, 1):
-            title = f'[{number}/{len(steps)}] {step.name}'
+            title = f'[{number}/{total}] {step.name}'
             state = self._state(step)
             if state['done'] and all(path.exists() for path in step.outputs):
                 print(f'{title}: already done, took {state["seconds"]:.0f} s')

@@ -14,7 +14,8 @@ class ChannelsLastHook(Hook):
 
     Results are the same; depthwise convolutions run faster in this layout on
     a CPU. Works for any model with modules named ``backbone``, a teacher's
-    included. Features leave the backbone in the ordinary layout again.
+    included, and for their copies under other names (the momentum encoders of
+    MMPretrain). Features leave the backbone in the ordinary layout again.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -36,7 +37,13 @@ class ChannelsLastHook(Hook):
                 'ChannelsLastHook found no module named "backbone" in '
                 f'{type(runner.model).__name__}: remove it from custom_hooks'
             )
-        for module in found:
+        kinds = tuple({type(module) for module in found})
+        copies = [
+            module
+            for module in runner.model.modules()
+            if type(module) in kinds and module not in found
+        ]
+        for module in found + copies:
             module.register_forward_pre_hook(_to_channels_last)
             module.register_forward_hook(_to_contiguous)
 
