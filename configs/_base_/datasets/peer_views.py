@@ -1,0 +1,54 @@
+# Augmentations of the peers in tools/benchmarks/transfer.py, those that
+# MMPretrain publishes (_base_/datasets/imagenet_bs32_{mocov2,byol}.py), at
+# 160 px. Crops of at least 20 % of the image (MoCo's choice) for BYOL too: 8 %
+# of a small photograph is a few pixels. Neutral variables.
+crop = dict(type='RandomResizedCrop', scale=160, crop_ratio_range=(0.2, 1.0))
+gray = dict(
+    type='RandomGrayscale',
+    prob=0.2,
+    keep_channels=True,
+    channel_weights=(0.114, 0.587, 0.2989),
+)
+blur = dict(
+    type='GaussianBlur', magnitude_range=(0.1, 2.0), magnitude_std='inf'
+)
+flip = dict(type='RandomFlip', prob=0.5)
+jitter = dict(brightness=0.4, contrast=0.4, hue=0.1)
+mocov2_view = [
+    dict(backend='pillow', **crop),
+    dict(
+        type='RandomApply',
+        transforms=[dict(type='ColorJitter', saturation=0.4, **jitter)],
+        prob=0.8,
+    ),
+    gray,
+    dict(prob=0.5, **blur),
+    flip,
+]
+byol_views = [
+    [
+        dict(backend='pillow', interpolation='bicubic', **crop),
+        flip,
+        dict(
+            type='RandomApply',
+            transforms=[dict(type='ColorJitter', saturation=0.2, **jitter)],
+            prob=0.8,
+        ),
+        gray,
+        dict(prob=blur_prob, **blur),
+        dict(type='Solarize', thr=128, prob=solarize_prob),
+    ]
+    for blur_prob, solarize_prob in ((1.0, 0.0), (0.1, 0.2))
+]
+peer_dataloader = dict(
+    batch_size=32,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='mmfgl.UnlabelledImages',
+        data_root='data/aquarium/',
+        data_prefix=dict(img_path='train/'),
+    ),
+)

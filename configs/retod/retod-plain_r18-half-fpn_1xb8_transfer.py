@@ -1,0 +1,13 @@
+# The same with a half-width ResNet-18 from random weights (--init random).
+_base_ = [
+    './retod-plain_efficientnet-lite0-fpn_1xb8_transfer.py',
+    '../_base_/models/r18-half.py',
+]
+
+model = dict(
+    data_preprocessor=_base_.r18_normalise,
+    backbone=dict(_delete_=True, **_base_.r18_backbone),
+    neck=_base_.r18_neck,
+)
+load_from = None
+custom_hooks = _base_.custom_hooks[:3]  # no checkpoint to check

@@ -1,0 +1,231 @@
+"""Fine-tuning configs of transfer.py, and the data set they read."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+from transfer_arms import BACKBONES, CONFIGS
+
+from mmfgl.datasets.unlabelled_images import IMG_EXTENSIONS
+from mmfgl.engine.runner import set_amp
+
+# Modules that a pretraining may hold for a detector, whole or not at all.
+# fc_cls is never among them: its classes are others.
+SHARED = {
+    'faster-rcnn': (
+        'backbone',
+        'neck',
+        'rpn_head',
+        'roi_head.bbox_head.shared_fcs',
+    ),
+    'fgl': (
+        'backbone',
+        'neck',
+        'rpn_head',
+        'roi_head.bbox_roi_extractor',
+        'roi_head.tokenizer',
+        'roi_head.transformer',
+        'roi_head.bbox_head.fc_reg',
+        'roi_head.bbox_head.fc_quality',
+    ),
+}
+PREFIX = {'faster-rcnn': 'faster-rcnn', 'fgl': 'fgl-faster-rcnn'}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A COCO-format data set: ``train/ val/ annotations/``.
+
+    Attributes:
+        root: Its folder.
+        classes: Class names in the order of the JSON.
+        num_images: Images in ``train/``, labelled or not.
+        num_labelled: Images listed in ``annotations/train.json``.
+        num_val: Images listed in ``annotations/val.json``.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    num_images: int
+    num_labelled: int
+    num_val: int
+
+    @classmethod
+    def read(cls, root: str | Path) -> DataSet:
+        """Look at a folder.
+
+        Raises:
+            FileNotFoundError: A part of the layout is missing.
+            ValueError: ``train`` and ``val`` have other classes.
+        """
+        root = Path(root).resolve()
+        need = [root / 'train', root / 'val']
+        need += [root / f'annotations/{s}.json' for s in ('train', 'val')]
+        missing = [str(path) for path in need if not path.exists()]
+        if missing:
+            raise FileNotFoundError(
+                '--data-root needs train/ val/ annotations/{train,val}.json '
+                f'in COCO format; missing: {", ".join(missing)}'
+            )
+        train, val = (json.loads(path.read_text()) for path in need[2:])
+        classes, other = (
+            tuple(category['name'] for category in part['categories'])
+            for part in (train, val)
+        )
+        if classes != other:
+            raise ValueError(
+                'annotations/train.json and val.json list other categories, '
+                f'or in another order: {classes} and {other}'
+            )
+        images = [
+            path
+            for path in (root / 'train').rglob('*')
+            if path.suffix.lower() in IMG_EXTENSIONS
+        ]
+        return cls(
+            root,
+            classes,
+            len(images),
+            len(train['images']),
+            len(val['images']),
+        )
+
+
+def write_subset(data: DataSet, count: int, path: Path) -> None:
+    """Write the annotations of ``count`` random train images.
+
+    The choice is the same for every arm and seed. Only images with an object
+    are drawn, since a detector trains on no others.
+
+    Args:
+        data: The data set.
+        count: Number of images.
+        path: JSON file to write.
+
+    Raises:
+        ValueError: There are fewer labelled images.
+    """
+    source = data.root / 'annotations/train.json'
+    content = json.loads(source.read_text())
+    used = {note['image_id'] for note in content['annotations']}
+    images = [image for image in content['images'] if image['id'] in used]
+    if not 0 < count <= len(images):
+        raise ValueError(
+            f'--labels {count}: annotations/train.json has {len(images)} '
+            'images with objects'
+        )
+    images.sort(key=lambda image: image['id'])
+    chosen = random.Random(0).sample(images, count)
+    ids = {image['id'] for image in chosen}
+    content['images'] = chosen
+    content['annotations'] = [
+        note for note in content['annotations'] if note['image_id'] in ids
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def modules_to_load(checkpoint: str | Path, detector: str) -> list[str]:
+    """Which of a detector's modules a checkpoint holds.
+
+    Args:
+        checkpoint: The checkpoint.
+        detector: ``'faster-rcnn'`` or ``'fgl'``.
+
+    Returns:
+        Module names, the backbone always among them.
+    """
+    content = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu')
+    state = content.get('state_dict', content)
+    return ['backbone'] + [
+        name
+        for name in SHARED[detector][1:]
+        if any(key.startswith(f'{name}.') for key in state)
+    ]
+
+
+def finetune_config(
+    detector: str,
+    init: str,
+    data: DataSet,
+    *,
+    iters: int,
+    seed: int,
+    checkpoint: Path | None,
+    modules: Iterable[str] = (),
+    ann_file: Path | None = None,
+    amp: bool = False,
+) -> Config:
+    """Config of one fine-tuning run: the same for every arm but the start.
+
+    Args:
+        detector: ``'faster-rcnn'`` or ``'fgl'``.
+        init: ``'random'`` or ``'imagenet'``, which decides the backbone.
+        data: The data set.
+        iters: Number of iterations of 8 images.
+        seed: Random seed.
+        checkpoint: Where to start, or ``None`` for random weights.
+        modules: Modules that the checkpoint must load completely.
+        ann_file: Annotations to train on, if not all of ``train``.
+        amp: Mixed precision.
+
+    Returns:
+        The config; evaluated once, at the end.
+    """
+    cfg = Config.fromfile(
+        CONFIGS / 'fgl_faster_rcnn' / f'{PREFIX[detector]}_{BACKBONES[init]}'
+        '_fpn_1xb8-400_aquarium.py'
+    )
+    for key in ('tta_model', 'tta_pipeline'):
+        cfg.pop(key, None)
+    _set_data(cfg, data, ann_file)
+    cfg.model.roi_head.bbox_head.num_classes = len(data.classes)
+    cfg.train_cfg.update(max_iters=iters, val_interval=iters)
+    warmup = min(50, max(1, iters // 10))
+    cfg.param_scheduler[0].update(end=warmup)
+    cfg.param_scheduler[1].update(
+        begin=warmup, end=iters, T_max=max(1, iters - warmup)
+    )
+    cfg.default_hooks.checkpoint.update(
+        interval=iters, max_keep_ckpts=1, save_optimizer=False
+    )
+    cfg.default_hooks.logger.interval = max(1, min(20, iters // 5))
+    cfg.randomness = dict(seed=seed)
+    cfg.load_from = None if checkpoint is None else str(checkpoint)
+    hooks = [h for h in cfg.custom_hooks if 'ChainHook' not in h['type']]
+    if checkpoint is not None:
+        chain = dict(type='mmfgl.CheckpointChainHook', modules=list(modules))
+        hooks.insert(0, chain)
+    cfg.custom_hooks = hooks
+    if amp:
+        set_amp(cfg)
+    return cfg
+
+
+def _set_data(cfg: Config, data: DataSet, ann_file: Path | None) -> None:
+    """Point the data loaders at the data set, in place."""
+    cfg.data_root = f'{data.root}/'
+    cfg.metainfo = dict(classes=data.classes)
+    for split in ('train', 'val'):
+        loader = cfg[f'{split}_dataloader']
+        loader.dataset.update(
+            data_root=cfg.data_root,
+            metainfo=cfg.metainfo,
+            ann_file=f'annotations/{split}.json',
+            data_prefix=dict(img=f'{split}/'),
+        )
+        # images come from memory, so workers would only take cores away
+        loader.update(num_workers=0, persistent_workers=False)
+    train = cfg.train_dataloader.dataset
+    train.pipeline[0] = dict(type='mmfgl.LoadCachedImage')
+    if ann_file is not None:
+        train.ann_file = str(ann_file)
+    cfg.test_dataloader = cfg.val_dataloader
+    cfg.val_evaluator.ann_file = str(data.root / 'annotations/val.json')
+    cfg.test_evaluator = cfg.val_evaluator
