@@ -1,6 +1,6 @@
 """Pure box geometry and data elements; imports nothing else of mmfgl."""
 
-from .attention_mask import close_leaks, iou_attention_mask
+from .attention_mask import close_leaks, iou_attention_mask, log_geometry
 from .boxes import (
     border_overlap,
     box_area,
@@ -28,6 +28,7 @@ __all__ = [
     'invert_affine',
     'iou_attention_mask',
     'jitter_boxes',
+    'log_geometry',
     'map_boxes',
     'normalise_boxes',
     'pairwise_intersection',

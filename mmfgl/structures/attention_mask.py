@@ -10,6 +10,10 @@ from torch import Tensor
 
 from .boxes import pairwise_iou
 
+# Pairs of boxes compared at once: at 4,000 candidates an image, unsliced
+# intermediate results would take some 400 MB.
+MAX_PAIRS = 2**22
+
 
 def iou_attention_mask(
     targets: Tensor,
@@ -50,16 +54,28 @@ def iou_attention_mask(
         )
     if candidates is None:
         candidates = targets
-    iou = pairwise_iou(targets.float(), candidates.float())
-    # IoU of a box with itself can round to a hair above 1
-    mask = (iou >= low) & (iou <= high + 1e-6)
+    if diagonal is None:
+        diagonal = torch.arange(targets.shape[-2], device=targets.device)
+    width = max(1, candidates.shape[:-1].numel())
+    step = max(1, MAX_PAIRS // width)
+    rows = [
+        _in_band(part, candidates.float(), low, high)
+        for part in targets.float().split(step, dim=-2)
+    ]
+    mask = rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
     if context is not None:
         mask = mask & context.unsqueeze(-2)
-    num_targets = targets.shape[-2]
-    if diagonal is None:
-        diagonal = torch.arange(num_targets, device=targets.device)
     own = diagonal.expand(mask.shape[:-1]).unsqueeze(-1)
-    return mask.scatter(-1, own, torch.ones_like(own, dtype=torch.bool))
+    return mask.scatter_(-1, own, True)
+
+
+def _in_band(
+    targets: Tensor, candidates: Tensor, low: float, high: float
+) -> Tensor:
+    """(..., N, M) bool: pairs whose IoU lies in the band."""
+    iou = pairwise_iou(targets, candidates)
+    # IoU of a box with itself can round to a hair above 1
+    return (iou >= low) & (iou <= high + 1e-6)
 
 
 def close_leaks(
@@ -83,3 +99,26 @@ def close_leaks(
     leaks = pairwise_iou(boxes.float(), boxes.float()) > max_iou
     leaks = leaks & masked.unsqueeze(-1) & ~masked.unsqueeze(-2)
     return mask & ~leaks
+
+
+def log_geometry(targets: Tensor, candidates: Tensor) -> Tensor:
+    """Logarithms of where a candidate lies relative to a target.
+
+    log(|dx| / w), log(|dy| / h), log(w' / w), log(h' / h) with the target's
+    sides w, h and the candidate's w', h', as in Relation Networks (arXiv
+    1711.11575); offsets below a thousandth count as one.
+
+    Args:
+        targets: (..., 4) boxes, any one frame.
+        candidates: (..., 4) boxes of the same frame, pair by pair.
+
+    Returns:
+        (..., 4) fp32 values in [-7, 7], finite for boxes without area.
+    """
+    targets, candidates = targets.float(), candidates.float()
+    sides = (targets[..., 2:] - targets[..., :2]).clamp(min=1e-6)
+    others = (candidates[..., 2:] - candidates[..., :2]).clamp(min=1e-6)
+    centres = candidates[..., :2] + candidates[..., 2:]
+    offsets = (centres - targets[..., :2] - targets[..., 2:]).abs() / 2
+    ratios = torch.cat([offsets / sides, others / sides], dim=-1)
+    return ratios.clamp(min=1e-3).log().clamp(-7, 7)

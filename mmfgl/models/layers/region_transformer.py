@@ -3,63 +3,17 @@
 Shape shorthand: B images, N candidates, Q queries, D token width, H heads.
 """
 
-import torch.nn.functional as F
+from collections.abc import Callable
+
 from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmfgl.registry import MODELS
 
+from .masked_attention import GeometryBias, MaskedAttention
 
-class MaskedAttention(BaseModule):
-    """Multi-head attention of queries to a memory through a mask.
-
-    The output projection starts at zero, so that a block starts as the
-    identity and an untrained Transformer does not disturb its tokens.
-
-    Args:
-        embed_dims: Token width D.
-        num_heads: Number of heads H, a divisor of D.
-    """
-
-    def __init__(self, embed_dims: int, num_heads: int) -> None:
-        super().__init__()
-        if embed_dims % num_heads:
-            raise ValueError(
-                f'embed_dims ({embed_dims}) must be a multiple of num_heads '
-                f'({num_heads})'
-            )
-        self.num_heads = num_heads
-        self.query = nn.Linear(embed_dims, embed_dims)
-        self.key_value = nn.Linear(embed_dims, 2 * embed_dims)
-        self.out = nn.Linear(embed_dims, embed_dims)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """Attend from ``x`` to ``memory``.
-
-        Args:
-            x: (B, Q, D) queries.
-            memory: (B, N, D) memory.
-            mask: (B, Q, N) bool, ``True`` = open.
-
-        Returns:
-            (B, Q, D) attention output (without the residual).
-        """
-        query = self._split_heads(self.query(x))  # (B, H, Q, D/H)
-        key, value = self.key_value(memory).chunk(2, dim=-1)
-        out = F.scaled_dot_product_attention(
-            query,
-            self._split_heads(key),
-            self._split_heads(value),
-            attn_mask=mask.unsqueeze(1),  # one mask for all heads
-        )
-        return self.out(out.transpose(1, 2).flatten(2))
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, H, N, D / H)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+Bias = Callable[[slice], Tensor]
 
 
 class RegionBlock(BaseModule):
@@ -88,7 +42,11 @@ class RegionBlock(BaseModule):
         nn.init.zeros_(last.bias)
 
     def forward(
-        self, x: Tensor, mask: Tensor, memory: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor,
+        memory: Tensor | None = None,
+        bias: Bias | None = None,
     ) -> Tensor:
         """Run the block; without ``memory`` it is self-attention.
 
@@ -96,13 +54,14 @@ class RegionBlock(BaseModule):
             x: (B, Q, D) tokens.
             mask: (B, Q, N) bool, ``True`` = open.
             memory: (B, N, D) tokens to read. Defaults to ``x`` itself.
+            bias: Scores to add for a slice of the queries.
 
         Returns:
             (B, Q, D) tokens.
         """
         normed = self.norm1(x)
         source = normed if memory is None else self.norm1(memory)
-        x = x + self.attention(normed, source, mask)
+        x = x + self.attention(normed, source, mask, bias)
         return self.ffn(self.norm2(x), identity=x)
 
 
@@ -115,13 +74,18 @@ class RegionTransformer(BaseModule):
 
     Args:
         embed_dims: Token width D.
-        num_heads: Number of attention heads.
+        num_heads: Number of attention heads H.
         num_encoder_layers: Encoder blocks; 0 makes :meth:`encode` the
             identity.
         num_decoder_layers: Decoder blocks; 0 makes :meth:`decode` return the
             queries.
         ffn_ratio: Width of the feed-forward layers over D.
+        geometry_bias: Add a learnable log-geometry bias to all attention
+            scores (:class:`GeometryBias`, one for all blocks).
         init_cfg: Initialisation config of MMEngine.
+
+    Raises:
+        ValueError: If ``geometry_bias`` has no block to act in.
     """
 
     def __init__(
@@ -131,6 +95,7 @@ class RegionTransformer(BaseModule):
         num_encoder_layers: int = 1,
         num_decoder_layers: int = 1,
         ffn_ratio: float = 2.0,
+        geometry_bias: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -144,32 +109,73 @@ class RegionTransformer(BaseModule):
 
         self.encoder = blocks(num_encoder_layers)
         self.decoder = blocks(num_decoder_layers)
+        if geometry_bias and not (num_encoder_layers or num_decoder_layers):
+            raise ValueError(
+                'geometry_bias needs at least one encoder or decoder layer'
+            )
+        self.geometry = GeometryBias(num_heads) if geometry_bias else None
 
-    def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    def encode(
+        self, tokens: Tensor, mask: Tensor, boxes: Tensor | None = None
+    ) -> Tensor:
         """Let the candidates of each image read each other.
 
         Args:
             tokens: (B, N, D) region tokens with their position embedding.
             mask: (B, N, N) bool attention mask, ``True`` = open.
+            boxes: (B, N, 4) boxes of the tokens, any one frame; needed for
+                ``geometry_bias``.
 
         Returns:
             (B, N, D) encoded tokens.
         """
+        if not len(self.encoder):
+            return tokens
+        bias = self._bias(mask, boxes, boxes)
         for block in self.encoder:
-            tokens = block(tokens, mask)
+            tokens = block(tokens, mask, bias=bias)
         return tokens
 
-    def decode(self, queries: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+    def decode(
+        self,
+        queries: Tensor,
+        memory: Tensor,
+        mask: Tensor,
+        boxes: Tensor | None = None,
+        memory_boxes: Tensor | None = None,
+    ) -> Tensor:
         """Let the queries read the encoded candidates.
 
         Args:
             queries: (B, Q, D) tokens of the important targets.
             memory: (B, N, D) encoded candidates.
             mask: (B, Q, N) bool attention mask, ``True`` = open.
+            boxes: (B, Q, 4) boxes of the queries, for ``geometry_bias``.
+            memory_boxes: (B, N, 4) boxes of the memory, the same frame.
 
         Returns:
             (B, Q, D) target embeddings.
         """
+        if not len(self.decoder):
+            return queries
+        bias = self._bias(mask, boxes, memory_boxes)
         for block in self.decoder:
-            queries = block(queries, mask, memory)
+            queries = block(queries, mask, memory, bias)
         return queries
+
+    def _bias(
+        self, mask: Tensor, boxes: Tensor | None, memory_boxes: Tensor | None
+    ) -> Bias | None:
+        """What gives the bias of a slice of queries, or ``None``."""
+        if self.geometry is None:
+            return None
+        if boxes is None or memory_boxes is None:
+            raise ValueError(
+                'geometry_bias compares boxes, but encode() or decode() was '
+                'called without them'
+            )
+
+        def bias(rows: slice) -> Tensor:
+            return self.geometry(mask[:, rows], boxes[:, rows], memory_boxes)
+
+        return bias

@@ -4,7 +4,7 @@ Shape shorthand: B images, R RoIs of the batch, N RoIs of one image, Q
 important targets of one image, D token width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -13,13 +13,15 @@ from torch import Tensor
 
 from mmfgl.models.task_modules import Selection
 from mmfgl.registry import MODELS, TASK_UTILS
-from mmfgl.structures import iou_attention_mask, normalise_boxes
+from mmfgl.structures import iou_attention_mask
 
+from .reading import add_scene, read_candidates
+from .region_tokens import RegionTokens
 from .scene import Scene
 
 
 @MODELS.register_module()
-class FGLRoIHead(StandardRoIHead):
+class FGLRoIHead(RegionTokens, StandardRoIHead):
     """FGL RoI head: tokens, candidate selection, region Transformer.
 
     RoI features -> tokenizer -> (+ position embedding) -> encoder over the
@@ -38,7 +40,18 @@ class FGLRoIHead(StandardRoIHead):
         selector: Config of the candidate selector. Defaults to
             :class:`CandidateSelector` with its defaults.
         bbox_head: Config of the box head.
+        train_context: Proposals of each image that, in training, are read
+            beside the sampled RoIs: those of highest objectness that were not
+            sampled. At test time every proposal is read; without them
+            training shows the Transformer far fewer candidates. They take no
+            gradient and cost little.
+        scene_token: Let every candidate read one more, the whole image,
+            whatever the band of the mask: what lies elsewhere in the image
+            says much about look-alike classes.
         **kwargs: Arguments of :class:`mmdet.models.StandardRoIHead`.
+
+    Raises:
+        ValueError: If a shared head is configured, which has no place here.
     """
 
     def __init__(
@@ -49,6 +62,8 @@ class FGLRoIHead(StandardRoIHead):
         attention: dict | None = None,
         selector: dict | None = None,
         bbox_head: dict | None = None,
+        train_context: int = 0,
+        scene_token: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(
@@ -56,6 +71,11 @@ class FGLRoIHead(StandardRoIHead):
             bbox_head=bbox_head,
             **kwargs,
         )
+        if self.with_shared_head:
+            raise ValueError(
+                'FGLRoIHead has a tokenizer in place of a shared head: leave '
+                'shared_head out'
+            )
         if bbox_head is None:
             self.bbox_roi_extractor = MODELS.build(bbox_roi_extractor)
         self.tokenizer = MODELS.build(tokenizer)
@@ -64,21 +84,9 @@ class FGLRoIHead(StandardRoIHead):
         self.selector = TASK_UTILS.build(
             selector or dict(type='mmfgl.CandidateSelector')
         )
+        self.train_context = train_context
+        self.scene_token = scene_token
         self._scenes: list[Scene] | None = None
-
-    def region_tokens(self, feats: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Tokens of RoIs, without position embedding.
-
-        Args:
-            feats: Pyramid levels, each (B, C, H_l, W_l).
-            rois: (R, 5) rows (image index, x1, y1, x2, y2), network-input
-                pixels.
-
-        Returns:
-            (R, D) tokens.
-        """
-        extractor = self.bbox_roi_extractor
-        return self.tokenizer(extractor(feats[: extractor.num_inputs], rois))
 
     def attention_masks(
         self, rpn_results_list: list, batch_img_metas: list[dict]
@@ -116,7 +124,11 @@ class FGLRoIHead(StandardRoIHead):
             Loss names and values.
         """
         scenes = [
-            Scene(sample.metainfo['img_shape'], results.get('scores'))
+            Scene(
+                sample.metainfo['img_shape'],
+                results.get('scores'),
+                boxes=results.bboxes,
+            )
             for sample, results in zip(
                 batch_data_samples, rpn_results_list, strict=True
             )
@@ -136,7 +148,7 @@ class FGLRoIHead(StandardRoIHead):
         """
         gt_added = getattr(self.bbox_sampler, 'add_gt_as_proposals', False)
         scenes = [
-            scene.sample(sampled, gt_added)
+            scene.sample(sampled, gt_added, self.train_context)
             for scene, sampled in zip(
                 self._scenes, sampling_results, strict=True
             )
@@ -203,35 +215,48 @@ class FGLRoIHead(StandardRoIHead):
 
         Returns:
             ``cls_score`` (R, C + 2), ``bbox_pred`` and ``bbox_feats`` (the
-            RoI features, (R, C, S, S)), one row a RoI.
+            RoI features, (R, C, S, S), ``None`` unless a mask head shares
+            them), one row a RoI.
         """
-        extractor = self.bbox_roi_extractor
-        roi_feats = extractor(x[: extractor.num_inputs], rois)
-        content = self.tokenizer(roi_feats)
         scenes = self._scenes or self._scenes_from_features(x)
-        image = rois[:, 0].long()
-        counts = torch.bincount(image, minlength=len(scenes)).tolist()
-        boxes = rois[:, 1:].float().split(counts)
-        places = torch.cat(
-            [
-                normalise_boxes(b, s.img_shape)
-                for b, s in zip(boxes, scenes, strict=True)
-            ]
+        counts = torch.bincount(rois[:, 0].long(), minlength=len(scenes))
+        counts = counts.tolist()
+        tokens, whole, roi_feats = self._tokens(x, rois, counts, scenes)
+        boxes, seen = zip(
+            *(
+                scene.with_extra(b)
+                for scene, b in zip(
+                    scenes, rois[:, 1:].float().split(counts), strict=True
+                )
+            ),
+            strict=True,
         )
-        tokens = content + self.tokenizer.embed_position(places)
         selections = [
             self.selector.select(
-                b, s.img_shape, s.scores, t, training=self.training
+                b, s.img_shape, s.scores, t.detach(), training=self.training
             )
-            for b, s, t in zip(
-                boxes, scenes, tokens.detach().split(counts), strict=True
+            for b, s, t in zip(boxes, seen, tokens, strict=True)
+        ]
+        masks = [
+            self._mask(b, scene, selection)
+            for b, scene, selection in zip(
+                boxes, seen, selections, strict=True
             )
         ]
-        embeddings = self._transform(
-            tokens.split(counts), boxes, scenes, selections
+        # extra candidates come last and are not answered
+        targets = [
+            s.targets[s.targets < n]
+            for s, n in zip(selections, counts, strict=True)
+        ]
+        if whole is not None:
+            tokens = [torch.cat(pair) for pair in zip(tokens, whole[0])]
+            boxes = [torch.cat(pair) for pair in zip(boxes, whole[1])]
+            masks = [add_scene(mask) for mask in masks]
+        embeddings = read_candidates(
+            self.transformer, tokens, masks, targets, boxes
         )
         cls_score, bbox_pred = self.bbox_head(torch.cat(embeddings))
-        rows = _batch_rows(selections, counts)
+        rows = _batch_rows(targets, counts)
         if len(rows) < len(rois):
             answered, deltas = cls_score, bbox_pred
             cls_score = self.bbox_head.background_logits(len(rois), answered)
@@ -240,59 +265,6 @@ class FGLRoIHead(StandardRoIHead):
         return dict(
             cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=roi_feats
         )
-
-    def _transform(
-        self,
-        tokens: Sequence[Tensor],
-        boxes: Sequence[Tensor],
-        scenes: list[Scene],
-        selections: list[Selection],
-    ) -> list[Tensor]:
-        """Encode candidates and decode targets, image by image.
-
-        Images never attend each other. Those with equal numbers of
-        candidates and targets go through together; others one by one, so no
-        memory is spent on padding.
-
-        Returns:
-            One (Q, D) tensor an image.
-        """
-        masks = [
-            self._mask(b, scene, selection)
-            for b, scene, selection in zip(
-                boxes, scenes, selections, strict=True
-            )
-        ]
-        shapes = {
-            (len(t), len(s.targets))
-            for t, s in zip(tokens, selections, strict=True)
-        }
-        if len(shapes) == 1 and shapes.pop()[0] > 0:
-            groups = [list(range(len(tokens)))]
-        else:
-            groups = [[i] for i in range(len(tokens))]
-        outputs: list[Tensor] = []
-        for group in groups:
-            token = torch.stack([tokens[i] for i in group])
-            mask = torch.stack([masks[i] for i in group])
-            target = torch.stack([selections[i].targets for i in group])
-            outputs.extend(self._encode_decode(token, mask, target))
-        return outputs
-
-    def _encode_decode(
-        self, tokens: Tensor, mask: Tensor, targets: Tensor
-    ) -> Tensor:
-        """(B, N, D) tokens -> (B, Q, D) embeddings of ``targets`` (B, Q)."""
-        if tokens.shape[1] == 0:
-            # no candidate: keep the parameters in the graph, so that
-            # distributed training does not wait for their gradients
-            zero = sum(p.sum() for p in self.transformer.parameters()) * 0
-            return tokens + zero
-        memory = self.transformer.encode(tokens, mask)
-        rows = targets.unsqueeze(-1)
-        queries = tokens.gather(1, rows.expand(-1, -1, tokens.shape[-1]))
-        mask = mask.gather(1, rows.expand(-1, -1, mask.shape[-1]))
-        return self.transformer.decode(queries, memory, mask)
 
     def _mask(
         self, boxes: Tensor, scene: Scene, selection: Selection
@@ -313,10 +285,10 @@ class FGLRoIHead(StandardRoIHead):
         return [Scene((height, width)) for _ in range(len(x[0]))]
 
 
-def _batch_rows(selections: list[Selection], counts: list[int]) -> Tensor:
+def _batch_rows(targets: list[Tensor], counts: list[int]) -> Tensor:
     """Rows of the batch that the targets of all images stand in."""
     offset, rows = 0, []
-    for selection, count in zip(selections, counts, strict=True):
-        rows.append(selection.targets + offset)
+    for target, count in zip(targets, counts, strict=True):
+        rows.append(target + offset)
         offset += count
     return torch.cat(rows)

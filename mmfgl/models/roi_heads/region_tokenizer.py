@@ -57,8 +57,18 @@ class RegionTokenizer(BaseModule):
         Returns:
             (R, D) tokens without position embedding.
         """
-        x = self.act(self.squeeze(roi_feats))
-        return self.norm(self.project(x.flatten(1)))
+        return self.read(self.squeeze(roi_feats))
+
+    def read(self, squeezed: Tensor) -> Tensor:
+        """Tokenize features that :attr:`squeeze` has gone over already.
+
+        Args:
+            squeezed: (R, c, S, S) squeezed RoI features.
+
+        Returns:
+            (R, D) tokens without position embedding.
+        """
+        return self.norm(self.project(self.act(squeezed).flatten(1)))
 
     def embed_position(self, boxes: Tensor) -> Tensor:
         """Embed the boxes of regions.

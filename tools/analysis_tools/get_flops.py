@@ -1,0 +1,102 @@
+#!/usr/bin/env python
+"""Count parameters and FLOPs of detection and pretraining configs.
+
+    python tools/analysis_tools/get_flops.py CONFIG ... [--shape 800 1333]
+
+A detector is counted at test time on one image, a pretraining config by the
+student's backbone and neck on one view. Needs no data set. Matrix products,
+convolutions and attention count, a multiply-add as two operations; RoIAlign,
+NMS and elementwise operations do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import mmdet.models  # noqa: F401
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.engine.flops import count_flops
+from mmfgl.testing import detection_batch
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument('configs', nargs='+', help='config files')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        default=[800, 1333],
+        help='HEIGHT WIDTH of the network input, or one side',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='config changes'
+    )
+    args = parser.parse_args()
+    if len(args.shape) > 2 or min(args.shape) < 1:
+        parser.error('--shape takes HEIGHT WIDTH, or one side')
+    return args
+
+
+def build(path: str, cfg_options: dict | None) -> nn.Module:
+    """Build the model of a config, with random weights."""
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(cfg_options or {})
+    if 'init_cfg' in cfg.model.get('backbone', {}):
+        cfg.model.backbone.init_cfg = None
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
+
+
+def measure(model: nn.Module, shape: tuple[int, int]) -> dict[str, float]:
+    """Parameters and operations of a model.
+
+    Args:
+        model: A detector or a self-supervised model.
+        shape: (height, width) of the network input.
+
+    Returns:
+        ``params`` and ``flops``.
+    """
+    if hasattr(model, 'predict'):
+        batch = detection_batch([shape], num_boxes=0)
+        flops = count_flops(lambda: model.test_step(batch))
+    else:
+        image = torch.zeros(1, 3, *shape)
+        flops = count_flops(lambda: model.extract_feat(image))
+    # a teacher is no part of what is trained
+    params = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters()) - params
+    return dict(params=params, frozen=frozen, flops=flops)
+
+
+def main() -> None:
+    """Print one row a config."""
+    args = parse_args()
+    shape = (args.shape[0], args.shape[-1])
+    print(f'| config, {shape[0]}x{shape[1]} | parameters | frozen | FLOPs |')
+    print('|---|---|---|---|')
+    for path in args.configs:
+        if not Path(path).is_file():
+            sys.exit(f'no such file: {path}')
+        seen = measure(build(path, args.cfg_options), shape)
+        print(
+            f'| {Path(path).stem} | {seen["params"] / 1e6:.2f} M | '
+            f'{seen["frozen"] / 1e6:.2f} M | {seen["flops"] / 1e9:.2f} G |'
+        )
+
+
+if __name__ == '__main__':
+    main()

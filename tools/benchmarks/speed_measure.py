@@ -1,0 +1,95 @@
+"""Alternating timing and peak memory, for speed.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def alternate(
+    steps: dict[str, Callable[[], None]], repeats: int, device: str
+) -> dict[str, list[float]]:
+    """Time steps in turn, so that a noisy machine disturbs them alike.
+
+    Args:
+        steps: The contestants.
+        repeats: Rounds after one warm-up round; odd ones run backwards.
+        device: Device that is waited for.
+
+    Returns:
+        Seconds of every run of each step.
+    """
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for index in range(repeats):
+        order = list(steps)
+        for name in order if index % 2 == 0 else order[::-1]:
+            _wait(device)
+            start = time.perf_counter()
+            steps[name]()
+            _wait(device)
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def median(times: dict[str, list[float]]) -> dict[str, float]:
+    """Median of each list."""
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _wait(device: str) -> None:
+    if device.startswith('cuda'):
+        torch.cuda.synchronize(device)
+
+
+def memory_of(program: str, args: argparse.Namespace, what: str) -> float:
+    """Peak memory of a model in a process of its own.
+
+    Args:
+        program: The program to call with ``--memory-of``.
+        args: Its command line.
+        what: Value of ``--memory-of``.
+
+    Returns:
+        Peak in MB, without what the imports take.
+
+    Raises:
+        RuntimeError: If the process fails.
+    """
+    command = [sys.executable, program, '--memory-of', what]
+    for name in ('size', 'batch', 'proposals', 'device', 'seed'):
+        command += [f'--{name}', str(getattr(args, name))]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(
+            f'measuring the memory of {what} failed:\n{run.stderr[-2000:]}'
+        )
+    return json.loads(run.stdout.splitlines()[-1])['peak_mb']
+
+
+@contextmanager
+def report_peak(device: str) -> Iterator[None]:
+    """Print the peak memory of the context in MB as a line of JSON.
+
+    Args:
+        device: ``'cuda...'`` counts the allocator's bytes, another device
+            the growth of the process's peak resident size (Linux).
+    """
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    if device.startswith('cuda'):
+        peak = torch.cuda.max_memory_allocated(device) / 2**20
+    else:
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = (after - before) / 2**10
+    print(json.dumps(dict(peak_mb=peak)))
