@@ -35,6 +35,8 @@ SHARED = {
         'roi_head.bbox_head.fc_quality',
     ),
 }
+# The peers too have a `neck`, which is no feature pyramid.
+MARKS = {'neck': 'neck.lateral_convs'}
 PREFIX = {'faster-rcnn': 'faster-rcnn', 'fgl': 'fgl-faster-rcnn'}
 
 
@@ -146,7 +148,7 @@ def modules_to_load(checkpoint: str | Path, detector: str) -> list[str]:
     return ['backbone'] + [
         name
         for name in SHARED[detector][1:]
-        if any(key.startswith(f'{name}.') for key in state)
+        if any(key.startswith(f'{MARKS.get(name, name)}.') for key in state)
     ]
 
 

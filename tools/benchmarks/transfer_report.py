@@ -83,8 +83,9 @@ def write_report(out: Path, results: Mapping[str, Any], command: str) -> str:
     report.add_settings('Settings', settings.pop('machine') | settings)
     report.add_code('Command', command)
     report.write(out)
-    table = (out / 'report.md').read_text().split('\n## ')[1]
-    table = table.partition('\n\n')[2].strip() + '\n'
+    section = (out / 'report.md').read_text().split('\n## ')[1]
+    rows = [line for line in section.splitlines() if line.startswith('|')]
+    table = '\n'.join(rows) + '\n'
     (out / 'table.md').write_text(table, encoding='utf-8')
     return table
 
