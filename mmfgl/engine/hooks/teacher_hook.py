@@ -9,6 +9,8 @@ from torch import nn
 
 from mmfgl.registry import HOOKS
 
+from .nonfinite_guard_hook import step_was_skipped
+
 
 @HOOKS.register_module()
 class TeacherHook(Hook):
@@ -73,7 +75,9 @@ class TeacherHook(Hook):
             data_batch: The batch.
             outputs: Logged values.
         """
-        if not runner.optim_wrapper.should_update():
+        if not runner.optim_wrapper.should_update() or step_was_skipped(
+            runner
+        ):
             return
         momentum = self.momentum_at((runner.iter + 1) / runner.max_iters)
         _unwrap(runner.model).update_teacher(momentum)

@@ -1,0 +1,167 @@
+"""A score of the pretraining that needs no labels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import is_main_process, master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmfgl.engine.randomness import SeededBatches, rng_kept
+from mmfgl.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RegionProbeHook(Hook):
+    """Cross-view region retrieval on held-out images.
+
+    Every ``interval`` iterations, each region of the first views of a fixed
+    set of images looks for its most similar one (cosine similarity of encoded
+    tokens) among the regions of all second views. The share that finds
+    itself is logged as ``probe/region_top1``; by chance it is one over the
+    number of regions, which the log names too.
+
+    Views and regions are drawn once, from ``seed``, so the scores of a run,
+    and of runs with one config, compare. The random states of the training
+    are left as they were. The main process computes; the images are kept in
+    memory, so a few dozen are right.
+
+    Args:
+        dataloader: Config of a data loader of held-out images with the view
+            transform of the training. It is read to its end, once; a finite
+            sampler (``dict(type='DefaultSampler', shuffle=False)``) is
+            needed.
+        interval: Iterations between two probes; the first is before
+            training, the last at its end.
+        branch: ``'teacher'`` or ``'student'``.
+        max_images: Take no more images than this.
+        seed: Seed of the views.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        dataloader: dict,
+        interval: int = 500,
+        branch: str = 'teacher',
+        max_images: int = 64,
+        seed: int = 0,
+    ) -> None:
+        if branch not in ('teacher', 'student'):
+            raise ValueError(
+                f"branch must be 'teacher' or 'student', got {branch!r}"
+            )
+        if interval < 1 or max_images < 1:
+            raise ValueError('interval and max_images must be at least 1')
+        self.dataloader = dataloader
+        self.interval = interval
+        self.branch = branch
+        self.max_images = max_images
+        self.seed = seed
+        self._batches: list[dict] | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Load the images and probe the model as it starts.
+
+        Args:
+            runner: The runner.
+        """
+        if is_main_process():
+            with rng_kept():
+                self._batches = self._load(runner)
+            self._probe(runner, runner.iter)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Probe every ``interval`` iterations and after the last.
+
+        Args:
+            runner: The runner.
+            batch_idx: Index of the batch.
+            data_batch: The batch.
+            outputs: Logged values.
+        """
+        if (
+            self.every_n_train_iters(runner, self.interval)
+            or runner.iter + 1 == runner.max_iters
+        ):
+            self._probe(runner, runner.iter + 1)
+
+    def _load(self, runner: Runner) -> list[dict]:
+        """The probe's batches, the same whenever they are loaded."""
+        loader = runner.build_dataloader(self.dataloader, seed=self.seed)
+        batches = SeededBatches(loader.batch_sampler, self.seed)
+        object.__setattr__(loader, 'batch_sampler', batches)
+        loaded, count = [], 0
+        for batch in loader:
+            loaded.append(batch)
+            count += len(batch['data_samples'])
+            if count >= self.max_images:
+                break
+        if not loaded:
+            raise ValueError('the dataloader of RegionProbeHook is empty')
+        return loaded
+
+    @master_only
+    def _probe(self, runner: Runner, step: int) -> None:
+        """Score and log."""
+        model = runner.model
+        while is_model_wrapper(model):
+            model = model.module
+        with rng_kept():
+            score, regions = region_top1(model, self._batches, self.branch)
+        runner.message_hub.update_scalar('train/probe/region_top1', score)
+        runner.visualizer.add_scalar('probe/region_top1', score, step)
+        runner.logger.info(
+            f'region probe at iteration {step}: region_top1 {score:.4f} '
+            f'(chance {1 / regions:.4f}, {regions} regions)'
+        )
+
+
+@torch.no_grad()
+def region_top1(
+    model: torch.nn.Module, batches: list[dict], branch: str = 'teacher'
+) -> tuple[float, int]:
+    """Share of regions that find themselves in the other view.
+
+    The model is in evaluation mode meanwhile, and left as it was.
+
+    Args:
+        model: A :class:`ReToD`, without distributed wrapper.
+        batches: Batches of its data loader.
+        branch: ``'teacher'`` or ``'student'``.
+
+    Returns:
+        The share, and the number of regions that were to choose from.
+    """
+    from mmfgl.models.selfsup import encode_regions
+
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        views: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for batch in batches:
+            data = model.data_preprocessor(batch, False)
+            tokens = encode_regions(
+                model, data['inputs'], data['data_samples'], branch
+            )  # (V, B, N, D)
+            for view, part in zip(views, tokens, strict=True):
+                view.append(F.normalize(part.float().flatten(0, 1), dim=1))
+        queries, keys = (torch.cat(view) for view in views)
+        own = torch.arange(len(keys), device=keys.device)
+        found = torch.cat(
+            [(part @ keys.T).argmax(dim=1) for part in queries.split(1024)]
+        )
+        return float((found == own).float().mean()), len(keys)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

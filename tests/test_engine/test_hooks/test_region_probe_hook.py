@@ -1,0 +1,109 @@
+import copy
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmfgl.engine.hooks import RegionProbeHook
+from mmfgl.engine.hooks.region_probe_hook import region_top1
+from mmfgl.registry import MODELS
+from mmfgl.testing import region_batch, stir, tiny_retod_cfg
+
+
+def probe_cfg(runner_cfg, **changes):
+    loader = copy.deepcopy(runner_cfg.train_dataloader)
+    loader.sampler = dict(type='DefaultSampler', shuffle=False)
+    return dict(type='mmfgl.RegionProbeHook', dataloader=loader, **changes)
+
+
+def same_views(**kwargs):
+    """A batch whose second views are the first ones."""
+    batch = region_batch(**kwargs)
+    batch['inputs'][1] = batch['inputs'][0].clone()
+    for sample in batch['data_samples']:
+        sample.boxes[1] = sample.boxes[0]
+    return batch
+
+
+@pytest.fixture
+def model():
+    return stir(MODELS.build(tiny_retod_cfg()), std=0.1)
+
+
+@pytest.mark.parametrize('branch', ['teacher', 'student'])
+def test_same_views_are_all_found(model, branch):
+    batches = [same_views(seed=0), same_views(seed=1)]
+    score, regions = region_top1(model, batches, branch)
+    assert score > 0.9 and regions == 24
+    # views that have nothing to do with each other
+    assert region_top1(model, [region_batch()], branch)[0] < 0.5
+
+
+def test_model_is_left_as_it_was(model):
+    model.train()
+    model.backbone.conv1.eval()
+    before = copy.deepcopy(model.state_dict())
+    region_top1(model, [region_batch()], 'student')
+    assert model.training and not model.backbone.conv1.training
+    assert not model.teacher.backbone.training
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_branches_are_told_apart(model):
+    batches = [region_batch(num_images=4, num_regions=8)]
+    model.teacher.start(model)
+    with torch.no_grad():
+        for param in model.roi_head.parameters():
+            param.mul_(0)  # all regions alike: the first one is found
+    alike = region_top1(model, batches, 'student')
+    assert alike == (1 / 32, 32)
+    batches = [same_views(num_images=4, num_regions=8)]
+    assert region_top1(model, batches, 'student') == (1 / 32, 32)
+    assert region_top1(model, batches, 'teacher')[0] > 0.9
+
+
+def test_training_goes_on_as_without(retod_runner, tmp_path):
+    plain = retod_runner(3, work_dir='plain')
+    probed = retod_runner(3, work_dir='probed')
+    cfg = probe_cfg(probed.cfg, interval=2, max_images=3)
+    probed.register_hook(cfg)
+    for runner in (plain, probed):
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        runner.train()
+    one, other = (r.model.state_dict() for r in (plain, probed))
+    for key in one:
+        if key != 'teacher.started':
+            assert torch.equal(one[key], other[key]), key
+    logged = probed.message_hub.get_scalar('train/probe/region_top1')
+    assert len(logged.data[0]) == 3  # before, at 2, at the end
+    log = next(Path(probed.log_dir).glob('vis_data/scalars.json')).read_text()
+    assert log.count('probe/region_top1') >= 3
+
+
+def test_probe_sees_the_same_views_each_time(retod_runner):
+    runners = [retod_runner(1, work_dir=f'{seed}') for seed in range(2)]
+    batches = []
+    for seed, runner in enumerate(runners):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        hook = RegionProbeHook(probe_cfg(runner.cfg)['dataloader'])
+        batches.append(hook._load(runner))
+    for one, other in zip(*batches, strict=True):
+        assert torch.equal(one['inputs'][1], other['inputs'][1])
+    hook = RegionProbeHook(probe_cfg(runner.cfg)['dataloader'], seed=5)
+    other = hook._load(runner)[0]
+    assert not torch.equal(batches[0][0]['inputs'][1], other['inputs'][1])
+    hook = RegionProbeHook(probe_cfg(runner.cfg)['dataloader'], max_images=1)
+    assert len(hook._load(runner)) == 1
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="'teacher' or 'student'"):
+        RegionProbeHook({}, branch='both')
+    with pytest.raises(ValueError, match='at least 1'):
+        RegionProbeHook({}, interval=0)
