@@ -1,13 +1,17 @@
 """Data transforms."""
 
 from .cached_loading import LoadCachedImage
+from .fast_colour import FastGaussianBlur, TableColorJitter
 from .loading import LoadUnlabelledImage
-from .region_views import PackRegionViews, TwoRegionViews, warp_view
+from .pack_region_views import PackRegionViews
+from .region_views import TwoRegionViews, warp_view
 
 __all__ = [
+    'FastGaussianBlur',
     'LoadCachedImage',
     'LoadUnlabelledImage',
     'PackRegionViews',
+    'TableColorJitter',
     'TwoRegionViews',
     'warp_view',
 ]

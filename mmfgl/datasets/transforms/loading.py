@@ -2,7 +2,9 @@
 
 import cv2
 from mmcv.transforms import LoadImageFromFile
+from mmengine import fileio
 
+from mmfgl.datasets.encoded_image import EncodedImage
 from mmfgl.registry import TRANSFORMS
 
 
@@ -14,8 +16,16 @@ class LoadUnlabelledImage(LoadImageFromFile):
     corrupt ones are skipped by :class:`UnlabelledImages` and reported by
     :class:`UnreadableImageHook`.
 
-    Args: those of :class:`mmcv.transforms.LoadImageFromFile`.
+    Args:
+        lazy: Leave the pixels of a JPEG to :class:`TwoRegionViews`, which
+            decodes large ones at a reduced size; ``img`` is an
+            :class:`EncodedImage` then. No other transform may come between.
+        **kwargs: Arguments of :class:`mmcv.transforms.LoadImageFromFile`.
     """
+
+    def __init__(self, lazy: bool = False, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.lazy = lazy
 
     def transform(self, results: dict) -> dict | None:
         """Load one image.
@@ -28,6 +38,15 @@ class LoadUnlabelledImage(LoadImageFromFile):
             ``ori_shape``, or ``None`` if the file cannot be decoded.
         """
         try:
+            if self.lazy and (img := self._encoded(results['img_path'])):
+                results['img'] = img
+                results['img_shape'] = results['ori_shape'] = img.shape
+                return results
             return super().transform(results)
         except (OSError, AssertionError, AttributeError, cv2.error):
             return None
+
+    def _encoded(self, path: str) -> EncodedImage | None:
+        """The file if it is a JPEG."""
+        data = fileio.get(path, backend_args=self.backend_args)
+        return EncodedImage(data) if EncodedImage.is_jpeg(data) else None

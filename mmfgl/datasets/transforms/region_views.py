@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
-from mmcv.transforms import BaseTransform, Compose, to_tensor
+from mmcv.transforms import BaseTransform, Compose
 
+from mmfgl.datasets.encoded_image import EncodedImage, reduction
 from mmfgl.registry import TASK_UTILS, TRANSFORMS
 from mmfgl.structures import (
-    RegionDataSample,
     clip_boxes,
     crop_affine,
+    invert_affine,
     jitter_boxes,
     map_boxes,
     visible_share,
@@ -58,6 +58,10 @@ class TwoRegionViews(BaseTransform):
             be none.
         max_objects: Largest number of pseudo objects a view; the proposer's
             first ones are kept.
+        min_detail: JPEGs that :class:`LoadUnlabelledImage` left encoded are
+            decoded at 1/2, 1/4 or 1/8 of their size as long as every crop
+            keeps this many decoded pixels for each pixel of its view, along
+            both sides. Boxes and affines stay in pixels of the full image.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class TwoRegionViews(BaseTransform):
         max_tries: int = 20,
         object_proposer: dict | None = None,
         max_objects: int = 50,
+        min_detail: float = 1.0,
     ) -> None:
         if num_regions < 1:
             raise ValueError(f'num_regions must be >= 1, got {num_regions}')
@@ -87,6 +92,9 @@ class TwoRegionViews(BaseTransform):
             )
         if max_objects < 1:
             raise ValueError(f'max_objects must be >= 1, got {max_objects}')
+        if min_detail <= 0:
+            raise ValueError(f'min_detail must be > 0, got {min_detail}')
+        self.min_detail = min_detail
         self.proposer = TASK_UTILS.build(proposer)
         self.object_proposer = None
         if object_proposer is not None:
@@ -114,31 +122,43 @@ class TwoRegionViews(BaseTransform):
             )
         self.photometric = [Compose(list(p)) for p in photometric]
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: dict) -> dict | None:
         """Make the two views; see the class.
 
         Args:
-            results: Dict with ``img``, an (H, W, 3) array.
+            results: Dict with ``img``, an (H, W, 3) array or an
+                :class:`EncodedImage`.
 
         Returns:
-            The dict with the added keys; ``img`` is dropped.
+            The dict with the added keys; ``img`` is dropped. ``None`` if an
+            encoded image turns out to be damaged.
         """
         # NumPy's global generator is the one MMEngine seeds in each worker
         rng = np.random.default_rng(np.random.randint(2**31))
         img = results.pop('img')
-        crops = self._crops(img.shape[:2], rng)
+        img_shape = tuple(img.shape[:2])
+        crops = self._crops(img_shape, rng)
         affines = [
             crop_affine(crop, self.view_size, rng.random() < self.flip_prob)
             for crop in crops
         ]
+        if (decoded := self._decode(img, crops)) is None:
+            return None
+        img, to_decoded = decoded
         info = dict(
-            img_path=results.get('img_path'), img_shape=img.shape[:2], img=img
+            img_path=results.get('img_path'), img_shape=img_shape, img=img
         )
         regions = self._regions(info, crops, rng)
         exact = [map_boxes(regions, affine) for affine in affines]
         jittered = [jitter_boxes(boxes, self.jitter, rng) for boxes in exact]
         results['views'] = [
-            compose(dict(img=warp_view(img, affine, self.view_size)))['img']
+            compose(
+                dict(
+                    img=warp_view(
+                        img, _chain(to_decoded, affine), self.view_size
+                    )
+                )
+            )['img']
             for affine, compose in zip(affines, self.photometric, strict=True)
         ]
         results['affines'] = np.stack(affines)
@@ -149,6 +169,15 @@ class TwoRegionViews(BaseTransform):
         if self.object_proposer is not None:
             results.update(self._objects(info, affines, rng))
         return results
+
+    def _decode(
+        self, img: np.ndarray | EncodedImage, crops: list[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Pixels, as few as the crops need, and the affine map to them."""
+        if isinstance(img, np.ndarray):
+            return img, np.eye(2, 3)
+        sides = np.stack([crop[2:] - crop[:2] for crop in crops])
+        return img.decode(reduction(sides / self.view_size, self.min_detail))
 
     def _crops(
         self, img_shape: tuple[int, int], rng: np.random.Generator
@@ -229,64 +258,12 @@ class TwoRegionViews(BaseTransform):
         return np.concatenate([corner, corner + sides], 1).astype(np.float32)
 
 
-@TRANSFORMS.register_module()
-class PackRegionViews(BaseTransform):
-    """Pack views and regions for :class:`ReToD`.
-
-    Returns ``dict(inputs=[V tensors (3, H, W)], data_samples=
-    RegionDataSample)``, in the order that mmpretrain's data preprocessor
-    expects. Use ``collate_fn=dict(type='default_collate')``.
-
-    Args:
-        meta_keys: Keys kept as meta information.
-    """
-
-    def __init__(
-        self,
-        meta_keys: Sequence[str] = (
-            'img_path',
-            'sample_idx',
-            'affines',
-            'skipped',
-        ),
-    ) -> None:
-        self.meta_keys = tuple(meta_keys)
-
-    def transform(self, results: dict) -> dict:
-        """Pack one image; see the class.
-
-        Args:
-            results: Output of :class:`TwoRegionViews`.
-
-        Returns:
-            Dict of ``inputs`` and ``data_samples``.
-        """
-        inputs = [
-            to_tensor(np.ascontiguousarray(view.transpose(2, 0, 1)))
-            for view in results['views']
-        ]
-        sample = RegionDataSample(
-            metainfo={k: results[k] for k in self.meta_keys if k in results}
-        )
-        sample.boxes = torch.from_numpy(results['boxes'])
-        sample.jittered = torch.from_numpy(results['jittered'])
-        if 'objects' in results:
-            sample.objects, sample.object_labels = self._pack_objects(results)
-        return dict(inputs=inputs, data_samples=sample)
-
-    @staticmethod
-    def _pack_objects(results: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """(M, 5) view index and box, (M,) labels.
-
-        Lists in a data element would not move to the GPU with it.
-        """
-        rows = [
-            np.insert(boxes, 0, view, axis=1)
-            for view, boxes in enumerate(results['objects'])
-        ]
-        labels = np.concatenate(results['object_labels'])
-        objects = np.concatenate(rows).astype(np.float32)
-        return torch.from_numpy(objects), torch.from_numpy(labels)
+def _chain(first: np.ndarray, to_view: np.ndarray) -> np.ndarray:
+    """(2, 3) map to a view, seen from the target of ``first``."""
+    back = invert_affine(first)
+    linear = to_view[:, :2] @ back
+    linear[:, 2] += to_view[:, 2]
+    return linear
 
 
 def warp_view(

@@ -1,0 +1,200 @@
+"""Colour operations through tables and one matrix."""
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmfgl.registry import TRANSFORMS
+
+LUMA = np.array([0.114, 0.587, 0.299])  # of B, G, R
+_RGB_TO_YIQ = np.array(
+    [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]
+)
+_YIQ = _RGB_TO_YIQ[:, ::-1]  # from B, G, R
+_BGR = np.linalg.inv(_YIQ)
+
+
+def colour_matrix(saturation: np.ndarray, hue: np.ndarray) -> np.ndarray:
+    """Matrix that changes saturation and hue and keeps the luma.
+
+    The hue is turned in the chroma plane of YIQ, where it is linear, not in
+    HSV.
+
+    Args:
+        saturation: (...,) factors; 0 gives grey, 1 changes nothing.
+        hue: (...,) turns, in shares of the colour circle.
+
+    Returns:
+        (..., 3, 3) matrices for columns (B, G, R).
+    """
+    saturation, hue = np.broadcast_arrays(
+        np.asarray(saturation, np.float64), np.asarray(hue, np.float64)
+    )
+    cos = saturation * np.cos(2 * np.pi * hue)
+    sin = saturation * np.sin(2 * np.pi * hue)
+    turn = np.zeros((*saturation.shape, 3, 3))
+    turn[..., 0, 0] = 1
+    turn[..., 1, 1] = turn[..., 2, 2] = cos
+    turn[..., 1, 2], turn[..., 2, 1] = -sin, sin
+    return _BGR @ turn @ _YIQ
+
+
+def jitter_range(
+    name: str, amount: float, centre: float = 1.0
+) -> tuple[float, float]:
+    """Range of a factor, never below 0 around a centre of 1.
+
+    Args:
+        name: Name for the error.
+        amount: Half the width of the range.
+        centre: Its centre: 1 for factors, 0 for the hue.
+
+    Returns:
+        Least and largest value.
+
+    Raises:
+        ValueError: If ``amount`` is negative, or above 0.5 for the hue.
+    """
+    if amount < 0 or (centre == 0 and amount > 0.5):
+        raise ValueError(f'{name} is out of range: {amount}')
+    low = centre - amount
+    return (max(0.0, low) if centre else low), centre + amount
+
+
+def _check_prob(name: str, prob: float) -> None:
+    if not 0 <= prob <= 1:
+        raise ValueError(f'{name} must lie in [0, 1], got {prob}')
+
+
+@TRANSFORMS.register_module()
+class TableColorJitter(BaseTransform):
+    """Colour jitter and grey in two passes over the pixels.
+
+    Factors are drawn as in mmpretrain's ``ColorJitter``; brightness and
+    contrast become one table of 256 entries, saturation, hue and grey one
+    3 x 3 matrix. The order is fixed: brightness, contrast, saturation and hue,
+    grey. The hue is turned as :func:`colour_matrix` says.
+
+    Args:
+        brightness: Factor in [1 - brightness, 1 + brightness].
+        contrast: Factor of the distance to the mean luma, likewise.
+        saturation: Factor of the distance to grey, likewise.
+        hue: Turn in [-hue, hue], in shares of the colour circle, up to 0.5.
+        prob: Probability of the jitter.
+        gray_prob: Probability of grey (three equal channels).
+    """
+
+    def __init__(
+        self,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        hue: float = 0.0,
+        prob: float = 1.0,
+        gray_prob: float = 0.0,
+    ) -> None:
+        _check_prob('prob', prob)
+        _check_prob('gray_prob', gray_prob)
+        self.ranges = (
+            jitter_range('brightness', brightness),
+            jitter_range('contrast', contrast),
+            jitter_range('saturation', saturation),
+            jitter_range('hue', hue, centre=0.0),
+        )
+        self.prob = prob
+        self.gray_prob = gray_prob
+
+    def transform(self, results: dict) -> dict:
+        """Jitter one image.
+
+        Args:
+            results: Needs ``img``, (H, W, 3) BGR uint8.
+
+        Returns:
+            ``results`` with the new ``img``.
+        """
+        brightness, contrast, saturation, hue = 1.0, 1.0, 1.0, 0.0
+        if np.random.rand() < self.prob:
+            brightness, contrast, saturation, hue = (
+                np.random.uniform(*limits) for limits in self.ranges
+            )
+        if np.random.rand() < self.gray_prob:
+            saturation = 0.0
+        results['img'] = jitter_colours(
+            results['img'], brightness, contrast, saturation, hue
+        )
+        return results
+
+
+def jitter_colours(
+    img: np.ndarray,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+) -> np.ndarray:
+    """Change the colours of an image by given amounts.
+
+    Args:
+        img: (H, W, 3) BGR uint8 image.
+        brightness: Factor of the values.
+        contrast: Factor of the distance to the mean luma.
+        saturation: Factor of the distance to grey.
+        hue: Turn in shares of the colour circle.
+
+    Returns:
+        (H, W, 3) BGR uint8 image.
+    """
+    if brightness != 1 or contrast != 1:
+        table = np.clip(np.arange(256) * brightness, 0, 255)
+        if contrast != 1:
+            mean = _mean_luma(img, table)
+            table = np.clip(contrast * table + (1 - contrast) * mean, 0, 255)
+        img = cv2.LUT(img, np.rint(table).astype(np.uint8))
+    if saturation != 1 or hue != 0:
+        img = cv2.transform(img, colour_matrix(saturation, hue))
+    return img
+
+
+def _mean_luma(img: np.ndarray, table: np.ndarray) -> float:
+    """Mean luma after a table; the mean of the values where it is linear."""
+    if table[-1] == 255 and table[-2] == 255:  # it clips
+        img = cv2.LUT(img, np.rint(table).astype(np.uint8))
+        return float(LUMA @ cv2.mean(img)[:3])
+    return float(LUMA @ cv2.mean(img)[:3]) * table[-1] / 255
+
+
+@TRANSFORMS.register_module()
+class FastGaussianBlur(BaseTransform):
+    """Gaussian blur of random strength through OpenCV.
+
+    Args:
+        sigma: Least and largest standard deviation in pixels.
+        prob: Probability of the blur.
+    """
+
+    def __init__(
+        self, sigma: tuple[float, float] = (0.1, 2.0), prob: float = 0.5
+    ) -> None:
+        _check_prob('prob', prob)
+        if not 0 < sigma[0] <= sigma[1]:
+            raise ValueError(f'sigma needs 0 < least <= largest, got {sigma}')
+        self.sigma = tuple(sigma)
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        """Blur one image.
+
+        Args:
+            results: Needs ``img``, (H, W, 3) uint8.
+
+        Returns:
+            ``results`` with the new ``img``.
+        """
+        if np.random.rand() < self.prob:
+            sigma = np.random.uniform(*self.sigma)
+            side = 2 * int(np.ceil(3 * sigma)) + 1
+            results['img'] = cv2.GaussianBlur(
+                results['img'], (side, side), sigma
+            )
+        return results

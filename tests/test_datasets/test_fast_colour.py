@@ -1,0 +1,175 @@
+"""TableColorJitter and FastGaussianBlur against slow references."""
+
+import cv2
+import numpy as np
+import pytest
+
+from mmfgl.datasets.transforms.fast_colour import (
+    LUMA,
+    FastGaussianBlur,
+    TableColorJitter,
+    colour_matrix,
+    jitter_colours,
+)
+from mmfgl.registry import TRANSFORMS
+
+
+def picture(seed=0, low=0, high=256):
+    rng = np.random.default_rng(seed)
+    return rng.integers(low, high, (32, 48, 3)).astype(np.uint8)
+
+
+def reference(img, brightness, contrast, saturation, hue):
+    """Pixel by pixel in float, without tables and matrices."""
+    out = np.clip(img.astype(float) * brightness, 0, 255)
+    mean = (out @ LUMA).mean()
+    out = np.clip(mean + contrast * (out - mean), 0, 255)
+    luma = (out @ LUMA)[..., None]
+    b, g, r = (saturation * (out - luma)).transpose(2, 0, 1)
+    i = 0.596 * r - 0.274 * g - 0.322 * b
+    q = 0.211 * r - 0.523 * g + 0.312 * b
+    chroma = (i + 1j * q) * np.exp(2j * np.pi * hue)
+    i, q = chroma.real, chroma.imag
+    rgb = [
+        0.956 * i + 0.621 * q,
+        -0.272 * i - 0.647 * q,
+        -1.106 * i + 1.703 * q,
+    ]
+    return np.clip(np.stack(rgb[::-1], axis=-1) + luma, 0, 255)
+
+
+@pytest.mark.parametrize(
+    'amounts',
+    [
+        (0.6, 1, 1, 0),
+        (1.4, 1, 1, 0),
+        (1, 0.6, 1, 0),
+        (1, 1.4, 1, 0),
+        (1.4, 0.5, 1, 0),
+        (1, 1, 0.6, 0),
+        (1, 1, 1.4, 0),
+        (1, 1, 0, 0),
+        (1, 1, 1, 0.1),
+        (1, 1, 1, -0.1),
+        (1, 1, 1, 0.5),
+        (1.2, 1.3, 0.7, 0.07),
+    ],
+)
+def test_against_the_reference(amounts):
+    for limits in ((0, 256), (60, 140)):
+        img = picture(0, *limits)
+        error = jitter_colours(img, *amounts) - reference(img, *amounts)
+        # the table rounds once, the matrix carries it on
+        assert np.abs(error).max() <= 2.5
+        assert abs(error.mean()) <= 0.6
+
+
+def test_nothing_changes_at_zero_strength():
+    img = picture()
+    jitter = TRANSFORMS.build(dict(type='mmfgl.TableColorJitter'))
+    assert np.array_equal(jitter(dict(img=img.copy()))['img'], img)
+    never = TableColorJitter(0.9, 0.9, 0.9, 0.5, prob=0.0)
+    assert np.array_equal(never(dict(img=img.copy()))['img'], img)
+    np.testing.assert_allclose(colour_matrix(1, 0), np.eye(3), atol=1e-9)
+
+
+def test_matrix_keeps_luma_and_greys():
+    amounts = np.linspace(0, 1.4, 8), np.linspace(-0.5, 0.5, 8)
+    matrices = colour_matrix(*amounts)
+    assert matrices.shape == (8, 3, 3)
+    np.testing.assert_allclose(LUMA @ matrices, [LUMA] * 8, atol=2e-3)
+    np.testing.assert_allclose(matrices.sum(axis=-1), 1, atol=5e-3)
+    back = colour_matrix(1, 0.2) @ colour_matrix(1, -0.2)
+    np.testing.assert_allclose(back, np.eye(3), atol=1e-9)
+    # a third of the circle brings red near green, as in HSV
+    turned = colour_matrix(1, 1 / 3) @ [0, 0, 1.0]
+    assert turned.argmax() in (0, 1)
+
+
+def test_gray():
+    jitter = TableColorJitter(0.4, 0.4, 0.4, 0.1, gray_prob=1.0)
+    np.random.seed(0)
+    out = jitter(dict(img=picture()))['img'].astype(int)
+    assert np.ptp(out, axis=-1).max() <= 1
+    expected = cv2.cvtColor(picture(), cv2.COLOR_BGR2GRAY)
+    only = TableColorJitter(gray_prob=1.0)(dict(img=picture()))['img']
+    assert np.abs(only[..., 0].astype(int) - expected).max() <= 1
+
+
+def test_ranges_and_probabilities(monkeypatch):
+    from mmfgl.datasets.transforms import fast_colour
+
+    drawn = []
+    monkeypatch.setattr(
+        fast_colour,
+        'jitter_colours',
+        lambda img, *amounts: drawn.append(amounts) or img,
+    )
+    jitter = TableColorJitter(0.4, 0.3, 0.2, 0.1, prob=0.8, gray_prob=0.2)
+    np.random.seed(0)
+    for _ in range(4000):
+        jitter(dict(img=None))
+    drawn = np.array(drawn)
+    jittered = drawn[:, 0] != 1
+    assert jittered.mean() == pytest.approx(0.8, abs=0.02)
+    gray = drawn[:, 2] == 0
+    assert gray.mean() == pytest.approx(0.2, abs=0.02)
+    assert gray[jittered].mean() == pytest.approx(0.2, abs=0.03)
+    drawn = drawn[jittered & ~gray]
+    centres = [1, 1, 1, 0]
+    for values, amount, centre in zip(
+        drawn.T, (0.4, 0.3, 0.2, 0.1), centres, strict=True
+    ):
+        values = (values - centre) / amount  # uniform in [-1, 1]
+        assert np.abs(values).max() <= 1
+        assert values.min() < -0.98
+        assert values.max() > 0.98
+        assert values.mean() == pytest.approx(0, abs=0.04)
+        assert values.std() == pytest.approx(3**-0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    'transform',
+    [TableColorJitter(0.4, 0.4, 0.2, 0.1), FastGaussianBlur(prob=1.0)],
+)
+def test_seed(transform):
+    outs = []
+    for seed in (1, 1, 2):
+        np.random.seed(seed)
+        outs.append(transform(dict(img=picture()))['img'])
+        assert outs[-1].dtype == np.uint8
+        assert outs[-1].shape == (32, 48, 3)
+    assert np.array_equal(outs[0], outs[1])
+    assert not np.array_equal(outs[0], outs[2])
+
+
+@pytest.mark.parametrize('sigma', [0.3, 1.0, 2.0])
+def test_blur_spreads_a_dot_as_a_gaussian(sigma):
+    img = np.zeros((41, 41, 3), np.uint8)
+    img[16:25, 16:25] = 255
+    out = FastGaussianBlur((sigma, sigma), prob=1.0)(dict(img=img))['img']
+    x = np.arange(-20, 21)
+    kernel = np.exp(-0.5 * (x / sigma) ** 2)
+    kernel /= kernel.sum()
+    row = np.convolve((np.abs(x) <= 4) * 1.0, kernel, 'same')
+    expected = 255 * np.outer(row, row)
+    assert np.abs(out[..., 1] - expected).max() <= 4
+    same = FastGaussianBlur(prob=0.0)(dict(img=img))['img']
+    assert np.array_equal(same, img)
+
+
+@pytest.mark.parametrize(
+    ('cls', 'options', 'message'),
+    [
+        (TableColorJitter, dict(brightness=-0.1), 'brightness'),
+        (TableColorJitter, dict(hue=0.6), 'hue'),
+        (TableColorJitter, dict(prob=1.1), 'prob'),
+        (TableColorJitter, dict(gray_prob=-1), 'gray_prob'),
+        (FastGaussianBlur, dict(prob=2), 'prob'),
+        (FastGaussianBlur, dict(sigma=(0, 1)), 'sigma'),
+        (FastGaussianBlur, dict(sigma=(2, 1)), 'sigma'),
+    ],
+)
+def test_settings_out_of_range(cls, options, message):
+    with pytest.raises(ValueError, match=message):
+        cls(**options)
