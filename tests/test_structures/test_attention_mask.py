@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmdet.structures.bbox import bbox_overlaps
 
-from mmfgl.structures import close_leaks, iou_attention_mask
+from mmfgl.structures import attention_mask, close_leaks, iou_attention_mask
 
 SIZE = 24
 
@@ -180,3 +180,12 @@ def test_no_leak_when_all_or_none_are_masked(value):
     mask = iou_attention_mask(boxes)
     masked = torch.full((10,), value)
     assert torch.equal(close_leaks(mask, boxes, masked), mask)
+
+
+@pytest.mark.parametrize('limit', [1, 37, 400])
+def test_slices_of_rows_change_nothing(monkeypatch, limit):
+    boxes = random_boxes(40).view(2, 20, 4)
+    context = torch.arange(20) % 3 != 0
+    expected = iou_attention_mask(boxes, context=context)
+    monkeypatch.setattr(attention_mask, 'MAX_PAIRS', limit)
+    assert torch.equal(iou_attention_mask(boxes, context=context), expected)

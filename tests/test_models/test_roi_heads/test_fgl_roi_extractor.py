@@ -143,3 +143,96 @@ def test_roi_pool_without_a_gpu(monkeypatch):
     ]
     assert POOL['type'] == 'RoIPool'
     assert extractor(pyramid(), make_rois()).isfinite().all()
+
+
+def squeeze_conv(channels, bias=True):
+    return stir(torch.nn.Conv2d(channels, 2, 1, bias=bias))
+
+
+def both_orders(monkeypatch, extractor, conv, feats, rois):
+    """Squeezed features, pyramid first and RoIs first."""
+    results = []
+    for first in (True, False):
+        monkeypatch.setattr(
+            extractor, '_squeezing_first_is_cheaper', lambda *_, f=first: f
+        )
+        results.append(extractor.squeezed(feats, rois, conv))
+    return results
+
+
+@pytest.mark.parametrize('spatial', [True, False])
+@pytest.mark.parametrize('scales', [(), (1.5, 2.0)], ids=str)
+@pytest.mark.parametrize('bias', [True, False])
+def test_squeezing_first_changes_nothing(monkeypatch, spatial, scales, bias):
+    extractor = stir(
+        FGLRoIExtractor(
+            ALIGN, spatial_features=spatial, context_scales=scales, **OPTIONS
+        )
+    )
+    conv = squeeze_conv(4 * (1 + len(scales)), bias)
+    feats = tuple(level.requires_grad_() for level in pyramid())
+    # the last reaches out of the image
+    rois = torch.cat([make_rois(), torch.tensor([[1, -9.0, 40, 80, 99]])])
+    before, after = both_orders(monkeypatch, extractor, conv, feats, rois)
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
+    inputs = [*feats, *conv.parameters(), *extractor.parameters()]
+    for one, other in zip(
+        torch.autograd.grad(before.square().sum(), inputs),
+        torch.autograd.grad(after.square().sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+def test_order_follows_the_cost_and_the_operator():
+    extractor = FGLRoIExtractor(ALIGN, **OPTIONS)
+    few, many = make_rois(), make_rois().repeat(20, 1)
+    assert not extractor._squeezing_first_is_cheaper(pyramid(), few[:1])
+    assert extractor._squeezing_first_is_cheaper(pyramid(), many)
+    # a maximum is not linear
+    for layer in (POOL, dict(ALIGN, pool_mode='max')):
+        other = FGLRoIExtractor(layer, **OPTIONS)
+        assert not other._squeezing_first_is_cheaper(pyramid(), many)
+        conv = squeeze_conv(4)
+        expected = conv(other(pyramid(), many))
+        assert torch.equal(other.squeezed(pyramid(), many, conv), expected)
+
+
+@pytest.mark.parametrize('layer', [ALIGN, POOL], ids=lambda x: x['type'])
+def test_context_windows_are_further_channels(layer):
+    plain = FGLRoIExtractor(layer, spatial_features=False, **OPTIONS)
+    extractor = FGLRoIExtractor(
+        layer, spatial_features=False, context_scales=(1.5, 2.0), **OPTIONS
+    )
+    seen = extractor(pyramid(), make_rois())
+    expected = [plain(pyramid(), make_rois(), s) for s in (None, 1.5, 2.0)]
+    assert torch.equal(seen, torch.cat(expected, dim=1))
+    assert not torch.equal(expected[0], expected[1])
+    with pytest.raises(ValueError, match='exceed 1'):
+        FGLRoIExtractor(layer, context_scales=(1.0,), **OPTIONS)
+
+
+def test_squeezed_no_roi_and_bf16(monkeypatch):
+    extractor = FGLRoIExtractor(ALIGN, **OPTIONS)
+    conv = squeeze_conv(4)
+    feats = tuple(level.requires_grad_() for level in pyramid())
+    for out in both_orders(
+        monkeypatch, extractor, conv, feats, torch.zeros(0, 5)
+    ):
+        assert out.shape == (0, 2, 3, 3)
+        out.sum().backward()
+        assert all(p.grad is not None for p in extractor.parameters())
+    expected, _ = both_orders(
+        monkeypatch, extractor, conv, pyramid(), make_rois()
+    )
+    with torch.autocast('cpu', torch.bfloat16):
+        for out in both_orders(
+            monkeypatch,
+            extractor,
+            conv,
+            pyramid(torch.bfloat16),
+            make_rois(),
+        ):
+            torch.testing.assert_close(
+                out.float(), expected, atol=0.05, rtol=0.05
+            )

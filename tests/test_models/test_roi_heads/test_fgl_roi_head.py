@@ -366,3 +366,144 @@ def test_config_is_not_changed():
     before = ConfigDict(copy.deepcopy(cfg))
     MODELS.build(cfg)
     assert before == cfg
+
+
+def test_candidates_of_equal_counts_go_through_together(monkeypatch):
+    head = build()
+    given = [random_proposals(n, seed=n) for n in (5, 8, 5)]
+    shapes, encode = [], head.transformer.encode
+
+    def spy(tokens, mask, boxes):
+        shapes.append(tuple(tokens.shape[:2]))
+        return encode(tokens, mask, boxes)
+
+    monkeypatch.setattr(head.transformer, 'encode', spy)
+    results = raw(head, pyramid(3), given)
+    assert sorted(shapes) == [(1, 8), (2, 5)]
+    monkeypatch.undo()
+    for i, proposal in enumerate(given):
+        feats = [level[i : i + 1] for level in pyramid(3)]
+        assert_same(results[i], raw(head, feats, [proposal])[0])
+
+
+@pytest.mark.parametrize('num_targets', [None, 2])
+def test_scene_token_is_read_by_all_and_nothing_else(num_targets):
+    head = build(num_targets=num_targets)
+    head.scene_token = True
+    given = [proposals(BOXES), random_proposals(0, seed=1)]
+    expected = raw(head, pyramid(2), given)[0]
+    assert expected[0].shape == (6, 4)
+    # box 4 overlaps nobody, yet sees what changes outside of it
+    feats = [level.clone() for level in pyramid(2)]
+    for level in feats:
+        level[0, ..., : level.shape[-1] // 3] += 5
+    head.selector.num_targets = None
+    full = raw(head, pyramid(2), given)[0][1][4]
+    assert not close(raw(head, feats, given)[0][1][4], full)
+    head.scene_token = False
+    blind = raw(head, pyramid(2), given)[0][1][4]
+    assert close(raw(head, feats, given)[0][1][4], blind)
+
+
+def test_training_context_is_read_and_not_answered():
+    head = build()
+    samples = detection_batch([SIZE], 2)['data_samples']
+    given = [random_proposals(40, seed=5)]
+    sizes, seen = [], {}
+    encode = head.transformer.encode
+
+    def spy(tokens, mask, boxes):
+        sizes.append(tokens.shape[1])
+        seen['boxes'] = boxes[0]
+        return encode(tokens, mask, boxes)
+
+    head.transformer.encode = spy
+    losses = {}
+    for context in (0, 7, 99):
+        head.train_context = context
+        losses[context] = train(head, pyramid(1), given, samples)
+    # the sampler takes 16, of which true boxes may be some
+    num = sizes[0]
+    assert sizes[1] == num + 7
+    assert 38 <= sizes[2] <= 42
+    # no candidate twice
+    assert len(seen['boxes'].unique(dim=0)) == len(seen['boxes'])
+    assert losses[0]['loss_cls'] != losses[7]['loss_cls']
+
+
+@pytest.mark.parametrize(
+    ('num_proposals', 'num_gts'), [((30, 0), (3, 2)), ((0, 0), (2, 0))]
+)
+@pytest.mark.parametrize('bias', [True, False])
+def test_all_options_train_every_parameter(num_proposals, num_gts, bias):
+    transformer = dict(
+        type='mmfgl.RegionTransformer',
+        embed_dims=16,
+        num_heads=2,
+        geometry_bias=bias,
+    )
+    cfg = tiny_fgl_cfg(CLASSES)
+    cfg.roi_head.update(
+        train_cfg=cfg.train_cfg.rcnn,
+        test_cfg=cfg.test_cfg.rcnn,
+        transformer=transformer,
+        train_context=8,
+        scene_token=True,
+    )
+    cfg.roi_head.bbox_roi_extractor.context_scales = (1.5,)
+    cfg.roi_head.tokenizer.in_channels = 32
+    head = stir(MODELS.build(cfg.roi_head))
+    samples = detection_batch([SIZE] * 2, num_gts)['data_samples']
+    given = [
+        random_proposals(n, seed=i + 5) for i, n in enumerate(num_proposals)
+    ]
+    losses = train(head, pyramid(2), given, samples)
+    total = sum(value for key, value in losses.items() if 'loss' in key)
+    total.backward()
+    for name, param in head.named_parameters():
+        assert param.grad is not None, name
+        assert param.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize('autocast', [False, True])
+def test_extreme_boxes(autocast):
+    head = build()
+    boxes = torch.tensor(
+        [
+            [10.0, 10, 10, 10],  # no area
+            [20, 5, 60, 5],
+            [-1e6, -1e6, 1e6, 1e6],  # far out of the image
+            [5e5, 5e5, 6e5, 6e5],
+            [0, 0, 96, 64],
+        ]
+    )
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        ((found, scores),) = raw(head, pyramid(1), [proposals(boxes)])
+        (result,) = head.predict_bbox(
+            pyramid(1), metas(1), [proposals(boxes)], head.test_cfg
+        )
+    assert found.isfinite().all() and scores.isfinite().all()
+    assert result.bboxes.isfinite().all()
+    samples = detection_batch([SIZE], 1)['data_samples']
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        losses = train(head, pyramid(1), [proposals(boxes)], samples)
+    assert all(value.isfinite().all() for value in losses.values())
+
+
+def test_four_thousand_proposals():
+    head = build(num_targets=300)
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.rand(4000, 4, generator=generator) * 40
+    boxes[:, 2:] += boxes[:, :2]
+    ((found, scores),) = raw(head, pyramid(1), [proposals(boxes)])
+    assert found.shape == (4000, 4)
+    assert (scores[:, -1] < 1).sum() == 300
+
+
+def test_shared_head_is_refused():
+    with pytest.raises(ValueError, match='leave shared_head out'):
+        MODELS.build(
+            tiny_region_encoder_cfg(
+                shared_head=dict(type='mmdet.ResLayer', depth=18)
+            )
+        )
