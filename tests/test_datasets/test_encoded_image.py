@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmfgl.datasets import LoadUnlabelledImage, TwoRegionViews
 from mmfgl.datasets.encoded_image import EncodedImage, reduction
+from mmfgl.registry import TRANSFORMS
 
 
 def jpeg(size=(133, 101), turn=None):
@@ -118,3 +119,15 @@ def test_damage_found_while_decoding(monkeypatch, tmp_path):
 def test_min_detail_out_of_range():
     with pytest.raises(ValueError, match='min_detail'):
         TwoRegionViews(proposer=dict(type='mmfgl.RandomRegions'), min_detail=0)
+
+
+def test_cached_images_are_decoded_whole(tmp_path):
+    (tmp_path / 'x.jpg').write_bytes(jpeg())
+    load = TRANSFORMS.build(dict(type='mmfgl.LoadCachedImage', lazy=True))
+    plain = LoadUnlabelledImage()
+    for _ in range(2):
+        results, wanted = (
+            f(dict(img_path=str(tmp_path / 'x.jpg'))) for f in (load, plain)
+        )
+        np.testing.assert_array_equal(results['img'], wanted['img'])
+        results['img'][:] = 0  # a later step may change its image

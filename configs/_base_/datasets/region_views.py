@@ -1,6 +1,11 @@
 # Two-view pipeline of the pretraining: neutral variable region_views_pipeline.
+# To move the colour operations to the GPU, empty `photometric` and use
+# `mmfgl.BatchColorAugment` in place of SelfSupDataPreprocessor. For pseudo
+# ground truth give TwoRegionViews an `object_proposer`, best
+# dict(type='mmfgl.FileRegions', ann_file=...) of a file that
+# tools/dataset_converters/propose_regions.py has made.
 region_views_pipeline = [
-    dict(type='mmfgl.LoadUnlabelledImage'),
+    dict(type='mmfgl.LoadUnlabelledImage', lazy=True),
     dict(
         type='mmfgl.TwoRegionViews',
         proposer=dict(type='mmfgl.GridRegions', cell_sizes=(112, 224, 448)),
@@ -8,30 +13,15 @@ region_views_pipeline = [
         num_regions=32,
         photometric=[
             dict(
-                type='RandomApply',
-                transforms=[
-                    dict(
-                        type='ColorJitter',
-                        brightness=0.4,
-                        contrast=0.4,
-                        saturation=0.2,
-                        hue=0.1,
-                    )
-                ],
+                type='mmfgl.TableColorJitter',
+                brightness=0.4,
+                contrast=0.4,
+                saturation=0.2,
+                hue=0.1,
                 prob=0.8,
+                gray_prob=0.2,
             ),
-            dict(
-                type='RandomGrayscale',
-                prob=0.2,
-                keep_channels=True,
-                channel_weights=(0.114, 0.587, 0.2989),
-            ),
-            dict(
-                type='GaussianBlur',
-                magnitude_range=(0.1, 2.0),
-                magnitude_std='inf',
-                prob=0.2,
-            ),
+            dict(type='mmfgl.FastGaussianBlur', sigma=(0.1, 2.0), prob=0.2),
         ],
     ),
     dict(type='mmfgl.PackRegionViews'),
