@@ -23,7 +23,7 @@ from mmfgl.engine.checks import (
 from mmfgl.engine.runner import (
     add_common_arguments,
     build_runner,
-    check_file,
+    check_checkpoint,
     load_config,
     set_tta,
 )
@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check config and checkpoint, then test."""
     args = parse_args()
-    check_file(args.checkpoint, 'checkpoint')
+    check_checkpoint(args.checkpoint)
     cfg = load_config(args)
     if cfg.get('test_dataloader') is None:
         raise ValueError(

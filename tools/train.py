@@ -40,7 +40,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision: float16 on a GPU, bfloat16 on a CPU',
+        help='mixed precision: float16 on a GPU, bfloat16 on a CPU; the same '
+        'as amp = True in the config',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -62,7 +63,7 @@ def main() -> None:
     """Check the config, then train."""
     args = parse_args()
     cfg = load_config(args)
-    if args.amp:
+    if args.amp or cfg.get('amp', False):
         set_amp(cfg)
     if args.auto_scale_lr:
         set_auto_scale_lr(cfg)

@@ -15,7 +15,11 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner, load_state_dict
 from torch import Tensor, nn
 
-from mmfgl.engine.runner import check_file, leaf_datasets
+from mmfgl.engine.runner import (
+    check_checkpoint,
+    check_file,
+    leaf_datasets,
+)
 
 
 def check_data_root(cfg: Config) -> None:
@@ -56,6 +60,7 @@ def check_weights(cfg: Config) -> None:
 
     Raises:
         FileNotFoundError: A file does not exist; says what to do.
+        ValueError: A file is incomplete.
     """
     path = cfg.get('load_from')
     if path and ':' not in path and not osp.isfile(path):
@@ -64,6 +69,8 @@ def check_weights(cfg: Config) -> None:
             '  - run the pretraining config first, or\n'
             '  - name another one: --cfg-options load_from=CHECKPOINT'
         )
+    if path and ':' not in path:
+        check_checkpoint(path, 'checkpoint to start from')
     for path in _init_checkpoints(cfg.model):
         if ':' not in path and not osp.isfile(path):
             hint = ''
@@ -75,6 +82,8 @@ def check_weights(cfg: Config) -> None:
             raise FileNotFoundError(
                 f'The weights of an init_cfg do not exist: {path}{hint}'
             )
+        if ':' not in path:
+            check_checkpoint(path, 'file of weights of an init_cfg')
 
 
 def _init_checkpoints(node: Any) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,6 +148,7 @@ def set_resume(cfg: Config, resume: str | None) -> None:
 
     Raises:
         FileNotFoundError: The checkpoint does not exist.
+        ValueError: It is incomplete.
     """
     if resume is None:
         return
@@ -155,7 +157,7 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         if resume is None:
             print_log(f'Nothing to resume in {cfg.work_dir}: a new run.')
             return
-    check_file(resume, 'checkpoint to resume from')
+    check_checkpoint(resume, 'checkpoint to resume from')
     cfg.resume = True
     cfg.load_from = resume
 
@@ -201,6 +203,32 @@ def check_file(path: str, what: str) -> None:
     """Raise ``FileNotFoundError`` unless a local file (or a URL) is there."""
     if '://' not in path and not osp.isfile(path):
         raise FileNotFoundError(f'The {what} does not exist: {path}')
+
+
+def check_checkpoint(path: str, what: str = 'checkpoint') -> None:
+    """Make sure that a checkpoint is there and complete.
+
+    Args:
+        path: The checkpoint; a remote one is not looked at.
+        what: What it is for, for the message.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        ValueError: It is empty or was cut off; PyTorch's own message would
+            speak of a missing central directory.
+    """
+    check_file(path, what)
+    if '://' in path or not osp.isfile(path):
+        return
+    with open(path, 'rb') as file:
+        start = file.read(4)
+    # torch.save writes a zip archive, whose table of contents comes last
+    if not start or (start == b'PK\x03\x04' and not zipfile.is_zipfile(path)):
+        raise ValueError(
+            f'The {what} is incomplete ({osp.getsize(path)} bytes): {path}\n'
+            '  - its copying or saving was interrupted: take an older one of '
+            'its folder, or copy it again'
+        )
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -53,10 +53,19 @@ def _settings(work_dir, iters, hooks, checkpoint, scope, **changes):
                 },
             ),
         ),
-        custom_hooks=list(hooks),
+        custom_hooks=[hook for hook in hooks if isinstance(hook, dict)],
     )
     cfg.update(changes)
     return Config(cfg)
+
+
+def _build(cfg, hooks):
+    """Runner of a config, with hooks that are objects already."""
+    runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        if not isinstance(hook, dict):
+            runner.register_hook(hook)
+    return runner
 
 
 def _loader(dataset, workers, **changes):
@@ -110,17 +119,16 @@ def retod_runner(tmp_path, data):
     ):
         hooks = [dict(type='mmfgl.TeacherHook', momentum=0.9), *hooks]
         changes.setdefault('train_dataloader', region_loader(data, workers))
-        return Runner.from_cfg(
-            _settings(
-                tmp_path / work_dir,
-                iters,
-                hooks,
-                checkpoint,
-                'mmpretrain',
-                model=model or tiny_retod_cfg(),
-                **changes,
-            )
+        cfg = _settings(
+            tmp_path / work_dir,
+            iters,
+            hooks,
+            checkpoint,
+            'mmpretrain',
+            model=model or tiny_retod_cfg(),
+            **changes,
         )
+        return _build(cfg, hooks)
 
     return make
 
@@ -161,16 +169,15 @@ def detector_runner(tmp_path, data):
             batch_sampler=dict(type='AspectRatioBatchSampler'),
         )
         changes.setdefault('train_dataloader', loader)
-        return Runner.from_cfg(
-            _settings(
-                tmp_path / work_dir,
-                iters,
-                hooks,
-                checkpoint,
-                'mmdet',
-                model=tiny_fgl_cfg(num_classes=10),
-                **changes,
-            )
+        cfg = _settings(
+            tmp_path / work_dir,
+            iters,
+            hooks,
+            checkpoint,
+            'mmdet',
+            model=tiny_fgl_cfg(num_classes=10),
+            **changes,
         )
+        return _build(cfg, hooks)
 
     return make

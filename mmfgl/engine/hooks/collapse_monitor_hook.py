@@ -116,7 +116,7 @@ class CollapseMonitorHook(Hook):
         warmup: float = 0.05,
         patience: float = 0.05,
         max_entropy: float = 0.99,
-        min_information: float = 0.01,
+        min_information: float = 0.05,
         min_entropy: float = 0.01,
         min_diversity: float = 0.3,
         min_rank_share: float = 0.3,

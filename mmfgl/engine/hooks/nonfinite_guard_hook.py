@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,7 +100,14 @@ class NonFiniteGuardHook(Hook):
         self._handle = self.model.register_forward_hook(self._note)
         self._plain_update = wrapper.update_params
         self._plain_step = wrapper.step
-        wrapper.update_params, wrapper.step = self._update, self._step
+        wrapper.update_params = self._update
+
+        # keeps the marks that schedulers have put on the method
+        @functools.wraps(self._plain_step)
+        def step(**kwargs: Any) -> None:
+            self._step(**kwargs)
+
+        wrapper.step = step
 
     def after_train(self, runner: Runner) -> None:
         """Step out again.

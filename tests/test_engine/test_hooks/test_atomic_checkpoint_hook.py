@@ -18,6 +18,11 @@ def names(folder):
     return {path.name for path in Path(folder).iterdir() if path.is_file()}
 
 
+def hook_of(runner):
+    kind = AtomicCheckpointHook
+    return next(hook for hook in runner._hooks if isinstance(hook, kind))
+
+
 def test_write_replaces_in_one_step(tmp_path, monkeypatch):
     path = tmp_path / 'deep' / 'file'
     write_atomically(b'old', path)
