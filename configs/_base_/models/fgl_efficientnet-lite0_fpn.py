@@ -1,9 +1,8 @@
 # Model base of the small family: EfficientNet-Lite0 (arXiv 1905.11946, without
-# squeeze-excite), FPN-64 from stride 8, tokens of 128. For quickstart, tests
-# and experiments on a CPU.
+# squeeze-excite), FPN-64 from stride 8. For quickstart, tests and experiments
+# on a CPU.
 _base_ = './fgl_r50_fpn.py'
 
-fgl_embed_dims = 128
 fgl_normalise = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
 fgl_backbone = dict(
     _delete_=True,
@@ -22,8 +21,7 @@ fgl_region_encoder = dict(
     bbox_roi_extractor=dict(
         out_channels=64, featmap_strides=[8, 16, 32], finest_scale=56
     ),
-    tokenizer=dict(in_channels=64, embed_dims=128, squeeze_channels=32),
-    transformer=dict(embed_dims=128, num_heads=4),
+    tokenizer=dict(in_channels=64),
 )
 # Depthwise convolutions are faster so on a CPU.
 fgl_channels_last = dict(type='mmfgl.ChannelsLastHook')

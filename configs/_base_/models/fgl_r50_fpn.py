@@ -1,6 +1,6 @@
 # Model base of the R50-FPN family. Neutral variables, read as _base_.name by
 # the pretraining AND the detection config, so that the two cannot drift.
-fgl_embed_dims = 256
+fgl_embed_dims = 512
 fgl_normalise = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],

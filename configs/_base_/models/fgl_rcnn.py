@@ -2,7 +2,7 @@
 # of the two stages (those of mmdet's Faster R-CNN).
 fgl_bbox_head = dict(
     type='mmfgl.FGLBBoxHead',
-    in_channels=256,
+    in_channels=512,
     num_classes=80,
     reg_class_agnostic=True,
     quality_weight=0.3,
@@ -12,7 +12,7 @@ fgl_bbox_head = dict(
         target_stds=[0.1, 0.1, 0.2, 0.2],
     ),
     loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-    loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
+    loss_bbox=dict(type='L1Loss', loss_weight=1.0),
 )
 fgl_selector = dict(type='mmfgl.CandidateSelector', num_targets=None)
 fgl_train_cfg = dict(

@@ -1,8 +1,6 @@
-# Box head, training and test configs of the small family: narrower, fewer
-# proposals and samples.
+# Training and test configs of the small family: fewer proposals and samples.
 _base_ = './fgl_rcnn.py'
 
-fgl_bbox_head = dict(in_channels=128)
 fgl_train_cfg = dict(
     rpn_proposal=dict(nms_pre=800, max_per_img=400),
     rcnn=dict(sampler=dict(num=64)),

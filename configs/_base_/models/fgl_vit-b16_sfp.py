@@ -1,5 +1,5 @@
 # Model base of the ViT-B/16 family: plain vision Transformer and simple
-# feature pyramid (ViTDet, arXiv 2203.16527), tokens of 256. Every block reads
+# feature pyramid (ViTDet, arXiv 2203.16527). Every block reads
 # the whole image; the position embedding, 14 x 14 as in MAE, is resized to the
 # image at every step. The neutral variables are those of the R50-FPN family.
 _base_ = './fgl_r50_fpn.py'

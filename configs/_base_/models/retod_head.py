@@ -1,9 +1,9 @@
-# Head of ReToD for tokens of 256 and 4096 prototypes (COCO size).
+# Head of ReToD for tokens of 512 and 4096 prototypes (COCO size).
 retod_head = dict(
     type='mmfgl.ReToDHead',
     projector=dict(
         type='mmfgl.RegionProjector',
-        in_channels=256,
+        in_channels=512,
         hidden_channels=1024,
         out_channels=256,
         num_prototypes=4096,

@@ -33,6 +33,9 @@ class BoxPositionEmbedding(BaseModule):
         octaves = math.pi * 2.0 ** torch.arange(num_octaves)
         self.register_buffer('octaves', octaves, persistent=False)
         self.proj = nn.Linear(4 + 8 * num_octaves, embed_dims)
+        # at first places must not drown the content of the tokens
+        nn.init.normal_(self.proj.weight, std=0.02)
+        nn.init.zeros_(self.proj.bias)
 
     def forward(self, boxes: Tensor) -> Tensor:
         """Embed boxes.

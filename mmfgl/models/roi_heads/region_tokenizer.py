@@ -10,18 +10,25 @@ from mmfgl.registry import MODELS
 class RegionTokenizer(BaseModule):
     """Turn (R, C, S, S) RoI features into (R, D) region tokens.
 
-    A 1x1 convolution squeezes the channels, then one linear layer reads all
-    S x S cells, so the layout inside the box is kept at a fraction of the
-    cost of a two-layer fully connected head (C=256, S=7, D=256, 64 squeezed
-    channels: 1.6 against 13.9 million multiply-adds a RoI). The position
-    embedding of the box is separate, because a masked token loses its content
-    but keeps its place.
+    A 1x1 convolution squeezes the channels, then two linear layers read all
+    S x S cells, so the layout inside the box is kept at a third of the cost
+    of a two-layer fully connected head (C=256, S=7, D=512, 64 squeezed
+    channels, 1024 hidden: 4.5 against 13.9 million multiply-adds a RoI). The
+    position embedding of the box is separate, because a masked token loses
+    its content but keeps its place.
+
+    Tokens are not normalised: those of an untrained pyramid are nearly
+    parallel, and a LayerNorm would fix their length, so that classes could be
+    told apart by their small differences in direction alone. The blocks of
+    the Transformer normalise what they read. For the same reason position
+    embeddings start small.
 
     Args:
         in_channels: Channels C of the RoI features.
         roi_feat_size: Side S of the RoI features in cells.
         embed_dims: Token width D.
         squeeze_channels: Channels after the 1x1 convolution.
+        hidden_channels: Width of the hidden layer.
         position_embedding: Config of the position embedding of boxes.
         init_cfg: Initialisation config of MMEngine.
     """
@@ -32,6 +39,7 @@ class RegionTokenizer(BaseModule):
         roi_feat_size: int = 7,
         embed_dims: int = 256,
         squeeze_channels: int = 64,
+        hidden_channels: int = 1024,
         position_embedding: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -39,10 +47,13 @@ class RegionTokenizer(BaseModule):
         self.embed_dims = embed_dims
         self.squeeze = nn.Conv2d(in_channels, squeeze_channels, 1)
         self.act = nn.ReLU(inplace=True)
-        self.project = nn.Linear(
-            squeeze_channels * roi_feat_size**2, embed_dims
+        self.hidden = nn.Linear(
+            squeeze_channels * roi_feat_size**2, hidden_channels
         )
-        self.norm = nn.LayerNorm(embed_dims)
+        self.project = nn.Linear(hidden_channels, embed_dims)
+        for layer in (self.hidden, self.project):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
         self.position = MODELS.build(
             position_embedding
             or dict(type='mmfgl.BoxPositionEmbedding', embed_dims=embed_dims)
@@ -68,7 +79,8 @@ class RegionTokenizer(BaseModule):
         Returns:
             (R, D) tokens without position embedding.
         """
-        return self.norm(self.project(self.act(squeezed).flatten(1)))
+        x = self.act(self.hidden(self.act(squeezed).flatten(1)))
+        return self.act(self.project(x))
 
     def embed_position(self, boxes: Tensor) -> Tensor:
         """Embed the boxes of regions.

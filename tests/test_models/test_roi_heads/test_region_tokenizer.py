@@ -24,15 +24,10 @@ def features(num=5):
     )
 
 
-def test_one_normalised_token_a_region():
+def test_one_token_a_region():
     tokens = build()(features())
     assert tokens.shape == (5, 16)
-    torch.testing.assert_close(
-        tokens.mean(dim=1), torch.zeros(5), atol=1e-5, rtol=0
-    )
-    torch.testing.assert_close(
-        tokens.std(dim=1, unbiased=False), torch.ones(5), atol=1e-3, rtol=0
-    )
+    assert (tokens >= 0).all() and (tokens.sum(dim=1) > 0).all()
 
 
 def test_regions_do_not_mix():
@@ -89,3 +84,21 @@ def test_other_position_embedding():
         MODELS.module_dict.pop('CentrePosition')
     place = tokenizer.embed_position(torch.tensor([0.0, 0.5, 1.0, 0.5]))
     assert place.tolist() == [0.5, 0.5]
+
+
+def test_hidden_layer():
+    tokenizer, feats = build(hidden_channels=24), features()
+    assert tokenizer(feats).shape == (5, 16)
+    x = tokenizer.squeeze(feats)
+    assert torch.equal(tokenizer.read(x), tokenizer(feats))
+    hidden = tokenizer.hidden(x.relu().flatten(1)).relu()
+    torch.testing.assert_close(
+        tokenizer(feats), tokenizer.project(hidden).relu()
+    )
+
+
+def test_length_tells_tokens_apart():
+    # a LayerNorm at the end would hide how strongly a region answers
+    tokenizer, feats = build(), features()
+    weak, strong = tokenizer(feats), tokenizer(feats * 100)
+    assert strong.norm() > 3 * weak.norm()
