@@ -149,7 +149,7 @@ class BudgetHook(Hook):
             self.progress = done / runner.max_iters
             return
         self.progress = min(elapsed / self.seconds, 1.0)
-        if done == 0:
+        if not (done and elapsed):
             return
         # half an iteration more or less: the nearest to the budget
         if elapsed + elapsed / done / 2 >= self.seconds:

@@ -1,0 +1,154 @@
+import json
+from itertools import count
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from torch import nn
+
+from mmfgl.engine.hooks import BudgetHook
+from mmfgl.engine.hooks import budget_hook as module
+
+COUNTER = count()
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        yield
+
+
+class Model(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(1, 1)
+        self.rates, self.ends = [], []
+
+    def forward(self, inputs, mode='loss', **kwargs):
+        hub = MessageHub.get_current_instance()
+        self.ends.append(hub.get_info('max_iters'))
+        return dict(loss=self.linear(torch.stack(inputs)).mean())
+
+    def train_step(self, data, optim_wrapper):
+        self.rates.append(optim_wrapper.param_groups[0]['lr'])
+        return super().train_step(data, optim_wrapper)
+
+
+class Clock:
+    """A clock that moves by the given seconds whenever a batch is read."""
+
+    def __init__(self, *seconds):
+        self.now, self.seconds = 0.0, iter(seconds)
+
+    def monotonic(self):
+        return self.now
+
+    def __deepcopy__(self, memo):
+        return self  # MMEngine copies the settings of data loaders
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, index):
+        self.now += next(self.seconds)
+        return dict(inputs=torch.ones(1))
+
+
+def run(tmp_path, monkeypatch, seconds, hook, max_iters=10**6, **changes):
+    clock = Clock(*seconds)
+    monkeypatch.setattr(module, 'time', clock)
+    loader = dict(
+        batch_size=1,
+        num_workers=0,
+        sampler=dict(type='InfiniteSampler', shuffle=False),
+        dataset=clock,
+    )
+    runner = Runner(
+        Model(),
+        str(tmp_path),
+        train_dataloader=loader,
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=2.0)),
+        custom_hooks=[hook],
+        default_hooks=dict(
+            checkpoint=dict(
+                type='CheckpointHook', by_epoch=False, interval=10**7
+            )
+        ),
+        experiment_name=f'budget_{next(COUNTER)}',
+        **changes,
+    )
+    runner.train()
+    return runner
+
+
+def test_ends_with_the_budget_and_saves(tmp_path, monkeypatch):
+    hook = BudgetHook(seconds=10, warmup=0.0, views=2)
+    runner = run(tmp_path, monkeypatch, [1.0] * 20, hook)
+    assert runner.iter == 10
+    assert (tmp_path / 'iter_10.pth').is_file()
+    spent = json.loads((tmp_path / 'budget.json').read_text())
+    assert spent == dict(seconds=10.0, iters=10, images=20)
+    # as on a cosine over 10 iterations, though nobody knew there are 10
+    expected = [2 * hook.factor_at(i / 10) for i in range(10)]
+    assert runner.model.rates == pytest.approx(expected)
+    # others see the right end from the first measured iteration on
+    assert set(runner.model.ends[1:]) == {10}
+
+
+def test_follows_a_clock_of_varying_speed(tmp_path, monkeypatch):
+    hook = BudgetHook(seconds=10, warmup=0.2)
+    runner = run(tmp_path, monkeypatch, [1, 1, 4, 1, 1, 2, 9, 9], hook)
+    assert runner.iter == 6
+    progress = [0, 0.1, 0.2, 0.6, 0.7, 0.8]
+    expected = [2 * hook.factor_at(p) for p in progress]
+    assert runner.model.rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('last, iters', [(1.9, 4), (2.1, 4), (9.0, 4)])
+def test_stops_at_the_iteration_nearest_to_the_budget(
+    tmp_path, monkeypatch, last, iters
+):
+    # 7.5 s after three: a fourth of 2.5 s would end right at 10 s
+    steps = [2.5, 2.5, 2.5, last, 0.1]
+    runner = run(tmp_path, monkeypatch, steps, BudgetHook(seconds=10))
+    assert runner.iter == iters
+
+
+def test_iterations_in_place_of_seconds(tmp_path, monkeypatch):
+    hook = BudgetHook(min_lr_ratio=0.5)
+    runner = run(tmp_path, monkeypatch, [1.0] * 9, hook, max_iters=5)
+    assert runner.iter == 5
+    assert runner.model.rates[0] < runner.model.rates[1]
+    assert 1 < runner.model.rates[-1] < 1.5
+
+
+def test_schedule():
+    hook = BudgetHook(seconds=1, warmup=0.1, min_lr_ratio=0.25)
+    assert 0 < hook.factor_at(0) < 0.05
+    assert hook.factor_at(0.05) == pytest.approx(0.5)
+    assert hook.factor_at(0.1) == pytest.approx(1)
+    assert hook.factor_at(1) == pytest.approx(0.25)
+
+
+def test_refuses_other_schedulers(tmp_path, monkeypatch):
+    scheduler = dict(type='ConstantLR', factor=0.1, by_epoch=False)
+    with pytest.raises(ValueError, match=r'param_scheduler=\[\]'):
+        run(
+            tmp_path,
+            monkeypatch,
+            [1.0],
+            BudgetHook(seconds=1),
+            param_scheduler=scheduler,
+        )
+
+
+@pytest.mark.parametrize(
+    'wrong', [dict(seconds=0), dict(warmup=1), dict(min_lr_ratio=-1)]
+)
+def test_refuses_wrong_arguments(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        BudgetHook(**wrong)
