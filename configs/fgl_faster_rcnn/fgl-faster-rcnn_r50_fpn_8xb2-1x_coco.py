@@ -36,3 +36,4 @@ model['backbone'].update(
     norm_eval=True,
     init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
 )
+default_hooks = dict(checkpoint=dict(type='mmfgl.AtomicCheckpointHook'))

@@ -62,3 +62,4 @@ optim_wrapper = dict(
         },
     ),
 )
+default_hooks = dict(checkpoint=dict(type='mmfgl.AtomicCheckpointHook'))

@@ -33,6 +33,7 @@ custom_hooks = [
     dict(type='mmfgl.UnreadableImageHook'),
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
     _base_.fgl_channels_last,
+    *_base_.run_guards,
 ]
 train_cfg = dict(val_interval=_base_.max_iters + 1)
 default_hooks = _base_.iter_hooks

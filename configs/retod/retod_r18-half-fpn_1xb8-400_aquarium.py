@@ -13,4 +13,5 @@ model = dict(
     neck=_base_.r18_neck,
 )
 load_from = None
-custom_hooks = _base_.custom_hooks[:2]  # no checkpoint to check
+# no checkpoint to check
+custom_hooks = [*_base_.custom_hooks[:2], *_base_.run_guards]

@@ -23,6 +23,11 @@ param_scheduler = [
 # may not define one key: configs read these as _base_.iter_hooks, ...
 iter_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(by_epoch=False, interval=max_iters, max_keep_ckpts=2),
+    checkpoint=dict(
+        type='mmfgl.AtomicCheckpointHook',
+        by_epoch=False,
+        interval=max_iters,
+        max_keep_ckpts=2,
+    ),
 )
 iter_log = dict(type='LogProcessor', window_size=10, by_epoch=False)
