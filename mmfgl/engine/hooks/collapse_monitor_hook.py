@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,15 +61,15 @@ class CollapseMonitorHook(Hook):
     """Log the health of a ReToD pretraining; raise the alarm on collapse.
 
     It reads what the forward pass has computed anyway. Every ``interval``
-    iterations it logs, over all ranks,
+    iterations it logs, over all ranks and the last ``window`` looks,
 
     - ``collapse/entropy`` of a target and ``collapse/diversity``, the entropy
       of the mean target, both over log K. Their difference,
       ``collapse/information``, is what a target tells about its region;
     - ``collapse/kl`` of teacher and student over log K;
     - ``collapse/rank``, the effective rank (RankMe, arXiv 2210.02885) of the
-      teacher's region tokens over the last ``window`` looks, without their
-      mean, and ``collapse/rank_share``, over that at the start;
+      teacher's region tokens, without their mean, and
+      ``collapse/rank_share``, over that at the start;
     - ``collapse/centre``, the norm of the centre, where targets are centred.
 
     The alarm rings when, after the warm-up, a symptom has held for as long as
@@ -92,7 +93,7 @@ class CollapseMonitorHook(Hook):
         action: ``'warn'``, or ``'stop'``: save a checkpoint and end the run
             with a :class:`CollapseError`.
         interval: Iterations between two looks; ``None`` for 1/200 of the run.
-        window: Looks over which the rank is taken.
+        window: Looks over which statistics are taken.
         warmup: Share of the run without alarm; its last ``window`` looks give
             the rank at the start.
         patience: Share of the run for which a symptom must hold.
@@ -114,7 +115,7 @@ class CollapseMonitorHook(Hook):
         interval: int | None = None,
         window: int = 4,
         warmup: float = 0.05,
-        patience: float = 0.05,
+        patience: float = 0.04,
         max_entropy: float = 0.99,
         min_information: float = 0.05,
         min_entropy: float = 0.01,
@@ -162,6 +163,7 @@ class CollapseMonitorHook(Hook):
         self._targets = getattr(model.head, 'targets', None)
         self._on, self._stats, self._seen = False, None, False
         self._rank, self._width = TokenRank(self.window), 0
+        self._recent: deque[dict] = deque(maxlen=self.window)
         self._looks = self._blind = 0
         self.state = runner.message_hub.runtime_info.get(
             _STATE, dict(start_rank=None, since={}, alarms=[])
@@ -259,7 +261,11 @@ class CollapseMonitorHook(Hook):
 
     def _statistics(self) -> dict[str, float]:
         """Names and values of the statistics of this look."""
-        stats = dict(self._stats)
+        self._recent.append(self._stats)
+        stats = {
+            name: sum(look[name] for look in self._recent) / len(self._recent)
+            for name in self._stats
+        }
         stats['information'] = stats['diversity'] - stats['entropy']
         stats['rank'] = self._rank.value()
         if self.state['start_rank'] is not None:
