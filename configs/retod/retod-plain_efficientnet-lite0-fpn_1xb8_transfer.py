@@ -17,5 +17,5 @@ model = dict(
         attention=_base_.fgl_region_encoder.attention,
     )
 )
-# class-agnostic: one pseudo-class
-model['roi_head']['bbox_head'].update(num_classes=1)
+# as many pseudo-classes
+model['roi_head']['bbox_head'].update(num_classes=_base_.num_clusters)

@@ -9,5 +9,7 @@ model = dict(
     backbone=dict(_delete_=True, **_base_.r18_backbone),
     neck=_base_.r18_neck,
 )
+# no features to tell regions apart by but colours and gradients
+proposals_command = _base_.proposals_command[:-3]
 load_from = None
-custom_hooks = _base_.custom_hooks[:3]  # no checkpoint to check
+custom_hooks = _base_.custom_hooks[:4]  # no checkpoint to check

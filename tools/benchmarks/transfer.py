@@ -59,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='both: Faster R-CNN for all arms, FGL for none and retod* '
         'besides, as arms NAME-fgl',
     )
-    add('--view-size', type=int, default=160, help='of the crops, in pixels')
+    add('--view-size', type=int, default=224, help='of the crops, in pixels')
     add('--threads', type=int, default=os.cpu_count(), help='of torch')
     add('--workers', type=int, default=2, help='that load pretraining data')
     add('--amp', action='store_true', help='mixed precision everywhere')

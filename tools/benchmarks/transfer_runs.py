@@ -62,7 +62,9 @@ class Runs:
         file = self._proposal_file(name)
         images = self.plan.data.root / 'train'
         command = [
-            part.format(images=images, proposals=file)
+            part.format(
+                images=images, proposals=file, weights=self.plan.weights
+            )
             for part in cfg.proposals_command
         ]
         file.parent.mkdir(parents=True, exist_ok=True)

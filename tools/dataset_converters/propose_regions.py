@@ -52,10 +52,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--cache-dir', help='folder of the cache (default: beside --out)')
     add('--workers', type=int, default=os.cpu_count(), help='processes')
     add('--clusters', type=int, default=0, help='pseudo-labels by k-means')
+    add(
+        '--features',
+        nargs=2,
+        metavar=('CONFIG', 'WEIGHTS'),
+        help='cluster by features of the backbone of CONFIG with these '
+        'weights instead of colours and gradients',
+    )
     add('--seed', type=int, default=0, help='seed of the clusters')
     args = parser.parse_args(argv)
     if args.workers < 0 or args.clusters < 0:
         parser.error('--workers and --clusters cannot be negative')
+    if args.features and not args.clusters:
+        parser.error('--features is for --clusters')
     return args
 
 
@@ -146,7 +155,7 @@ def run(args: argparse.Namespace) -> dict:
         [image['path'] for image in images],
         proposer,
         folder,
-        describe=args.clusters > 0,
+        describe=args.clusters > 0 and not args.features,
         workers=args.workers,
     ):
         found.append(regions)
@@ -165,6 +174,18 @@ def run(args: argparse.Namespace) -> dict:
         if regions is not None
     ]
     found = [regions for regions in found if regions is not None]
+    if args.features:
+        from mmfgl.datasets.backbone_descriptors import (
+            BackboneDescriber,
+            describe_with_backbone,
+        )
+
+        paths = [os.path.join(args.folder, i['file_name']) for i in kept]
+        bar = ProgressBar(len(paths))
+        describer = BackboneDescriber(*args.features)
+        for _ in describe_with_backbone(paths, found, describer):
+            bar.update()
+        print()
     if args.clusters:
         cluster(found, args.clusters, args.seed)
     content = to_coco(kept, found)
