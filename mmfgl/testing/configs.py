@@ -137,6 +137,13 @@ def use_tiny_coco(dataset: ConfigDict, root: Path, split: str) -> None:
     dataset.data_root = str(root)
     if dataset.type == 'mmfgl.UnlabelledImages':
         dataset.data_prefix.img_path = 'unlabelled/'
+        for step in steps_of(dataset.pipeline):
+            objects = step.get('object_proposer') or {}
+            if objects.get('type') == 'mmfgl.FileRegions':
+                # its file belongs to other images
+                step['object_proposer'] = ConfigDict(
+                    type='mmfgl.RandomRegions'
+                )
         return
     dataset.data_prefix.img = f'{split}/'
     content = json.loads((root / f'annotations/{split}.json').read_text())
