@@ -17,7 +17,7 @@ PYTHON=${PYTHON:-python3}
 PARENTS=${PARENTS:-onedl}
 TORCH_INDEX=${TORCH_INDEX:-}
 LOG=$VENV/install.log
-STEPS=6
+STEPS=7
 STEP=0
 
 fail() {
@@ -123,12 +123,15 @@ MMCV_CAUSES="Typical causes:
 
 check_ops() { "$VENV/bin/python" tools/check_install.py --ops; }
 
-# cv2 of opencv-python needs libGL, which servers often lack.
-use_headless_opencv() {
+# cv2 of opencv-python needs libGL, which servers often lack, and has no
+# selective search (region proposals of ReToD). The contrib-headless wheel of
+# the same release has the same module without the one and with the other.
+use_contrib_opencv() {
   local version
   version=$("$VENV/bin/python" -c \
     'from importlib.metadata import version; print(version("opencv-python"))')
-  pip_install --no-deps --force-reinstall "opencv-python-headless==$version"
+  pip_install --no-deps --force-reinstall \
+    "opencv-contrib-python-headless==$version"
 }
 
 case $PARENTS in
@@ -175,7 +178,7 @@ run "[$STEP/$STEPS] mmcv with its C++ ops, $JOBS compiler processes" \
   install_mmcv || fail_with_log "mmcv was not built. $MMCV_CAUSES"
 if ! run '    check of the ops' 'seconds' check_ops; then
   if tail -n 20 "$LOG" | grep -q 'libGL'; then
-    run '    OpenCV without libGL' 'under a minute' use_headless_opencv ||
+    run '    OpenCV without libGL' 'under a minute' use_contrib_opencv ||
       fail_with_log
   else
     # A cached wheel may lack the ops or belong to another torch.
@@ -190,6 +193,7 @@ fi
 step 'the other parents, data, test and lint tools' '1 to 3 min, downloads' \
   pip_install -r "$REQUIREMENTS" -r requirements/quickstart.txt \
   -r requirements/tests.txt -c requirements/build.txt
+step 'OpenCV with selective search' 'under a minute' use_contrib_opencv
 step 'mmfgl itself, editable' 'under a minute' \
   pip_install -e . --no-deps --no-build-isolation
 
