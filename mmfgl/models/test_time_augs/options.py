@@ -8,7 +8,7 @@ from typing import Any
 
 _CHOICES = dict(
     mode=('views', 'pyramid'),
-    proposals=('reference', 'merged'),
+    proposals=('scales', 'reference', 'merged'),
     score_fusion=('mean', 'weighted', 'max'),
     box_fusion=('score_weighted', 'voting', 'reference'),
     mask_fusion=('mean', 'reference'),
@@ -28,9 +28,12 @@ class RoITTAOptions:
         mode: ``'views'`` runs the backbone on every view; ``'pyramid'`` runs
             it on the reference view alone and pools RoIs from other pyramid
             levels too (other views are not read).
-        proposals: ``'reference'`` takes the RPN's boxes of the reference
-            view; ``'merged'`` runs the RPN on every view and merges the boxes
-            with the RPN's own NMS settings.
+        proposals: ``'scales'`` runs the RPN once a scale, on the views that
+            are flipped as the reference is, and merges the boxes with the
+            RPN's own NMS settings; ``'merged'`` runs it on every view;
+            ``'reference'`` on the reference view alone. Boxes that are no
+            RPN's (no RPN, or ``proposals`` in the data) are always those of
+            the reference view.
         score_fusion: How the class probabilities of an RoI are fused:
             ``'mean'``, ``'weighted'`` (by ``scale_weights`` and
             ``flip_weight``) or ``'max'``.
@@ -63,6 +66,10 @@ class RoITTAOptions:
             relative to the own one and must hold 0; they count alike, or by
             ``scale_weights``. A level that does not exist is left out. For
             ``mode='pyramid'``.
+        neighbour_iou: A box that NMS keeps moves to the mean of all boxes of
+            its class with at least this IoU, weighted by their scores (box
+            voting, arXiv 1505.01749). ``None`` leaves it where it is, as does
+            a single view or level.
         rescore_thr: RoIs whose best class probability in the reference view
             is below this keep it and are not pooled again, which saves most
             of the RoI head's time. Heads whose RoIs read each other then see
@@ -82,7 +89,7 @@ class RoITTAOptions:
     """
 
     mode: str = 'views'
-    proposals: str = 'reference'
+    proposals: str = 'scales'
     score_fusion: str = 'mean'
     box_fusion: str = 'score_weighted'
     mask_fusion: str = 'mean'
@@ -91,7 +98,8 @@ class RoITTAOptions:
     flip_weight: float = 1.0
     size_ranges: Sequence[Any] | None = None
     level_shifts: str | Sequence[int] = 'nearest'
-    rescore_thr: float = 0.0
+    neighbour_iou: float | None = 0.75
+    rescore_thr: float = 0.05
     vote_iou: float = 0.65
     stack_views: bool | None = None
     tta_cfg: dict | None = None
@@ -173,6 +181,11 @@ class RoITTAOptions:
             raise ValueError(
                 'rescore_thr must lie in [0, 1) and vote_iou in [0, 1], got '
                 f'{self.rescore_thr} and {self.vote_iou}'
+            )
+        if self.neighbour_iou is not None and not 0 < self.neighbour_iou <= 1:
+            raise ValueError(
+                'neighbour_iou must lie in (0, 1] or be None, got '
+                f'{self.neighbour_iou}'
             )
         unknown = set(self.tta_cfg or {}) - _TTA_CFG_KEYS
         if unknown:

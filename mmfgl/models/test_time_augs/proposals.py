@@ -11,6 +11,23 @@ from torch import nn
 from .views import View, ViewBatch
 
 
+def proposing(reference: ViewBatch, batch: ViewBatch, kind: str) -> list[bool]:
+    """Whether the RPN of a view, other than the reference, is asked.
+
+    Args:
+        reference: The reference view of each image.
+        batch: Another view of each image.
+        kind: ``proposals`` of :class:`RoITTAOptions`.
+
+    Returns:
+        The answer for each image.
+    """
+    return [
+        kind == 'merged' or (kind == 'scales' and view.flip == own.flip)
+        for own, view in zip(reference.views, batch.views, strict=True)
+    ]
+
+
 def view_proposals(
     module: nn.Module, batch: ViewBatch, frames: Sequence[View]
 ) -> list[InstanceData]:

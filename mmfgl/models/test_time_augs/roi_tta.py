@@ -22,11 +22,11 @@ from torch import nn
 
 from mmfgl.registry import MODELS
 
-from .fusion import Evidence, fuse
+from .fusion import Evidence, fuse, vote_neighbours
 from .masks import predict_masks
 from .options import RoITTAOptions
 from .passes import plan_passes
-from .proposals import merge_proposals, view_proposals
+from .proposals import merge_proposals, proposing, view_proposals
 from .scoring import score_rois
 from .views import View, ViewBatch, arrange_views
 
@@ -44,12 +44,12 @@ class RoITTAModel(BaseTTAModel):
     and flips). ``DetTTAModel`` of mmdet instead pools the final boxes of all
     views into one more NMS, so a box need not be seen in more than one view.
 
-    The proposals of the reference view are mapped into every view by the
-    view's own scale and flip; each view gives (R, C + 1) probabilities and
-    (R, 4 K) boxes of the same RoIs; these are fused in the frame of the
-    unflipped reference view and filtered as in ``BBoxHead``. With one view the
-    result is that of plain prediction, bit for bit. The order of the views
-    does not matter.
+    One list of proposals is mapped into every view by the view's own scale and
+    flip; each view gives (R, C + 1) probabilities and (R, 4 K) boxes of the
+    same RoIs; these are fused in the frame of the unflipped reference view and
+    filtered as in ``BBoxHead``, and the boxes that are left move to the mean
+    of their neighbours. With one view the result is that of plain prediction,
+    bit for bit. The order of the views does not matter.
 
     The pyramids of all views are held at the same time.
 
@@ -205,16 +205,26 @@ class RoITTAModel(BaseTTAModel):
         self, batches: list[ViewBatch], frames: list[View]
     ) -> list[InstanceData]:
         """One list of proposals for all views of each image."""
-        reference = view_proposals(self.module, batches[0], frames)
-        if self.options.proposals == 'reference' or len(batches) == 1:
+        first = batches[0]
+        reference = view_proposals(self.module, first, frames)
+        given = first.samples[0].get('proposals') is not None
+        if given or not self.module.with_rpn:
             return reference
-        others = [
-            view_proposals(self.module, batch, frames) for batch in batches[1:]
-        ]
+        lists = [[proposals] for proposals in reference]
+        for batch in batches[1:]:
+            wanted = proposing(first, batch, self.options.proposals)
+            if not any(wanted):
+                continue
+            found = view_proposals(self.module, batch, frames)
+            for of_image, more, want in zip(lists, found, wanted, strict=True):
+                if want:
+                    of_image.append(more)
         cfg = self.module.rpn_head.test_cfg
         return [
             merge_proposals(of_image, frame, cfg)
-            for *of_image, frame in zip(reference, *others, frames)
+            if len(of_image) > 1
+            else of_image[0]
+            for of_image, frame in zip(lists, frames, strict=True)
         ]
 
     def _detect(
@@ -239,6 +249,10 @@ class RoITTAModel(BaseTTAModel):
         detections, labels = multiclass_nms(
             boxes, scores, cfg['score_thr'], cfg['nms'], cfg['max_per_img']
         )
+        found = detections[:, :4]
+        iou = self.options.neighbour_iou
+        if iou is not None and len(evidence.boxes) > 1:
+            found = vote_neighbours(found, labels, boxes, scores, iou)
         return InstanceData(
-            bboxes=detections[:, :4], scores=detections[:, 4], labels=labels
+            bboxes=found, scores=detections[:, 4], labels=labels
         )

@@ -78,7 +78,7 @@ def test_attention_mask_is_computed_once(tools, monkeypatch):
 
     monkeypatch.setattr(head, 'predict_bbox', predict_bbox)
     data = tools.view_batch(tools.make_images()[:1], [(64, 48), None])
-    RoITTAModel(detector).test_step(data)
+    RoITTAModel(detector, rescore_thr=0).test_step(data)
     assert len(asked) == 1 and len(seen) == 2
     assert torch.equal(seen[0], seen[1])
 

@@ -50,6 +50,7 @@ BASES = Path(__file__).parents[3] / 'configs' / '_base_' / 'tta'
             'one weight in scale_weights for each, got .nearest. and',
         ),
         (dict(rescore_thr=1.5), 'rescore_thr must lie'),
+        (dict(neighbour_iou=0), 'neighbour_iou must lie'),
         (dict(vote_iou=-1), 'vote_iou in'),
         (dict(tta_cfg=dict(iou=0.5)), r"got also \['iou'\]"),
     ],

@@ -23,8 +23,9 @@ def test_backbone_and_rpn_run_no_more_than_needed(tools, monkeypatch):
         return detector.backbone.calls, len(rpn_runs)
 
     # one batch of both flips costs more than two batches on a CPU
-    assert runs() == ([2, 2, 2, 2], 1)
-    assert runs(stack_views=True) == ([4, 4], 1)
+    assert runs() == ([2, 2, 2, 2], 2)
+    assert runs(stack_views=True) == ([4, 4], 2)
+    assert runs(proposals='reference') == ([2, 2, 2, 2], 1)
     assert runs(proposals='merged') == ([2, 2, 2, 2], 4)
     assert runs(mode='pyramid') == ([2], 1)
 
@@ -35,7 +36,8 @@ def test_size_ranges(tools, monkeypatch):
     image = tools.make_images([(64, 64)])
     data = tools.view_batch(image, [(32, 32), (64, 64), (128, 128)])
     ranges = [(14, None), (0, None), (None, 40)]
-    expected = tools.tta(detector, data, size_ranges=ranges)
+    options = dict(proposals='reference', rescore_thr=0, neighbour_iou=None)
+    expected = tools.tta(detector, data, size_ranges=ranges, **options)
     assert [call.width for call in calls] == [
         64,
         32,
@@ -48,7 +50,7 @@ def test_size_ranges(tools, monkeypatch):
         assert size.min() >= low and size.max() <= high
     # one range for all views, in pixels of each view: nothing fits, so
     # the reference view speaks alone
-    alone = tools.tta(detector, data, size_ranges=(500, None))
+    alone = tools.tta(detector, data, size_ranges=(500, None), **options)
     tools.assert_same(
         alone, tools.tta(detector, {k: v[1:2] for k, v in data.items()})
     )
@@ -60,7 +62,7 @@ def test_rescore_thr_leaves_low_scores_to_the_reference(tools, monkeypatch):
     detector = tools.build_detector()
     calls = tools.record_rois(detector, monkeypatch)
     data = tools.view_batch(tools.make_images()[:1], [None, (120, 120)])
-    tools.tta(detector, data)
+    tools.tta(detector, data, rescore_thr=0)
     assert len(calls[1].given) == len(calls[0].given)
     best = calls[0].scores[:, :-1].amax(1)
     calls.clear()
@@ -81,7 +83,7 @@ def test_attention_mask_is_computed_once(tools, monkeypatch):
     detector.roi_head.attention_masks = attention_masks
     data = tools.view_batch(tools.make_images()[:1], [None, (120, 120)])
     # RoIs out of the size range stay, as context of the others
-    tools.tta(detector, data, size_ranges=(500, None))
+    tools.tta(detector, data, size_ranges=(500, None), rescore_thr=0)
     assert len(asked) == 1
     first, second = (call.given.attention_mask for call in calls)
     assert torch.equal(first, second) and first.shape == (30, 30)
@@ -98,7 +100,8 @@ def test_unanswered_rois_abstain(tools):
     detector.roi_head.__class__ = tools.OracleRoIHead
     detector.rpn_head.predict = tools.frozen_proposals
     data = tools.view_batch(tools.make_images()[:1], [None, (120, 120)])
-    expected = tools.tta(detector, data)
+    options = dict(rescore_thr=0, neighbour_iou=None)
+    expected = tools.tta(detector, data, **options)
     predict = detector.roi_head.predict_bbox
 
     def silent_in_large_views(x, metas, rpn_results, **kwargs):
@@ -109,7 +112,8 @@ def test_unanswered_rois_abstain(tools):
         return results
 
     detector.roi_head.predict_bbox = silent_in_large_views
-    tools.assert_same(tools.tta(detector, data), expected, exact=False)
+    results = tools.tta(detector, data, **options)
+    tools.assert_same(results, expected, exact=False)
 
 
 def test_weights_of_scales_and_flips(tools):

@@ -20,7 +20,7 @@ def test_levels_off_the_pyramid_are_left_out(tools, monkeypatch):
     finest = int((extractor.map_roi_levels(rois, 3) == 0).sum())
     assert 0 < finest < len(boxes)
     calls.clear()
-    options = dict(mode='pyramid')
+    options = dict(mode='pyramid', rescore_thr=0)
     tools.tta(detector, data, level_shifts=[-1, 0], **options)
     assert [len(c.given) for c in calls] == [len(boxes), len(boxes) - finest]
     calls.clear()
@@ -112,7 +112,7 @@ def test_equal_levels_give_plain_prediction(tools):
     detector.extract_feat = lambda x: (features(x)[1],) * 4
     data = tools.view_batch(tools.make_images(), [None])
     expected = tools.plain(detector, {k: v[0] for k, v in data.items()})
-    model = RoITTAModel(detector, mode='pyramid')
+    model = RoITTAModel(detector, mode='pyramid', neighbour_iou=None)
     # hide the test's own patch from the one that moves levels
     tools.assert_same(
         model.test_step(copy.deepcopy(data)), expected, exact=False

@@ -71,7 +71,10 @@ def test_flips_change_nothing_for_a_symmetric_detector(tools, kind, options):
     detector = tools.build_detector(**kind)
     expected = tools.plain(detector, tools.plain_batch(images))
     results = tools.tta(
-        detector, tools.view_batch(images, [None], FLIPS), **options
+        detector,
+        tools.view_batch(images, [None], FLIPS),
+        neighbour_iou=None,
+        **options,
     )
     tools.assert_same(results, expected, exact=False)
 
@@ -81,7 +84,11 @@ def test_flips_without_an_unflipped_view(tools):
     detector = tools.build_detector(masks=True)
     expected = tools.plain(detector, tools.plain_batch(images))
     for flips in (FLIPS[1:2], FLIPS[1:3]):
-        results = tools.tta(detector, tools.view_batch(images, [None], flips))
+        results = tools.tta(
+            detector,
+            tools.view_batch(images, [None], flips),
+            neighbour_iou=None,
+        )
         tools.assert_same(results, expected, exact=False)
 
 
@@ -90,6 +97,7 @@ def test_flips_without_an_unflipped_view(tools):
     [
         dict(),
         dict(proposals='merged', box_fusion='voting'),
+        dict(proposals='reference', neighbour_iou=None, rescore_thr=0),
         dict(
             score_fusion='weighted',
             scale_weights=[1, 3, 2],
@@ -142,5 +150,23 @@ def test_views_see_the_same_rois(tools, keep_ratio, pad):
     )
     expected = tools.tta(detector, data_one)
     for options in (dict(), dict(box_fusion='voting', score_fusion='max')):
+        options.update(proposals='reference', neighbour_iou=None)
         results = tools.tta(detector, data, **options)
         tools.assert_same(results, expected, exact=False)
+
+
+@pytest.mark.parametrize('kind', KINDS, ids=str)
+def test_boxes_move_to_their_neighbours(tools, kind):
+    detector = tools.build_detector(**kind)
+    detector.rpn_head.test_cfg.nms.iou_threshold = 0.95
+    detector.rpn_head.test_cfg.max_per_img = 100
+    data = tools.view_batch(tools.make_images(), [None], FLIPS[:2])
+    stay = tools.tta(detector, data, neighbour_iou=None)
+    move = tools.tta(detector, data, neighbour_iou=0.3)
+    for a, b in zip(stay, move, strict=True):
+        a, b = a.pred_instances, b.pred_instances
+        assert torch.equal(a.scores, b.scores)
+        assert torch.equal(a.labels, b.labels)
+        assert not torch.allclose(a.bboxes, b.bboxes, atol=0.1)
+        # the box itself votes, so it does not go far
+        torch.testing.assert_close(a.bboxes, b.bboxes, rtol=0, atol=24)
