@@ -5,8 +5,9 @@
 
 Each row is one fault in a run of tools/train.py or tools/test.py on a CPU:
 what should happen, what was seen, and whether they agree. Then runs that save
-all the time are killed (SIGKILL) at random moments and resumed. Writes
-DIR/results.json and DIR/results.md; takes about three minutes on two cores.
+all the time are killed (SIGKILL), at random moments and in the middle of a
+save by turns, and resumed. Writes
+DIR/results.json and DIR/results.md.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def markdown(results: dict) -> str:
         )
     lines.append(
         f'\n{results["survived"]} of {results["kills"]} runs that were killed '
-        f'at random moments ({results["kills_while_saving"]} of them while '
+        f'({results["kills_while_saving"]} of them while '
         'writing a checkpoint) went on from their last checkpoint.'
     )
     settings = ', '.join(f'{k} {v}' for k, v in results['settings'].items())

@@ -18,6 +18,8 @@ from mmfgl.testing import tiny_coco
 def kill_and_resume(folder: Path, number: int, seed: int) -> dict[str, int]:
     """Kill runs that save after every iteration; resume each.
 
+    Every other one is killed as soon as it is seen to write a file.
+
     Args:
         folder: Folder of the runs.
         number: Number of kills.
@@ -38,6 +40,8 @@ def kill_and_resume(folder: Path, number: int, seed: int) -> dict[str, int]:
         work_dir = log.parent
         _wait_for(work_dir / 'last_checkpoint', pid)
         time.sleep(rng.uniform(0, 1.5))
+        if index % 2:  # else most would fall between two saves
+            _wait_for_save(work_dir)
         running = bench.kill(pid)
         saving = any(n.endswith(SUFFIX) for n in os.listdir(work_dir))
         survived = running and _resumes(bench, work_dir, data)
@@ -64,6 +68,14 @@ def _wait_for(path: Path, pid: int, limit: float = 120) -> None:
                 f'the run ended or hangs before {path} is there'
             )
         time.sleep(0.02)
+
+
+def _wait_for_save(folder: Path, limit: float = 30) -> None:
+    """Wait for the temporary file of a save, at most ``limit`` seconds."""
+    start = time.monotonic()
+    while time.monotonic() - start < limit:
+        if any(name.endswith(SUFFIX) for name in os.listdir(folder)):
+            return
 
 
 def _resumes(bench: Bench, work_dir: Path, data: Path) -> bool:
