@@ -197,29 +197,34 @@ def main() -> None:
         pretrain=pretraining,
         pipeline=pipeline,
     )
-    results = {}
+    results = dict(settings=_settings(args))
     for part in args.parts:
         results.update(measures[part](args))
-    results['settings'] = dict(
-        size=args.size,
-        repeats=args.repeats,
-        batch=args.batch,
-        proposals=args.proposals,
+        # a long measurement that is stopped keeps its finished parts
+        _write(results, args.out)
+    print(markdown(results))
+
+
+def _settings(args: argparse.Namespace) -> dict:
+    """What the figures depend on."""
+    names = ('size', 'repeats', 'batch', 'proposals', 'crop')
+    names += ('pretrain_batch', 'device', 'seed')
+    return dict(
+        **{name: getattr(args, name) for name in names},
         sampling_ratio=sampling_ratio(),
-        crop=args.crop,
-        pretrain_batch=args.pretrain_batch,
-        device=args.device,
         torch=torch.__version__,
         threads=torch.get_num_threads(),
-        seed=args.seed,
     )
-    text = markdown(results)
-    print(text)
-    if args.out:
-        out = Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / 'results.json').write_text(json.dumps(results, indent=2))
-        (out / 'results.md').write_text(text)
+
+
+def _write(results: dict, folder: str | None) -> None:
+    """Write ``results.json`` and ``results.md``."""
+    if folder is None:
+        return
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'results.json').write_text(json.dumps(results, indent=2))
+    (out / 'results.md').write_text(markdown(results))
 
 
 if __name__ == '__main__':

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -85,11 +85,21 @@ def report_peak(device: str) -> Iterator[None]:
         device: ``'cuda...'`` counts the allocator's bytes, another device
             the growth of the process's peak resident size (Linux).
     """
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_kb()
     yield
     if device.startswith('cuda'):
         peak = torch.cuda.max_memory_allocated(device) / 2**20
     else:
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak = (after - before) / 2**10
+        peak = (_peak_kb() - before) / 2**10
     print(json.dumps(dict(peak_mb=peak)))
+
+
+def _peak_kb() -> int:
+    """Peak resident size of this process in kB.
+
+    ``getrusage`` would not do: a process inherits its parent's peak.
+    """
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith('VmHWM:'):
+            return int(line.split()[1])
+    raise RuntimeError('/proc/self/status has no VmHWM: not Linux?')

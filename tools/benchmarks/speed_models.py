@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -61,7 +62,8 @@ def detectors(
     """
     models = {}
     for name in names:
-        cfg = _config(str(FGL) if name == 'fgl' else FASTER_RCNN).copy().model
+        path = str(FGL) if name == 'fgl' else FASTER_RCNN
+        cfg = copy.deepcopy(_config(path).model)
         cfg.backbone.init_cfg = None
         extractor = cfg.roi_head.bbox_roi_extractor
         extractor.roi_layer.sampling_ratio = sampling_ratio()
@@ -210,7 +212,7 @@ def _pretrainer(
     cfg = _config(path)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         torch.manual_seed(args.seed)
-        model = MODELS.build(cfg.copy().model).to(args.device)
+        model = MODELS.build(copy.deepcopy(cfg.model)).to(args.device)
     model.train()
     wrapper = _optimizer(model)
     regions = _config(str(RETOD)).region_views_pipeline[1].num_regions

@@ -75,23 +75,33 @@ class MaskedAttention(BaseModule):
 
     Args:
         embed_dims: Token width D.
-        num_heads: Number of heads H, a divisor of D.
+        num_heads: Number of heads H, a divisor of A.
+        attention_dims: Width A of queries, keys and values together, D by
+            default; narrower ones make attention and its projections cheaper
+            in proportion.
 
     Raises:
-        ValueError: If ``num_heads`` does not divide ``embed_dims``.
+        ValueError: If ``num_heads`` does not divide A.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int) -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        attention_dims: int | None = None,
+    ) -> None:
         super().__init__()
-        if embed_dims % num_heads:
+        name = 'embed_dims' if attention_dims is None else 'attention_dims'
+        inner = attention_dims or embed_dims
+        if inner % num_heads:
             raise ValueError(
-                f'embed_dims ({embed_dims}) must be a multiple of num_heads '
+                f'{name} ({inner}) must be a multiple of num_heads '
                 f'({num_heads})'
             )
         self.num_heads = num_heads
-        self.query = nn.Linear(embed_dims, embed_dims)
-        self.key_value = nn.Linear(embed_dims, 2 * embed_dims)
-        self.out = nn.Linear(embed_dims, embed_dims)
+        self.query = nn.Linear(embed_dims, inner)
+        self.key_value = nn.Linear(embed_dims, 2 * inner)
+        self.out = nn.Linear(inner, embed_dims)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -114,7 +124,7 @@ class MaskedAttention(BaseModule):
         Returns:
             (B, Q, D) attention output (without the residual).
         """
-        query = self._split_heads(self.query(x))  # (B, H, Q, D/H)
+        query = self._split_heads(self.query(x))  # (B, H, Q, A/H)
         key, value = self.key_value(memory).chunk(2, dim=-1)
         key, value = self._split_heads(key), self._split_heads(value)
         batch, queries, length = mask.shape
@@ -157,5 +167,5 @@ class MaskedAttention(BaseModule):
         return scores.float().softmax(dim=-1).mean(dim=1)
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, H, N, D / H)."""
+        """(B, N, A) -> (B, H, N, A / H)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

@@ -23,14 +23,19 @@ class RegionBlock(BaseModule):
         embed_dims: Token width D.
         num_heads: Number of heads.
         ffn_ratio: Width of the feed-forward layer over D.
+        attention_dims: See :class:`MaskedAttention`.
     """
 
     def __init__(
-        self, embed_dims: int, num_heads: int, ffn_ratio: float
+        self,
+        embed_dims: int,
+        num_heads: int,
+        ffn_ratio: float,
+        attention_dims: int | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims)
-        self.attention = MaskedAttention(embed_dims, num_heads)
+        self.attention = MaskedAttention(embed_dims, num_heads, attention_dims)
         self.norm2 = nn.LayerNorm(embed_dims)
         self.ffn = FFN(
             embed_dims,
@@ -80,6 +85,8 @@ class RegionTransformer(BaseModule):
         num_decoder_layers: Decoder blocks; 0 makes :meth:`decode` return the
             queries.
         ffn_ratio: Width of the feed-forward layers over D.
+        attention_dims: Width of queries, keys and values, D by default; see
+            :class:`MaskedAttention`.
         geometry_bias: Add a learnable log-geometry bias to all attention
             scores (:class:`GeometryBias`, one for all blocks).
         init_cfg: Initialisation config of MMEngine.
@@ -95,6 +102,7 @@ class RegionTransformer(BaseModule):
         num_encoder_layers: int = 1,
         num_decoder_layers: int = 1,
         ffn_ratio: float = 2.0,
+        attention_dims: int | None = None,
         geometry_bias: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -103,7 +111,7 @@ class RegionTransformer(BaseModule):
 
         def blocks(depth: int) -> nn.ModuleList:
             return nn.ModuleList(
-                RegionBlock(embed_dims, num_heads, ffn_ratio)
+                RegionBlock(embed_dims, num_heads, ffn_ratio, attention_dims)
                 for _ in range(depth)
             )
 

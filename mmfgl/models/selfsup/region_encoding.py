@@ -39,5 +39,5 @@ def encode_regions(
     feats = source.neck(source.backbone(views))
     tokens, places = _tokenize(roi_head, feats, boxes, views.shape[-2:])
     mask = iou_attention_mask(boxes, **roi_head.attention)
-    memory = roi_head.transformer.encode(tokens + places, mask)
+    memory = roi_head.transformer.encode(tokens + places, mask, boxes)
     return memory.unflatten(0, (len(inputs), len(data_samples)))

@@ -289,7 +289,13 @@ class ReToD(BaseSelfSupervisor):
                     jittered[rows], boxes[rows], **self.roi_head.attention
                 )
                 embeddings = self.roi_head.transformer.decode(
-                    content, other_memory, mask
+                    content,
+                    other_memory,
+                    mask,
+                    # a geometry bias must not see the exact boxes: their
+                    # place beside the jittered ones is the answer
+                    jittered[rows],
+                    jittered[rows],
                 )
                 losses.update(
                     self.head.regress(embeddings, jittered[rows], boxes[rows])
@@ -314,7 +320,7 @@ class ReToD(BaseSelfSupervisor):
         roi_head = self.teacher.roi_head
         tokens, places = _tokenize(roi_head, feats, boxes, views.shape[-2:])
         mask = iou_attention_mask(boxes, **roi_head.attention)
-        memory = roi_head.transformer.encode(tokens + places, mask)
+        memory = roi_head.transformer.encode(tokens + places, mask, boxes)
         if not self.running & {'distill', 'mask'}:
             return memory, None
         return memory, self.head.targets(self.teacher.projector(memory))
@@ -347,7 +353,9 @@ class ReToD(BaseSelfSupervisor):
             masked = self.head.draw_masks(*boxes.shape[:2])
             mask = close_leaks(mask, boxes, masked, self.leak_iou)
             tokens = self.head.mask_content(tokens, masked)
-        encoded = self.roi_head.transformer.encode(tokens + places, mask)
+        encoded = self.roi_head.transformer.encode(
+            tokens + places, mask, boxes
+        )
         return whole, encoded, masked
 
 

@@ -147,3 +147,17 @@ def test_boxes_without_area_have_finite_geometry():
     one, other = torch.tensor([[0.0, 0, 4, 2]]), torch.tensor([[4.0, 1, 6, 5]])
     expected = torch.tensor([[3 / 4, 2 / 2, 2 / 4, 4 / 2]]).log()
     torch.testing.assert_close(log_geometry(one, other), expected)
+
+
+def test_narrow_attention():
+    model = transformer(attention_dims=4)
+    x, boxes, mask = scene()
+    wide = transformer()
+    assert model.encode(x, mask, boxes).shape == x.shape
+    attention = model.encoder[0].attention
+    assert attention.query.weight.shape == (4, WIDTH)
+    assert attention.out.weight.shape == (WIDTH, 4)
+    count = sum(p.numel() for p in model.parameters())
+    assert count < sum(p.numel() for p in wide.parameters())
+    with pytest.raises(ValueError, match=r'attention_dims \(5\)'):
+        transformer(attention_dims=5)

@@ -1,0 +1,165 @@
+"""The analysis tools and mmdet's DetInferencer on tiny FGL detectors."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.apis import DetInferencer
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmfgl.registry import MODELS
+from mmfgl.testing import stir, tiny_fgl_cfg
+from mmfgl.testing.data import tiny_coco
+
+ROOT = Path(__file__).parents[2]
+CLASSES = tuple('0123456789')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def scopes():
+    """Leave no default scope behind for other test files."""
+    before = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'digits'
+    return tiny_coco(root, num_images=1, num_val=1, num_unlabelled=1)
+
+
+@pytest.fixture(scope='module')
+def image(data):
+    return str(next((data / 'val').iterdir()))
+
+
+def write(folder, data, name, **changes):
+    """Config and checkpoint of a tiny detector with random weights."""
+    model = tiny_fgl_cfg(len(CLASSES), **changes)
+    if name == 'plain':
+        model.type = 'mmdet.FasterRCNN'
+        head = model.roi_head
+        head.type = 'mmdet.StandardRoIHead'
+        for key in ('tokenizer', 'transformer', 'attention', 'selector'):
+            head.pop(key)
+        head.bbox_roi_extractor.type = 'mmdet.SingleRoIExtractor'
+        head.bbox_head = dict(
+            type='mmdet.Shared2FCBBoxHead',
+            in_channels=16,
+            fc_out_channels=16,
+            roi_feat_size=3,
+            num_classes=len(CLASSES),
+        )
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(96, 96), keep_ratio=True),
+        dict(
+            type='PackDetInputs',
+            meta_keys=(
+                'img_id',
+                'img_path',
+                'ori_shape',
+                'img_shape',
+                'scale_factor',
+            ),
+        ),
+    ]
+    cfg = Config(
+        dict(
+            default_scope='mmdet',
+            model=model,
+            visualizer=dict(type='DetLocalVisualizer'),
+            test_dataloader=dict(
+                dataset=dict(
+                    type='CocoDataset',
+                    data_root=str(data),
+                    ann_file='annotations/val.json',
+                    data_prefix=dict(img='val/'),
+                    metainfo=dict(classes=CLASSES),
+                    pipeline=pipeline,
+                )
+            ),
+        )
+    )
+    cfg.dump(folder / f'{name}.py')
+    built = stir(MODELS.build(model))
+    checkpoint = dict(
+        state_dict=built.state_dict(),
+        meta=dict(dataset_meta=dict(classes=CLASSES)),
+    )
+    torch.save(checkpoint, folder / f'{name}.pth')
+    return str(folder / f'{name}.py'), str(folder / f'{name}.pth')
+
+
+def run_tool(name, *arguments):
+    argv, sys.argv = sys.argv, [name, *map(str, arguments)]
+    try:
+        runpy.run_path(
+            str(ROOT / 'tools/analysis_tools' / name), run_name='__main__'
+        )
+    finally:
+        sys.argv = argv
+
+
+def test_inferencer(tmp_path, data, image):
+    config, checkpoint = write(tmp_path, data, 'fgl')
+    inferencer = DetInferencer(
+        config, checkpoint, device='cpu', palette='random'
+    )
+    results = inferencer(
+        image,
+        out_dir=str(tmp_path / 'out'),
+        pred_score_thr=0.0,
+        no_save_pred=False,
+    )
+    (found,) = results['predictions']
+    assert 0 < len(found['bboxes']) == len(found['scores'])
+    assert set(found['labels']) <= set(range(len(CLASSES)))
+    saved = tmp_path / 'out/preds' / (Path(image).stem + '.json')
+    assert json.loads(saved.read_text())['labels'] == found['labels']
+    assert len(list((tmp_path / 'out/vis').iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    'change', [dict(), dict(scene_token=True), dict(num_decoder_layers=0)]
+)
+def test_draw_candidates(tmp_path, data, image, change):
+    roi_head = tiny_fgl_cfg(len(CLASSES), num_targets=8).roi_head
+    if 'num_decoder_layers' in change:
+        roi_head.transformer.update(change, num_encoder_layers=0)
+    else:
+        roi_head.update(change)
+    files = write(tmp_path, data, 'fgl', roi_head=roi_head)
+    out = tmp_path / 'pictures/one.png'
+    run_tool('draw_candidates.py', image, *files, '--out', out, '--target', 1)
+    assert out.stat().st_size > 10_000
+    with pytest.raises(SystemExit, match='count from 0'):
+        run_tool('draw_candidates.py', image, *files, '--target', 8)
+
+
+def test_draw_candidates_of_another_detector(tmp_path, data, image):
+    files = write(tmp_path, data, 'plain')
+    with pytest.raises(SystemExit, match=r'mmfgl.FGLRoIHead.*StandardRoI'):
+        run_tool('draw_candidates.py', image, *files)
+    with pytest.raises(SystemExit, match='no such file: nowhere'):
+        run_tool('draw_candidates.py', 'nowhere', *files)
+
+
+def test_get_flops(tmp_path, data, capsys):
+    config, _ = write(tmp_path, data, 'fgl')
+    plain, _ = write(tmp_path, data, 'plain')
+    run_tool('get_flops.py', config, plain, '--shape', 64, 96)
+    rows = capsys.readouterr().out.splitlines()[-2:]
+    for name, row in zip(('fgl', 'plain'), rows, strict=True):
+        cells = [cell.strip() for cell in row.strip('|').split('|')]
+        assert cells[0] == name
+        assert float(cells[1].split()[0]) > 0.1
+        assert float(cells[3].split()[0]) > 0
+    with pytest.raises(SystemExit, match='no such file'):
+        run_tool('get_flops.py', 'nowhere.py')
