@@ -27,6 +27,7 @@ import torch
 from mmengine.logging import MMLogger
 from speed_measure import alternate, median, memory_of, report_peak
 from speed_models import (
+    FGL,
     PRETRAINERS,
     detection_trainer,
     detectors,
@@ -50,6 +51,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--size', default='480x640', help='HEIGHTxWIDTH of the network input'
+    )
+    parser.add_argument(
+        '--config', default=str(FGL), help='config of the FGL detector'
     )
     parser.add_argument('--repeats', type=int, default=10)
     parser.add_argument(
@@ -211,7 +215,8 @@ def _settings(args: argparse.Namespace) -> dict:
     names += ('pretrain_batch', 'device', 'seed')
     return dict(
         **{name: getattr(args, name) for name in names},
-        sampling_ratio=sampling_ratio(),
+        config=Path(args.config).stem,
+        sampling_ratio=sampling_ratio(args.config),
         torch=torch.__version__,
         threads=torch.get_num_threads(),
     )

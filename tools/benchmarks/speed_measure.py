@@ -67,7 +67,7 @@ def memory_of(program: str, args: argparse.Namespace, what: str) -> float:
         RuntimeError: If the process fails.
     """
     command = [sys.executable, program, '--memory-of', what]
-    for name in ('size', 'batch', 'proposals', 'device', 'seed'):
+    for name in ('config', 'size', 'batch', 'proposals', 'device', 'seed'):
         command += [f'--{name}', str(getattr(args, name))]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:

@@ -41,9 +41,9 @@ def _config(name: str) -> Config:
     return Config.fromfile(name)
 
 
-def sampling_ratio() -> int:
+def sampling_ratio(config: str) -> int:
     """RoIAlign samples a side of a cell, for both detectors FGL's."""
-    extractor = _config(str(FGL)).model.roi_head.bbox_roi_extractor
+    extractor = _config(config).model.roi_head.bbox_roi_extractor
     return extractor.roi_layer.sampling_ratio
 
 
@@ -62,11 +62,11 @@ def detectors(
     """
     models = {}
     for name in names:
-        path = str(FGL) if name == 'fgl' else FASTER_RCNN
+        path = args.config if name == 'fgl' else FASTER_RCNN
         cfg = copy.deepcopy(_config(path).model)
         cfg.backbone.init_cfg = None
         extractor = cfg.roi_head.bbox_roi_extractor
-        extractor.roi_layer.sampling_ratio = sampling_ratio()
+        extractor.roi_layer.sampling_ratio = sampling_ratio(args.config)
         cfg.test_cfg.rpn.max_per_img = args.proposals
         with DefaultScope.overwrite_default_scope('mmdet'):
             torch.manual_seed(args.seed)
