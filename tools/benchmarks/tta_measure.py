@@ -155,7 +155,15 @@ def run_arms(
             times[name].append(seconds)
             metrics[name].process({}, [s.to_dict() for s in samples])
         counts.append(len(samples))
+        _progress(counts, len(loaders['plain'].dataset))
     return times, counts
+
+
+def _progress(counts: list[int], total: int) -> None:
+    """Tell at about every tenth of the images."""
+    done = sum(counts)
+    if done * 10 // total > (done - counts[-1]) * 10 // total:
+        print(f'{done} of {total} images', flush=True)
 
 
 def _kind(name: str) -> str:
