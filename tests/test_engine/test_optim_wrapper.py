@@ -3,6 +3,7 @@ import torch
 from mmdet.registry import OPTIM_WRAPPERS as MMDET_OPTIM_WRAPPERS
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import OPTIM_WRAPPERS as MMPRETRAIN_OPTIM_WRAPPERS
 from torch import nn
 
@@ -101,24 +102,28 @@ def test_gpu_is_an_error(monkeypatch):
 def test_boxes_stay_in_fp32():
     from mmdet.models import RPNHead, SingleRoIExtractor
 
-    model = nn.ModuleDict(
-        dict(
-            conv=nn.Conv2d(3, 8, 3, padding=1),
-            rpn=RPNHead(
-                in_channels=8,
-                feat_channels=8,
-                anchor_generator=dict(
-                    type='mmdet.AnchorGenerator',
-                    scales=[8],
-                    ratios=[1.0],
-                    strides=[1],
+    # the defaults of the parents' heads name their parts without a scope
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = nn.ModuleDict(
+            dict(
+                conv=nn.Conv2d(3, 8, 3, padding=1),
+                rpn=RPNHead(
+                    in_channels=8,
+                    feat_channels=8,
+                    anchor_generator=dict(
+                        type='mmdet.AnchorGenerator',
+                        scales=[8],
+                        ratios=[1.0],
+                        strides=[1],
+                    ),
                 ),
-            ),
-            extractor=SingleRoIExtractor(
-                dict(type='RoIAlign', output_size=3, sampling_ratio=0), 8, [1]
-            ),
+                extractor=SingleRoIExtractor(
+                    dict(type='RoIAlign', output_size=3, sampling_ratio=0),
+                    8,
+                    [1],
+                ),
+            )
         )
-    )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     wrapper = CPUAmpOptimWrapper(optimizer=optimizer)
     # In bfloat16 both corners would be rounded to 32 px.
