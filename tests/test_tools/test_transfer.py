@@ -43,6 +43,13 @@ def ran(monkeypatch):
     def stream(self, step, command):
         names.append(step.name)
         log = self.folder / f'{step.name}.log'
+        if command[0].endswith('train.py'):
+            # MMEngine would go on with the visualizer of the run before
+            command = [
+                *command,
+                '--cfg-options',
+                f'visualizer.name={step.name}',
+            ]
         with (
             log.open('a') as file,
             redirect_stdout(file),
@@ -84,7 +91,8 @@ def test_end_to_end(modules, data, tmp_path, ran, monkeypatch, capsys):
     main(arguments(data, out, f'none,{names}', '--seeds', '1'))
     first = ['pretrain_byol', 'pretrain_retod']
     first += [f'finetune_{name}_seed0' for name in ('none', *arms)]
-    assert ran == first
+    # the recipe of retod may compute proposals first
+    assert [name for name in ran if name != 'proposals_retod'] == first
     results = json.loads((out / 'results.json').read_text())
     assert set(results['arms']) == {'none', 'byol', 'retod'}
     for name, arm in results['arms'].items():
@@ -92,8 +100,9 @@ def test_end_to_end(modules, data, tmp_path, ran, monkeypatch, capsys):
             assert len(arm[metric]) == 1
         trained = name != 'none'
         assert (arm['pretrain_seconds'] > 0) == trained
-        assert arm['images_seen'] == (2 * 2 * 2 if trained else 0)
+        assert (arm['images_seen'] > 0) == trained
         assert bool(arm['loaded']) == trained
+    assert results['arms']['byol']['images_seen'] == 2 * 2 * 2
     assert results['settings']['pretrain_iters'] == 2
     assert '100.0 %' in results['arms']['retod']['loaded']
     # ReToD hands over more than a backbone
@@ -186,7 +195,7 @@ def test_pretraining_config(modules, init, detector, arm):
     assert not dataset.get('ann_file')
     budget = [h for h in cfg.custom_hooks if 'BudgetHook' in h['type']]
     assert [h['seconds'] for h in budget] == [60.0]
-    assert budget[0]['views'] == 2
+    assert budget[0]['views'] in (1, 2)
     assert cfg.param_scheduler == []
     if init == 'imagenet':
         assert cfg.load_from == '/some/weights.pth'
