@@ -156,7 +156,8 @@ def test_plan_of_both_detectors(modules, data, tmp_path):
         'none-fgl': ('fgl', ''),
         'retod-fgl': ('fgl', 'retod-fgl'),
     }
-    assert plan.num_steps == 3 + 3 * 5
+    # pretrainings, regions of both retod arms, fine-tunings
+    assert plan.num_steps == 3 + 2 + 3 * 5
     assert 'Expect about' in plan.describe()
 
 
