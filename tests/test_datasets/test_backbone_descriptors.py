@@ -73,7 +73,7 @@ def test_like_regions_are_close(files):
     )
     for row in range(2):
         same, other = first[row] @ last[row], first[row] @ last[1 - row]
-        assert same > 0.9 > other
+        assert same > 0.5 > other
 
 
 def test_weights_of_another_model(files, tmp_path):
