@@ -13,6 +13,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
@@ -214,6 +215,8 @@ def _pretrainer(
         torch.manual_seed(args.seed)
         model = MODELS.build(copy.deepcopy(cfg.model)).to(args.device)
     model.train()
+    # the momentum of mmpretrain's targets follows the length of the run
+    MessageHub.get_current_instance().update_info('max_iters', 10_000)
     wrapper = _optimizer(model)
     regions = _config(str(RETOD)).region_views_pipeline[1].num_regions
     batch = region_batch(
