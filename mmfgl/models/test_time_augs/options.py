@@ -99,7 +99,7 @@ class RoITTAOptions:
     size_ranges: Sequence[Any] | None = None
     level_shifts: str | Sequence[int] = 'nearest'
     neighbour_iou: float | None = 0.75
-    rescore_thr: float = 0.05
+    rescore_thr: float = 0.1
     vote_iou: float = 0.65
     stack_views: bool | None = None
     tta_cfg: dict | None = None
