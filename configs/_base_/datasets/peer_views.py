@@ -1,7 +1,8 @@
 # Augmentations of the peers in tools/benchmarks/transfer.py, those that
-# MMPretrain publishes (_base_/datasets/imagenet_bs32_{mocov2,byol}.py), at
-# 160 px. Crops of at least 20 % of the image (MoCo's choice) for BYOL too: 8 %
-# of a small photograph is a few pixels. Neutral variables.
+# MMPretrain publishes (_base_/datasets/imagenet_bs32_{mocov2,byol}.py); the
+# tool sets the size of the views. Crops of at least 20 % of the image (MoCo's
+# choice) for BYOL too: 8 % of a small photograph is a few pixels. Neutral
+# variables.
 crop = dict(type='RandomResizedCrop', scale=160, crop_ratio_range=(0.2, 1.0))
 gray = dict(
     type='RandomGrayscale',
