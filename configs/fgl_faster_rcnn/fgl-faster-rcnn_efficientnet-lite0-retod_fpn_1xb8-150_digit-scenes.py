@@ -9,4 +9,5 @@ load_from = (
 custom_hooks = [
     dict(type='mmfgl.CheckpointChainHook', modules=_base_.fgl_shared_modules),
     _base_.fgl_channels_last,
+    _base_.fgl_frozen_stem,
 ]

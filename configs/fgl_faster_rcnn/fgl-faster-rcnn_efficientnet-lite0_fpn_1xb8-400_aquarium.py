@@ -37,6 +37,7 @@ load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
     _base_.fgl_channels_last,
+    _base_.fgl_frozen_stem,
 ]
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

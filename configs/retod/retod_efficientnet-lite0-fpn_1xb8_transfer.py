@@ -54,4 +54,5 @@ custom_hooks = [
     dict(type='mmfgl.NonFiniteGuardHook', action='skip', max_skips=5),
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
     _base_.fgl_channels_last,
+    _base_.fgl_frozen_stem,
 ]

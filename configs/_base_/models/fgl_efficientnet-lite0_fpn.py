@@ -25,3 +25,14 @@ fgl_region_encoder = dict(
 )
 # Depthwise convolutions are faster so on a CPU.
 fgl_channels_last = dict(type='mmfgl.ChannelsLastHook')
+# The layers up to stride 4 keep their ImageNet weights, as mmdet's
+# frozen_stages=1 does for ResNet: a quarter less time an iteration.
+fgl_frozen_stem = dict(
+    type='mmfgl.FreezeHook',
+    frozen=[
+        'backbone.timm_model.conv_stem',
+        'backbone.timm_model.bn1',
+        'backbone.timm_model.blocks.0',
+        'backbone.timm_model.blocks.1',
+    ],
+)

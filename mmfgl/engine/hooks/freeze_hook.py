@@ -1,6 +1,6 @@
-"""Trains a few named modules and leaves everything else untouched."""
+"""Trains some modules of a model and leaves the others untouched."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -14,17 +14,17 @@ from mmfgl.registry import HOOKS
 
 @HOOKS.register_module()
 class FreezeHook(Hook):
-    """Freeze a model but for the named modules, parameters and buffers alike.
+    """Freeze named modules, or all but these, parameters and buffers alike.
 
     ``lr_mult=0`` is not freezing: gradients are still computed and BatchNorm
-    statistics go on moving. This hook, for everything but the named modules,
+    statistics go on moving. This hook, for everything that is to be frozen,
 
     - sets ``requires_grad=False`` and takes the parameters out of the
       optimizer, so that weight decay cannot reach them either;
     - keeps modules in evaluation mode (BatchNorm statistics, dropout),
       also after each validation, when the loop calls ``model.train()``.
 
-    Modules that hold a named one (a RoI head that holds the box head) stay
+    Modules that hold a trained one (a RoI head that holds the box head) stay
     in training mode, since their code may ask whether it is trained.
 
     The distributed wrapper is built anew, so that it waits for no frozen
@@ -32,18 +32,36 @@ class FreezeHook(Hook):
 
     Args:
         trainable: Dotted names of the modules or parameters that are
-            trained, e.g. ``['roi_head.bbox_head.fc_cls']``.
+            trained, e.g. ``['roi_head.bbox_head.fc_cls']``; all else is
+            frozen.
+        frozen: Dotted names of those that are frozen, in place of
+            ``trainable``; all else is trained. For the first layers of a
+            backbone that has no ``frozen_stages``.
+
+    Raises:
+        ValueError: If not exactly one of both is a list of names.
     """
 
     priority = 'VERY_HIGH'  # before hooks that copy the model
 
-    def __init__(self, trainable: Sequence[str]) -> None:
-        if isinstance(trainable, str) or not trainable:
+    def __init__(
+        self,
+        trainable: Sequence[str] | None = None,
+        frozen: Sequence[str] | None = None,
+    ) -> None:
+        if (trainable is None) == (frozen is None):
             raise ValueError(
-                'trainable takes a list of names of modules to be trained, '
-                f'got {trainable!r}'
+                'FreezeHook takes either trainable or frozen, a list of '
+                f'names, got trainable={trainable!r} and frozen={frozen!r}'
             )
-        self.trainable = tuple(trainable)
+        names = frozen if trainable is None else trainable
+        if isinstance(names, str) or not names:
+            raise ValueError(
+                'FreezeHook takes a list of names of modules, got '
+                f'{names!r}'
+            )
+        self.names = tuple(names)
+        self.inverse = frozen is not None
 
     def before_run(self, runner: Runner) -> None:
         """Freeze the model before training; do nothing before a test.
@@ -69,8 +87,9 @@ class FreezeHook(Hook):
                 f'{type(model).__name__}: remove model_wrapper_cfg'
             )
         inner = model.module if wrapped else model
-        freeze_except(inner, self.trainable)
-        evaluate_except(inner, self.trainable)
+        check_names(inner, self.names)
+        freeze(inner, self._is_frozen)
+        evaluate_frozen(inner, self._is_frozen)
         if wrapped:
             runner.model = None
             del model  # its gradient hooks go with it
@@ -82,9 +101,15 @@ class FreezeHook(Hook):
         for param in inner.parameters():
             counts[param.requires_grad] += param.numel()
         runner.logger.info(
-            f'FreezeHook: {counts[1]:,} parameters are trained '
-            f'({", ".join(self.trainable)}), {counts[0]:,} are frozen'
+            f'FreezeHook: {counts[1]:,} parameters are trained, '
+            f'{counts[0]:,} are frozen ({"" if self.inverse else "all but "}'
+            f'{", ".join(self.names)})'
         )
+
+    def _is_frozen(self, name: str) -> bool:
+        """Whether a module or parameter of this name is to be frozen."""
+        named = any(_inside(name, root) for root in self.names)
+        return named == self.inverse
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -98,24 +123,21 @@ class FreezeHook(Hook):
         """
         model = runner.model
         inner = model.module if is_model_wrapper(model) else model
-        evaluate_except(inner, self.trainable)
+        evaluate_frozen(inner, self._is_frozen)
 
 
-def freeze_except(model: nn.Module, trainable: Sequence[str]) -> None:
-    """Let only the named modules or parameters have gradients.
-
-    Parameters of a named module that did not require gradients before are
-    left so.
+def check_names(model: nn.Module, names: Iterable[str]) -> None:
+    """Check that every name holds a parameter that can be trained.
 
     Args:
         model: The model, without wrapper.
-        trainable: Dotted names.
+        names: Dotted names of modules or parameters.
 
     Raises:
         ValueError: If a name is not in the model or has nothing to train.
     """
     params = dict(model.named_parameters())
-    for name in trainable:
+    for name in names:
         found = [p for n, p in params.items() if _inside(n, name)]
         if not found:
             parent = name.rpartition('.')[0]
@@ -129,27 +151,44 @@ def freeze_except(model: nn.Module, trainable: Sequence[str]) -> None:
             )
         if not any(p.requires_grad for p in found):
             raise ValueError(
-                f'{name!r} is to be trained, but its parameters do not '
+                f'FreezeHook names {name!r}, but its parameters do not '
                 'require gradients: look for frozen_stages or '
                 'requires_grad=False in its config'
             )
-    for name, param in params.items():
-        if not any(_inside(name, root) for root in trainable):
+
+
+def freeze(model: nn.Module, is_frozen: Callable[[str], bool]) -> None:
+    """Take the gradients of some parameters away.
+
+    Other parameters that did not require gradients before are left so.
+
+    Args:
+        model: The model, without wrapper.
+        is_frozen: Tells by a parameter's dotted name.
+    """
+    for name, param in model.named_parameters():
+        if is_frozen(name):
             param.requires_grad_(False)
             param.grad = None
 
 
-def evaluate_except(model: nn.Module, trainable: Sequence[str]) -> None:
-    """Put everything but the named modules and their parents into eval mode.
+def evaluate_frozen(
+    model: nn.Module, is_frozen: Callable[[str], bool]
+) -> None:
+    """Put modules of which every part is frozen into evaluation mode.
 
     Args:
         model: The model, without wrapper.
-        trainable: Dotted names.
+        is_frozen: Tells by the dotted name of a module or parameter.
     """
+    trained = {''}
+    for name, _ in (*model.named_modules(), *model.named_parameters()):
+        if name and not is_frozen(name):
+            while name not in trained:
+                trained.add(name)
+                name = name.rpartition('.')[0]
     for name, module in model.named_modules():
-        if not any(
-            _inside(name, root) or _inside(root, name) for root in trainable
-        ):
+        if name not in trained:
             module.training = False
 
 

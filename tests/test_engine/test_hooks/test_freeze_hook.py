@@ -230,7 +230,33 @@ def test_a_named_module_must_be_trainable(tmp_path):
         runner.train()
 
 
-@pytest.mark.parametrize('names', ['roi_head', []])
-def test_wrong_argument(names):
+def test_frozen_names_the_others(tmp_path):
+    watcher = Watcher()
+    hook = dict(type='mmfgl.FreezeHook', frozen=['backbone', 'neck'])
+    runner = make_runner(tmp_path, [hook, watcher])
+    model = runner.train()
+    moved = changed(watcher.start, model.state_dict())
+    assert moved
+    assert {name.split('.')[0] for name in moved} == {'rpn_head', 'roi_head'}
+    assert {name.split('.')[0] for name in watcher.grads} == {
+        'rpn_head',
+        'roi_head',
+    }
+    for names in watcher.training:
+        assert {'', 'rpn_head', 'roi_head.bbox_head'} < names
+        assert not any(n.split('.')[0] in ('backbone', 'neck') for n in names)
+
+
+@pytest.mark.parametrize(
+    'args',
+    [
+        dict(trainable='roi_head'),
+        dict(trainable=[]),
+        dict(frozen='backbone'),
+        dict(),
+        dict(trainable=['roi_head'], frozen=['backbone']),
+    ],
+)
+def test_wrong_argument(args):
     with pytest.raises(ValueError, match='list of names'):
-        FreezeHook(names)
+        FreezeHook(**args)
