@@ -57,8 +57,7 @@ class FreezeHook(Hook):
         names = frozen if trainable is None else trainable
         if isinstance(names, str) or not names:
             raise ValueError(
-                'FreezeHook takes a list of names of modules, got '
-                f'{names!r}'
+                f'FreezeHook takes a list of names of modules, got {names!r}'
             )
         self.names = tuple(names)
         self.inverse = frozen is not None
