@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -12,6 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmfgl.engine.collapse import TokenRank, distillation_statistics
+from mmfgl.engine.collapse_symptoms import describe_collapse
 from mmfgl.registry import HOOKS
 
 _STATE = 'mmfgl_collapse_monitor'
@@ -20,40 +20,6 @@ _BLIND_LOOKS = 20
 
 class CollapseError(RuntimeError):
     """The pretraining has collapsed."""
-
-
-@dataclass
-class _Symptom:
-    """One sign of collapse: what it means, and what helps."""
-
-    meaning: str
-    remedy: str
-
-
-_SYMPTOMS = dict(
-    uniform=_Symptom(
-        'targets are uniform: they say nothing about their regions',
-        'lower the temperature of the targets, or the learning rate',
-    ),
-    one_hot=_Symptom(
-        'targets are one-hot on few prototypes',
-        "raise the temperature of the targets, or use mode='sinkhorn'",
-    ),
-    same=_Symptom(
-        'all regions get the same target',
-        "use mode='sinkhorn', or let the centre follow (centre_momentum 0.9)",
-    ),
-    rank=_Symptom(
-        'region tokens fill few dimensions',
-        'lower the learning rate, lengthen its warm-up, raise the momentum '
-        'of the teacher',
-    ),
-    copied=_Symptom(
-        'student and teacher agree while their tokens lose rank',
-        'raise the momentum of the teacher, mask more, use stronger '
-        'augmentations',
-    ),
-)
 
 
 @HOOKS.register_module()
@@ -310,18 +276,12 @@ class CollapseMonitorHook(Hook):
         self.state['alarms'] = lasting
         if not new:
             return
-        values = ', '.join(f'{k} {v:.3g}' for k, v in stats.items())
-        message = (
-            f'collapse, seen in iteration {now} of {runner.max_iters} '
-            f'({progress:.0%}):'
+        message = describe_collapse(
+            {name: since[name][0] for name in new},
+            now,
+            runner.max_iters,
+            stats,
         )
-        for name in new:
-            symptom = _SYMPTOMS[name]
-            message += (
-                f'\n  - {name}: {symptom.meaning} (since iteration '
-                f'{since[name][0]}). To try: {symptom.remedy}'
-            )
-        message += f'\n  values: {values}'
         if self.action == 'warn':
             runner.logger.warning(message)
             return

@@ -7,7 +7,7 @@ K prototypes. Views are stacked view by view: row ``v * B + b``.
 import torch
 from mmengine.config import ConfigDict
 from mmpretrain.models.selfsup import BaseSelfSupervisor
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmfgl.models.roi_heads import FGLRoIHead
 from mmfgl.registry import MODELS
@@ -15,7 +15,6 @@ from mmfgl.structures import (
     RegionDataSample,
     close_leaks,
     iou_attention_mask,
-    normalise_boxes,
 )
 
 from .ema_teacher import EMATeacher
@@ -25,6 +24,7 @@ from .objectness import (
     objectness_losses,
     objectness_unit,
 )
+from .region_encoding import stack_views, tokenize_regions
 from .task_losses import balance_losses
 
 
@@ -254,8 +254,8 @@ class ReToD(BaseSelfSupervisor):
             Losses and statistics.
         """
         batch, rows = len(data_samples), slice(len(feats[0]))
-        boxes = _stack_views([s.boxes for s in data_samples])  # (V B, N, 4)
-        jittered = _stack_views([s.jittered for s in data_samples])
+        boxes = stack_views([s.boxes for s in data_samples])  # (V B, N, 4)
+        jittered = stack_views([s.jittered for s in data_samples])
         tasks, memory, targets = self.running, None, None
         with self.balancer.measure(*sorted(tasks & self.head.tasks)):
             content, encoded, masked = self._study(
@@ -318,7 +318,9 @@ class ReToD(BaseSelfSupervisor):
         """
         feats = self.teacher.neck(self.teacher.backbone(views))
         roi_head = self.teacher.roi_head
-        tokens, places = _tokenize(roi_head, feats, boxes, views.shape[-2:])
+        tokens, places = tokenize_regions(
+            roi_head, feats, boxes, views.shape[-2:]
+        )
         mask = iou_attention_mask(boxes, **roi_head.attention)
         memory = roi_head.transformer.encode(tokens + places, mask, boxes)
         if not self.running & {'distill', 'mask'}:
@@ -344,7 +346,9 @@ class ReToD(BaseSelfSupervisor):
               ``None`` if no loss needs them.
             - (B, N) bool, which, or ``None`` without masks.
         """
-        tokens, places = _tokenize(self.roi_head, feats, boxes, img_shape)
+        tokens, places = tokenize_regions(
+            self.roi_head, feats, boxes, img_shape
+        )
         whole, masked = tokens + places, None
         if not self.running & {'distill', 'mask', 'diversity'}:
             return whole, None, None
@@ -357,36 +361,3 @@ class ReToD(BaseSelfSupervisor):
             tokens + places, mask, boxes
         )
         return whole, encoded, masked
-
-
-def _tokenize(
-    roi_head: nn.Module,
-    feats: tuple[Tensor, ...],
-    boxes: Tensor,
-    img_shape: tuple[int, int],
-) -> tuple[Tensor, Tensor]:
-    """Content tokens and position embeddings of the regions of views.
-
-    Args:
-        roi_head: Region encoder of student or teacher.
-        feats: Pyramid levels of B views.
-        boxes: (B, N, 4) boxes in view pixels.
-        img_shape: (height, width) of the views.
-
-    Returns:
-        Two (B, N, D) tensors.
-    """
-    num_views, num_regions = boxes.shape[:2]
-    index = torch.arange(num_views, device=boxes.device, dtype=boxes.dtype)
-    index = index.repeat_interleave(num_regions).unsqueeze(1)
-    rois = torch.cat([index, boxes.flatten(0, 1)], dim=1)  # (B N, 5)
-    tokens = roi_head.region_tokens(feats, rois)
-    places = roi_head.tokenizer.embed_position(
-        normalise_boxes(boxes, img_shape)
-    )
-    return tokens.view(num_views, num_regions, -1), places
-
-
-def _stack_views(boxes: list[Tensor]) -> Tensor:
-    """B tensors (V, N, 4) -> (V B, N, 4), view by view."""
-    return torch.stack(boxes, dim=1).flatten(0, 1)
