@@ -19,6 +19,7 @@ val_dataloader = dict(
     )
 )
 val_evaluator = dict(ann_file=_base_.data_root + ann_file + 'val.json')
+custom_hooks = _base_.custom_hooks[:2]  # every layer is trained
 optim_wrapper = _base_.source_optim_wrapper
 param_scheduler = [
     dict(
