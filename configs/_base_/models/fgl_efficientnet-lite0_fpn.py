@@ -21,7 +21,7 @@ fgl_region_encoder = dict(
     bbox_roi_extractor=dict(
         out_channels=64, featmap_strides=[8, 16, 32], finest_scale=56
     ),
-    tokenizer=dict(in_channels=64),
+    tokenizer=dict(in_channels=64, squeeze_channels=None),
 )
 # Depthwise convolutions are faster so on a CPU.
 fgl_channels_last = dict(type='mmfgl.ChannelsLastHook')

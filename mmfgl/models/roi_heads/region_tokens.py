@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from mmdet.structures.bbox import bbox2roi
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmfgl.structures import normalise_boxes
 
@@ -35,10 +35,9 @@ class RegionTokens:
         """
         extractor, tokenizer = self.bbox_roi_extractor, self.tokenizer
         feats = feats[: extractor.num_inputs]
-        if hasattr(extractor, 'squeezed') and hasattr(tokenizer, 'read'):
-            return tokenizer.read(
-                extractor.squeezed(feats, rois, tokenizer.squeeze)
-            )
+        squeeze = getattr(tokenizer, 'squeeze', None)
+        if hasattr(extractor, 'squeezed') and isinstance(squeeze, nn.Conv2d):
+            return tokenizer.read(extractor.squeezed(feats, rois, squeeze))
         return tokenizer(extractor(feats, rois))
 
     def _content(

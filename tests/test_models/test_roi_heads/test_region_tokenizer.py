@@ -91,10 +91,26 @@ def test_hidden_layer():
     assert tokenizer(feats).shape == (5, 16)
     x = tokenizer.squeeze(feats)
     assert torch.equal(tokenizer.read(x), tokenizer(feats))
-    hidden = tokenizer.hidden(x.relu().flatten(1)).relu()
+    # linear up to the hidden layer: a ReLU between them slows learning down
+    hidden = tokenizer.hidden(x.flatten(1)).relu()
     torch.testing.assert_close(
         tokenizer(feats), tokenizer.project(hidden).relu()
     )
+
+
+def test_squeeze_starts_orthogonal():
+    weight = build().squeeze.weight.flatten(1)  # (c, C)
+    torch.testing.assert_close(weight @ weight.T, torch.eye(2))
+
+
+def test_no_squeeze():
+    torch.manual_seed(0)
+    tokenizer = RegionTokenizer(
+        in_channels=4, roi_feat_size=3, embed_dims=16, squeeze_channels=None
+    )
+    feats = features()
+    assert not any('squeeze' in n for n, _ in tokenizer.named_parameters())
+    assert torch.equal(tokenizer(feats), tokenizer.read(feats))
 
 
 def test_length_tells_tokens_apart():
