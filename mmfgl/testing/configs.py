@@ -138,12 +138,9 @@ def use_tiny_coco(dataset: ConfigDict, root: Path, split: str) -> None:
     if dataset.type == 'mmfgl.UnlabelledImages':
         dataset.data_prefix.img_path = 'unlabelled/'
         for step in steps_of(dataset.pipeline):
-            objects = step.get('object_proposer') or {}
-            if objects.get('type') == 'mmfgl.FileRegions':
-                # its file belongs to other images
-                step['object_proposer'] = ConfigDict(
-                    type='mmfgl.RandomRegions'
-                )
+            for key in ('proposer', 'object_proposer'):
+                if step.get(key):
+                    step[key] = _without_files(step[key])
         return
     dataset.data_prefix.img = f'{split}/'
     content = json.loads((root / f'annotations/{split}.json').read_text())
@@ -155,6 +152,15 @@ def use_tiny_coco(dataset: ConfigDict, root: Path, split: str) -> None:
         annotation['category_id'] %= len(classes)
     dataset.ann_file = f'annotations/{split}_{len(classes)}.json'
     (root / dataset.ann_file).write_text(json.dumps(content))
+
+
+def _without_files(proposer: ConfigDict) -> ConfigDict:
+    """Random boxes in place of a file's, which belong to other images."""
+    if proposer.type == 'mmfgl.FileRegions':
+        return ConfigDict(type='mmfgl.RandomRegions')
+    if 'proposers' in proposer:
+        proposer.proposers = [_without_files(p) for p in proposer.proposers]
+    return proposer
 
 
 def classes_of(dataset: ConfigDict) -> tuple[str, ...]:
