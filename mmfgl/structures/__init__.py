@@ -1,6 +1,7 @@
 """Pure box geometry and data elements; imports nothing else of mmfgl."""
 
 from .attention_mask import close_leaks, iou_attention_mask, log_geometry
+from .box_voting import vote_neighbours
 from .boxes import (
     border_overlap,
     box_area,
@@ -34,4 +35,5 @@ __all__ = [
     'pairwise_intersection',
     'pairwise_iou',
     'visible_share',
+    'vote_neighbours',
 ]

@@ -6,6 +6,7 @@ fgl_bbox_head = dict(
     num_classes=80,
     reg_class_agnostic=True,
     quality_weight=0.15,
+    neighbour_iou=0.75,
     bbox_coder=dict(
         type='DeltaXYWHBBoxCoder',
         target_means=[0.0, 0.0, 0.0, 0.0],

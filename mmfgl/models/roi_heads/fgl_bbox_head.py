@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmfgl.registry import MODELS
+from mmfgl.structures import vote_neighbours
 
 
 @MODELS.register_module()
@@ -28,6 +29,10 @@ class FGLBBoxHead(BBoxHead):
         quality_weight: Exponent a in [0, 1); 0 scores by class alone.
         loss_quality: Loss config of the quality score (on positive RoIs,
             target = IoU of the decoded box with its object).
+        neighbour_iou: At test time a box that NMS keeps moves to the mean of
+            the candidates' boxes of its class with at least this IoU,
+            weighted by their scores (box voting, arXiv 1505.01749). ``None``
+            leaves it where it is.
         init_cfg: Initialisation config of MMEngine.
         **kwargs: Arguments of :class:`mmdet.models.BBoxHead`.
     """
@@ -37,12 +42,18 @@ class FGLBBoxHead(BBoxHead):
         in_channels: int = 256,
         quality_weight: float = 0.3,
         loss_quality: dict | None = None,
+        neighbour_iou: float | None = None,
         init_cfg: dict | None = None,
         **kwargs,
     ) -> None:
         if not 0 <= quality_weight < 1:
             raise ValueError(
                 f'quality_weight must lie in [0, 1), got {quality_weight}'
+            )
+        if neighbour_iou is not None and not 0 < neighbour_iou <= 1:
+            raise ValueError(
+                'neighbour_iou must lie in (0, 1] or be None, got '
+                f'{neighbour_iou}'
             )
         super().__init__(
             with_avg_pool=False,
@@ -58,6 +69,7 @@ class FGLBBoxHead(BBoxHead):
                 'loss such as CrossEntropyLoss'
             )
         self.quality_weight = quality_weight
+        self.neighbour_iou = neighbour_iou
         self.fc_quality = nn.Linear(in_channels, 1)
         self.loss_quality = MODELS.build(
             loss_quality
@@ -219,9 +231,16 @@ class FGLBBoxHead(BBoxHead):
             rcnn_test_cfg.nms,
             rcnn_test_cfg.max_per_img,
         )
-        return InstanceData(
-            bboxes=boxes[:, :4], scores=boxes[:, 4], labels=labels
-        )
+        found = boxes[:, :4]
+        if self.neighbour_iou is not None:
+            found = vote_neighbours(
+                found,
+                labels,
+                results.bboxes,
+                results.scores,
+                self.neighbour_iou,
+            )
+        return InstanceData(bboxes=found, scores=boxes[:, 4], labels=labels)
 
     def mix_quality(self, scores: Tensor, quality: Tensor) -> Tensor:
         """Mix class probabilities with the quality score.

@@ -135,38 +135,6 @@ def fuse_boxes(
     return mean.flatten(1)
 
 
-def vote_neighbours(
-    kept: Tensor, labels: Tensor, boxes: Tensor, scores: Tensor, iou: float
-) -> Tensor:
-    """Move boxes to the mean of their neighbours of the same class.
-
-    Box voting, arXiv 1505.01749: NMS keeps the best scored box of an object,
-    and the boxes that it throws away know better together where the object
-    ends.
-
-    Args:
-        kept: (N, 4) boxes kept by NMS.
-        labels: (N,) their classes.
-        boxes: (R, 4 K) boxes of all RoIs, same frame.
-        scores: (R, C + 1) their scores, which weigh them.
-        iou: IoU from which on a box is a neighbour.
-
-    Returns:
-        (N, 4) boxes.
-    """
-    corners = boxes.reshape(len(boxes), boxes.shape[-1] // 4, 4)
-    _confidence(scores, corners.shape[1])  # refuses an unknown number
-    column = labels if corners.shape[1] > 1 else labels * 0
-    near = corners[:, column]  # (R, N, 4)
-    own = kept.expand_as(near)
-    votes = scores[:, labels] * (
-        bbox_overlaps(near, own, is_aligned=True) >= iou
-    )  # (R, N)
-    votes = votes.unsqueeze(-1)
-    total = votes.sum(0).clamp(min=torch.finfo(votes.dtype).tiny)
-    return kept + (votes * (near - own)).sum(0) / total
-
-
 def _confidence(scores: Tensor, num_boxes: int) -> Tensor:
     """(P, R, K) scores that the boxes of an RoI stand for."""
     foreground = scores[..., :-1]

@@ -68,8 +68,9 @@ class RoITTAOptions:
             ``mode='pyramid'``.
         neighbour_iou: A box that NMS keeps moves to the mean of all boxes of
             its class with at least this IoU, weighted by their scores (box
-            voting, arXiv 1505.01749). ``None`` leaves it where it is, as does
-            a single view or level.
+            voting, arXiv 1505.01749). ``None`` leaves it where it is. With a
+            single view or level the box head's own ``neighbour_iou`` holds,
+            if it has one.
         rescore_thr: RoIs whose best class probability in the reference view
             is below this keep it and are not pooled again, which saves most
             of the RoI head's time. Heads whose RoIs read each other then see

@@ -21,8 +21,9 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmfgl.registry import MODELS
+from mmfgl.structures import vote_neighbours
 
-from .fusion import Evidence, fuse, vote_neighbours
+from .fusion import Evidence, fuse
 from .masks import predict_masks
 from .options import RoITTAOptions
 from .passes import plan_passes
@@ -251,7 +252,9 @@ class RoITTAModel(BaseTTAModel):
         )
         found = detections[:, :4]
         iou = self.options.neighbour_iou
-        if iou is not None and len(evidence.boxes) > 1:
+        if len(evidence.boxes) == 1:  # as the detector does it
+            iou = getattr(head.bbox_head, 'neighbour_iou', None)
+        if iou is not None:
             found = vote_neighbours(found, labels, boxes, scores, iou)
         return InstanceData(
             bboxes=found, scores=detections[:, 4], labels=labels

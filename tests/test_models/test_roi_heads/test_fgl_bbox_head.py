@@ -7,6 +7,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
 from mmfgl.models.roi_heads import FGLBBoxHead
+from mmfgl.structures import vote_neighbours
 
 CLASSES, WIDTH = 3, 8
 META = dict(img_shape=(64, 96), scale_factor=(0.5, 0.5))
@@ -212,6 +213,29 @@ def test_nms_ranks_by_the_mixed_score():
     torch.testing.assert_close(result.bboxes[0], rois[better, 1:])
 
 
+@pytest.mark.parametrize('agnostic', [True, False])
+@pytest.mark.parametrize('rescale', [True, False])
+def test_kept_boxes_move_to_their_neighbours(agnostic, rescale):
+    options = dict(reg_class_agnostic=agnostic, std=0.1)
+    plain = predict(build(**options), TEST_CFG, num=40, rescale=rescale)
+    head = build(neighbour_iou=0.3, **options)
+    moved = predict(head, TEST_CFG, num=40, rescale=rescale)
+    assert torch.equal(moved.scores, plain.scores)
+    assert torch.equal(moved.labels, plain.labels)
+    assert not torch.allclose(moved.bboxes, plain.bboxes)
+    rows = predict(head, None, num=40, rescale=rescale)
+    expected = vote_neighbours(
+        plain.bboxes, plain.labels, rows.bboxes, rows.scores, 0.3
+    )
+    assert torch.equal(moved.bboxes, expected)
+
+
+@pytest.mark.parametrize('iou', [0, -0.5, 1.1])
+def test_neighbour_iou_out_of_range(iou):
+    with pytest.raises(ValueError, match=r'neighbour_iou must lie in \(0, 1'):
+        build(neighbour_iou=iou)
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_background_logits_are_certain(dtype):
     head = build(quality_weight=0.3)
@@ -236,6 +260,10 @@ def test_no_roi():
     result = predict(head, TEST_CFG, num=0)
     assert result.bboxes.shape == (0, 4)
     assert result.scores.shape == result.labels.shape == (0,)
+    voting = build(neighbour_iou=0.5)
+    assert predict(voting, TEST_CFG, num=0).bboxes.shape == (0, 4)
+    certain = ConfigDict(TEST_CFG, score_thr=1.1)  # nothing is kept
+    assert predict(voting, certain).bboxes.shape == (0, 4)
     assert predict(head, None, num=0).scores.shape == (0, CLASSES + 1)
 
 
