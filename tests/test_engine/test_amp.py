@@ -53,6 +53,9 @@ def losses_of(cfg, batch, scope, amp):
     with DefaultScope.overwrite_default_scope(scope):
         torch.manual_seed(0)
         model = MODELS.build(ConfigDict(cfg)).train()
+        # as a run does it: bf16 proposals are sampled otherwise, so losses of
+        # RoIs are only close while the class layer is small
+        model.init_weights()
         model.teacher_is_driven = True
         wrapper = CPUAmpOptimWrapper(
             optimizer=torch.optim.SGD(
