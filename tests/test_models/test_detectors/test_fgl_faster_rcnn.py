@@ -150,11 +150,11 @@ def test_golden_losses():
         dict(
             loss_rpn_cls=9.56456,
             loss_rpn_bbox=34.4763,
-            loss_cls=1.83579,
+            loss_cls=2.24487,
             acc=25.0,
-            loss_bbox=1.7176,
-            loss_quality=1.4462,
-            loss=49.0405,
+            loss_bbox=4.30029,
+            loss_quality=4.11678,
+            loss=54.7028,
         ),
         rel=1e-3,
     )

@@ -222,9 +222,9 @@ def test_given_attention_masks():
         assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
     # it is really the mask that is used; empty rows keep their diagonal
     given[0].attention_mask = torch.zeros(6, 6, dtype=torch.bool)
-    scores = raw(head, pyramid(2), given)[0][1]
-    assert scores.isfinite().all()
-    assert close(scores, expected[0][1]).tolist() == [False] * 4 + [True] * 2
+    boxes, scores = raw(head, pyramid(2), given)[0]
+    assert boxes.isfinite().all() and scores.isfinite().all()
+    assert close(boxes, expected[0][0]).tolist() == [False] * 4 + [True] * 2
     # and the caller's mask is left as it was
     assert not given[0].attention_mask.any()
 
