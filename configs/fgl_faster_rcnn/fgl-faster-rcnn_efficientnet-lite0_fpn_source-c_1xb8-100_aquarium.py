@@ -7,7 +7,7 @@
 #       work_dirs/\
 #       fgl-faster-rcnn_efficientnet-lite0_fpn_source-c_1xb8-100_aquarium/\
 #       iter_100.pth --tta
-# AP: not yet measured.
+# AP: see README.md beside this file.
 _base_ = (
     './fgl-faster-rcnn_efficientnet-lite0-retod_fpn_source-b_1xb8-400'
     '_aquarium.py'
