@@ -41,7 +41,7 @@ def vote_neighbours(
     column = labels if corners.shape[1] > 1 else labels * 0
     near = corners[:, column]  # (R, N, 4)
     overlap = pairwise_iou(kept.unsqueeze(1), near.transpose(0, 1))
-    close = iou <= overlap.squeeze(1).T  # (R, N)
+    close = (overlap.squeeze(1) >= iou).T  # (R, N)
     votes = (scores[:, labels] * close).unsqueeze(-1)
     total = votes.sum(0).clamp(min=torch.finfo(votes.dtype).tiny)
     return kept + (votes * (near - kept)).sum(0) / total

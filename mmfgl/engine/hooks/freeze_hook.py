@@ -88,7 +88,7 @@ class FreezeHook(Hook):
         inner = model.module if wrapped else model
         check_names(inner, self.names)
         freeze(inner, self._is_frozen)
-        evaluate_frozen(inner, self._is_frozen)
+        self._idle = frozen_modules(inner, self._is_frozen)
         if wrapped:
             runner.model = None
             del model  # its gradient hooks go with it
@@ -120,9 +120,8 @@ class FreezeHook(Hook):
             batch_idx: Index of the batch.
             data_batch: The batch.
         """
-        model = runner.model
-        inner = model.module if is_model_wrapper(model) else model
-        evaluate_frozen(inner, self._is_frozen)
+        for module in self._idle:
+            module.training = False
 
 
 def check_names(model: nn.Module, names: Iterable[str]) -> None:
@@ -171,14 +170,17 @@ def freeze(model: nn.Module, is_frozen: Callable[[str], bool]) -> None:
             param.grad = None
 
 
-def evaluate_frozen(
+def frozen_modules(
     model: nn.Module, is_frozen: Callable[[str], bool]
-) -> None:
-    """Put modules of which every part is frozen into evaluation mode.
+) -> list[nn.Module]:
+    """Modules of which every part is frozen.
 
     Args:
         model: The model, without wrapper.
         is_frozen: Tells by the dotted name of a module or parameter.
+
+    Returns:
+        The modules, those inside others too.
     """
     trained = {''}
     for name, _ in (*model.named_modules(), *model.named_parameters()):
@@ -186,9 +188,7 @@ def evaluate_frozen(
             while name not in trained:
                 trained.add(name)
                 name = name.rpartition('.')[0]
-    for name, module in model.named_modules():
-        if name not in trained:
-            module.training = False
+    return [m for name, m in model.named_modules() if name not in trained]
 
 
 def _inside(name: str, root: str) -> bool:

@@ -224,7 +224,11 @@ def test_given_attention_masks():
     given[0].attention_mask = torch.zeros(6, 6, dtype=torch.bool)
     boxes, scores = raw(head, pyramid(2), given)[0]
     assert boxes.isfinite().all() and scores.isfinite().all()
-    assert close(boxes, expected[0][0]).tolist() == [False] * 4 + [True] * 2
+    same = [False] * 4 + [True] * 2
+    assert close(boxes, expected[0][0]).tolist() == same
+    # logits, since the softmax of such random weights is all but one-hot
+    got = logits(head, BOXES, attention_mask=given[0].attention_mask.clone())
+    assert close(got, logits(head, BOXES)).tolist() == same
     # and the caller's mask is left as it was
     assert not given[0].attention_mask.any()
 
