@@ -55,7 +55,7 @@ fgl_region_encoder = dict(
         type='mmfgl.RegionTokenizer',
         in_channels=256,
         embed_dims=fgl_embed_dims,
-        squeeze_channels=64,
+        squeeze_channels=48,
     ),
     transformer=dict(
         type='mmfgl.RegionTransformer',
@@ -63,6 +63,8 @@ fgl_region_encoder = dict(
         num_heads=8,
         num_encoder_layers=1,
         num_decoder_layers=1,
+        attention_dims=256,
+        ffn_ratio=1.0,
     ),
     attention=dict(low=0.1, high=1.0),
 )
