@@ -20,3 +20,5 @@ region_views_pipeline[1]['proposer'] = dict(
     ],
 )
 train_dataloader = dict(dataset=dict(pipeline=region_views_pipeline))
+custom_hooks = _base_.custom_hooks
+custom_hooks[0]['views'] = 2  # the teacher reads the second
