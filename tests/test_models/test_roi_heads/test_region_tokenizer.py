@@ -71,13 +71,13 @@ def test_position_embedding_keeps_leading_dimensions():
     )
 
 
-@MODELS.register_module()
 class CentrePosition(nn.Module):
     def forward(self, boxes):
         return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
 def test_other_position_embedding():
+    MODELS.register_module(module=CentrePosition)
     try:
         tokenizer = build(position_embedding=dict(type='mmfgl.CentrePosition'))
     finally:
