@@ -14,4 +14,4 @@ model = dict(
     neck=_base_.r18_neck,
 )
 load_from = None
-custom_hooks = []
+custom_hooks = [_base_.fgl_channels_last]

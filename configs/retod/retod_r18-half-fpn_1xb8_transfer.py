@@ -12,4 +12,5 @@ model = dict(
 # no features to tell regions apart by but colours and gradients
 proposals_command = _base_.proposals_command[:-3]
 load_from = None
-custom_hooks = _base_.custom_hooks[:4]  # no checkpoint to check
+# no checkpoint to check
+custom_hooks = [*_base_.custom_hooks[:4], _base_.fgl_channels_last]

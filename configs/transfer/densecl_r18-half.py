@@ -11,4 +11,5 @@ model = dict(
 )
 model['backbone']['out_indices'] = (3,)
 load_from = None
-custom_hooks = _base_.custom_hooks[:2]  # no checkpoint to check
+# no checkpoint to check
+custom_hooks = [*_base_.custom_hooks[:2], _base_.fgl_channels_last]
