@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """The whole chain on the embedded digit scenes, then a report.
 
-Builds data and ImageNet weights, adapts the backbone by ReToD pretraining on
-the unlabelled images, fine-tunes the detector with and without it at the
-same budget, tests both plain and with test-time augmentation, and writes
-report.html and report.md. Steps already done are skipped.
+Builds data and ImageNet weights, finds regions in the unlabelled images,
+adapts the weights to them by ReToD pretraining, fine-tunes the detector with
+and without it at the same budget, tests both plain and with test-time
+augmentation, and writes report.html and report.md. Steps already done are
+skipped.
 
     python tools/quickstart.py --out work_dirs/quickstart
 """
@@ -30,6 +31,7 @@ from mmfgl.visualization import (
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = 'data/digit_scenes'
+REGIONS = f'{DATA}/annotations/unlabelled_regions.json'
 WEIGHTS = 'checkpoints/efficientnet-lite0_imagenet.pth'
 # Name of a training run -> its config, a pattern with a single match.
 CONFIGS = {
@@ -47,6 +49,7 @@ AP = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 SECONDS = {
     'data': 20,
     'weights': 10,
+    'regions': 60,
     'pretrain': 140,
     'imagenet': 200,
     'retod': 200,
@@ -95,13 +98,24 @@ def make_steps(out: Path, amp: bool = False) -> list[Step]:
         [Path(WEIGHTS)],
         SECONDS['weights'],
     )
-    pretrain = train_step(out, 'pretrain', [data, weights], amp)
+    command = Config.fromfile(find_config('pretrain')).proposals_command
+    names = dict(
+        images=f'{DATA}/unlabelled', proposals=REGIONS, weights=WEIGHTS
+    )
+    regions = Step(
+        'regions',
+        [part.format(**names) for part in command],
+        [Path(REGIONS)],
+        SECONDS['regions'],
+        [data, weights],
+    )
+    pretrain = train_step(out, 'pretrain', [regions], amp)
     trained = [
         train_step(out, 'imagenet', [data, weights], amp),
-        train_step(out, 'retod', [data, weights, pretrain], amp),
+        train_step(out, 'retod', [pretrain], amp),
     ]
     tests = [test_step(out, step, mode) for step in trained for mode in MODES]
-    return [data, weights, pretrain, *trained, *tests]
+    return [data, weights, regions, pretrain, *trained, *tests]
 
 
 def train_step(out: Path, key: str, needs: list[Step], amp: bool) -> Step:
@@ -145,7 +159,9 @@ def results(out: Path, seconds: dict[str, float]) -> list[dict]:
     rows = []
     for arm, name in ARMS.items():
         batch = Config.fromfile(find_config(arm)).test_dataloader.batch_size
-        pretraining = seconds['pretrain'] if arm == 'retod' else 0.0
+        pretraining = 0.0
+        if arm == 'retod':
+            pretraining = seconds['regions'] + seconds['pretrain']
         for mode in MODES:
             metrics = read_metrics(out / f'test-{arm}-{mode}')
             rows.append(

@@ -4,10 +4,18 @@
 _base_ = './fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-150_digit-scenes.py'
 
 load_from = (
-    'work_dirs/retod_efficientnet-lite0-fpn_1xb8-100_digit-scenes/iter_100.pth'
+    'work_dirs/retod_efficientnet-lite0-fpn_1xb8-200_digit-scenes/iter_200.pth'
 )
 custom_hooks = [
-    dict(type='mmfgl.CheckpointChainHook', modules=_base_.fgl_shared_modules),
+    dict(
+        type='mmfgl.CheckpointChainHook',
+        modules=[
+            *_base_.fgl_shared_modules,
+            'rpn_head',
+            'roi_head.bbox_head.fc_reg',
+            'roi_head.bbox_head.fc_quality',
+        ],
+    ),
     _base_.fgl_channels_last,
     _base_.fgl_frozen_stem,
 ]
