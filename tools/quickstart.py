@@ -49,8 +49,8 @@ AP = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 SECONDS = {
     'data': 20,
     'weights': 10,
-    'regions': 60,
-    'pretrain': 140,
+    'regions': 50,
+    'pretrain': 170,
     'imagenet': 200,
     'retod': 200,
     'plain': 15,
