@@ -31,7 +31,6 @@ from mmfgl.visualization import (
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = 'data/digit_scenes'
-REGIONS = f'{DATA}/annotations/unlabelled_regions.json'
 WEIGHTS = 'checkpoints/efficientnet-lite0_imagenet.pth'
 # Name of a training run -> its config, a pattern with a single match.
 CONFIGS = {
@@ -98,14 +97,14 @@ def make_steps(out: Path, amp: bool = False) -> list[Step]:
         [Path(WEIGHTS)],
         SECONDS['weights'],
     )
-    command = Config.fromfile(find_config('pretrain')).proposals_command
+    cfg = Config.fromfile(find_config('pretrain'))
     names = dict(
-        images=f'{DATA}/unlabelled', proposals=REGIONS, weights=WEIGHTS
+        images=f'{DATA}/unlabelled', proposals=cfg.proposals, weights=WEIGHTS
     )
     regions = Step(
         'regions',
-        [part.format(**names) for part in command],
-        [Path(REGIONS)],
+        [part.format(**names) for part in cfg.proposals_command],
+        [Path(cfg.proposals)],
         SECONDS['regions'],
         [data, weights],
     )
