@@ -5,5 +5,6 @@ _base_ = './fgl-faster-rcnn_r18-half_fpn_1xb8-400_aquarium.py'
 
 load_from = 'work_dirs/retod_r18-half-fpn_1xb8-400_aquarium/iter_400.pth'
 custom_hooks = [
-    dict(type='mmfgl.CheckpointChainHook', modules=_base_.fgl_shared_modules)
+    dict(type='mmfgl.CheckpointChainHook', modules=_base_.fgl_shared_modules),
+    _base_.fgl_channels_last,
 ]

@@ -12,7 +12,7 @@ model = dict(
 # no features to tell regions apart by but colours and gradients
 proposals_command = _base_.proposals_command[:-3]
 load_from = None
-# no checkpoint to check
+# no checkpoint to check, no ImageNet layers to keep frozen
 custom_hooks = [*_base_.custom_hooks[:4], _base_.fgl_channels_last]
 # random weights gain more from twice the steps than from large batches
 train_dataloader = dict(batch_size=8)
