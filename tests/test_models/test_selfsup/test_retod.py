@@ -196,7 +196,7 @@ def test_targets_are_those_of_the_other_view(symmetric, monkeypatch):
     expected = torch.cat(views), torch.cat(views[::-1])
     rows = slice(None) if symmetric else slice(3)
     for got, want in zip((targets, other), expected, strict=True):
-        torch.testing.assert_close(got, want[rows])
+        torch.testing.assert_close(got, want[rows], rtol=1e-4, atol=1e-4)
     assert student.shape[:2] == masked.shape == other.shape[:2]
 
 
@@ -215,7 +215,8 @@ def test_decoder_reads_the_other_view(symmetric, monkeypatch):
     losses_of(model, batch)
     views = [model._teach(*view(batch, index))[0] for index in (1, 0)]
     expected = torch.cat(views)[: None if symmetric else 2]
-    torch.testing.assert_close(seen[0], expected)
+    # two batches of 2 differ from one of 4 by rounding, on some CPUs by 2e-5
+    torch.testing.assert_close(seen[0], expected, rtol=1e-4, atol=1e-4)
     assert not seen[0].requires_grad
 
 
