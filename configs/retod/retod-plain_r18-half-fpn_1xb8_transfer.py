@@ -11,7 +11,7 @@ model = dict(
     roi_head=dict(
         # torchvision's operator gives the same and is faster on a CPU
         bbox_roi_extractor=dict(roi_layer=dict(use_torchvision=True)),
-        # one regression for 64 pseudo-classes: each alone sees few boxes
+        # one regression for all pseudo-classes: each alone sees few boxes
         bbox_head=dict(reg_class_agnostic=True),
     ),
 )
