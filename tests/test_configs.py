@@ -24,7 +24,6 @@ from mmengine.registry import (
 from mmengine.runner import Runner
 
 from mmfgl.engine.hooks import LoadReport
-from mmfgl.engine.runner import leaf_datasets
 from mmfgl.testing import tiny_coco
 from mmfgl.testing.configs import (
     classes_of,
@@ -33,6 +32,7 @@ from mmfgl.testing.configs import (
     tiny_loader,
     use_tiny_coco,
 )
+from mmfgl.utils.launch import leaf_datasets
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 PATHS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)

@@ -21,13 +21,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmfgl.engine.steps import Step, StepRunner
-from mmfgl.visualization import (
+from mmfgl.utils.reports import (
     Report,
     machine_settings,
     read_curve,
     read_metrics,
 )
+from mmfgl.utils.steps import Step, StepRunner
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = 'data/digit_scenes'
@@ -181,7 +181,7 @@ def pictures(out: Path, count: int = 4) -> list:
     from mmengine.registry import init_default_scope
     from mmengine.runner import find_latest_checkpoint
 
-    from mmfgl.visualization.pictures import detection_pictures, side_by_side
+    from mmfgl.utils.reports.pictures import detection_pictures, side_by_side
 
     init_default_scope('mmdet')
     drawn = {

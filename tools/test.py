@@ -15,12 +15,12 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 
 import mmfgl  # noqa: F401  (its registry nodes)
-from mmfgl.engine.checks import (
+from mmfgl.utils.checks import (
     StrictCheckpointHook,
     check_data_root,
     check_num_classes,
 )
-from mmfgl.engine.runner import (
+from mmfgl.utils.launch import (
     add_common_arguments,
     build_runner,
     check_checkpoint,

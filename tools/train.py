@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 
 import mmfgl  # noqa: F401  (its registry nodes)
-from mmfgl.engine.checks import (
+from mmfgl.utils.checks import (
     check_data_root,
     check_num_classes,
     check_weights,
 )
-from mmfgl.engine.runner import (
+from mmfgl.utils.launch import (
     add_common_arguments,
     build_runner,
     load_config,

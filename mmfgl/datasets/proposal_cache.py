@@ -12,9 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmfgl.datasets.region_descriptors import describe_regions
 from mmfgl.registry import TASK_UTILS
-
-from .region_descriptors import describe_regions
 
 FORMAT = 1  # raised when the content of an entry changes
 

@@ -11,11 +11,10 @@ from mmengine.fileio import dump
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
+from mmfgl.evaluation.confusion import confused_pairs, plot_confusion
+from mmfgl.evaluation.matching import ImageBoxes, MatchStatistics
+from mmfgl.evaluation.tide import ERROR_TYPES, tide_report
 from mmfgl.registry import METRICS
-
-from .confusion import confused_pairs, plot_confusion
-from .matching import ImageBoxes, MatchStatistics
-from .tide import ERROR_TYPES, tide_report
 
 
 @METRICS.register_module()

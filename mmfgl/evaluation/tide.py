@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .matching import ImageBoxes, greedy_match
+from mmfgl.evaluation.matching import ImageBoxes, greedy_match
 
 #: Error types, in the order of the paper.
 ERROR_TYPES = ('cls', 'loc', 'both', 'dupe', 'bkg', 'miss')

@@ -8,7 +8,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmfgl.structures import RegionDataSample, clip_boxes, jitter_boxes
+from mmfgl.datasets.region_data_sample import RegionDataSample
+from mmfgl.datasets.transforms.view_maps import clip_boxes, jitter_boxes
 
 
 def random_boxes(

@@ -10,9 +10,8 @@ from mmdet.datasets import CocoDataset
 from mmengine.config import Config, ConfigDict
 from mmengine.config import config as mmengine_config
 
-from mmfgl.engine.runner import leaf_datasets
-
-from .vit import WIDTH, tiny_vit_arch
+from mmfgl.testing.vit import WIDTH, tiny_vit_arch
+from mmfgl.utils.launch import leaf_datasets
 
 SIDE = 64  # pixels of views and images
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmfgl.datasets.digit_scenes import build_digit_scenes
+from mmfgl.testing.digit_scenes import build_digit_scenes
 
 
 def tiny_coco(

@@ -2,7 +2,7 @@
 
 from mmengine.config import ConfigDict
 
-from .models import CHANNELS, tiny_fgl_cfg, tiny_retod_cfg
+from mmfgl.testing.models import CHANNELS, tiny_fgl_cfg, tiny_retod_cfg
 
 
 def tiny_objectness_cfg(num_classes: int = 1, **changes) -> ConfigDict:

@@ -1,6 +1,6 @@
 """Tiny vision Transformer models for tests."""
 
-from .models import CHANNELS
+from mmfgl.testing.models import CHANNELS
 
 WIDTH = 32  # of the Transformer
 LAYERS = 2

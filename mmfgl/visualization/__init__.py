@@ -1,6 +1,1 @@
-"""Reports of runs: tables, curves and pictures as HTML and Markdown."""
-
-from .report import Report
-from .runs import machine_settings, read_curve, read_metrics
-
-__all__ = ['Report', 'machine_settings', 'read_curve', 'read_metrics']
+"""Pictures of what the FGL RoI head reads."""

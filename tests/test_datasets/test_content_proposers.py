@@ -21,8 +21,8 @@ from mmfgl.datasets.region_proposers.box_ops import (
     plausible_boxes,
 )
 from mmfgl.datasets.region_proposers.box_scores import objectness
+from mmfgl.models.layers.boxes import pairwise_iou
 from mmfgl.registry import TASK_UTILS
-from mmfgl.structures import pairwise_iou
 
 needs_contrib = pytest.mark.skipif(
     not hasattr(cv2, 'ximgproc'), reason='OpenCV without contrib modules'

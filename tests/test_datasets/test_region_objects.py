@@ -7,7 +7,11 @@ from mmengine.dataset import default_collate
 from mmpretrain.models import SelfSupDataPreprocessor
 
 from mmfgl.datasets import PackRegionViews, RegionProposer, TwoRegionViews
-from mmfgl.structures import clip_boxes, map_boxes, visible_share
+from mmfgl.datasets.transforms.view_maps import (
+    clip_boxes,
+    map_boxes,
+    visible_share,
+)
 
 VIEW = (64, 48)
 SIZE = (90, 120)

@@ -6,14 +6,14 @@ from mmengine.registry import DefaultScope
 from mmpretrain.models import SelfSupDataPreprocessor
 
 from mmfgl.datasets import RandomRegions, RegionProposer, TwoRegionViews
-from mmfgl.registry import TRANSFORMS
-from mmfgl.structures import (
-    RegionDataSample,
+from mmfgl.datasets.region_data_sample import RegionDataSample
+from mmfgl.datasets.transforms.view_maps import (
     clip_boxes,
     invert_affine,
     map_boxes,
     visible_share,
 )
+from mmfgl.registry import TRANSFORMS
 
 VIEW = (64, 48)  # (width, height)
 HEIGHT, WIDTH = 90, 120

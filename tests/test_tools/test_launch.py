@@ -14,9 +14,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmfgl.engine import cpu_dist, runner
-from mmfgl.engine.checks import check_num_classes, check_weights
 from mmfgl.testing.data import tiny_coco
+from mmfgl.utils import cpu_dist
+from mmfgl.utils import launch as launching
+from mmfgl.utils.checks import check_num_classes, check_weights
 
 ROOT = Path(__file__).parents[2]
 RUNS = itertools.count()
@@ -41,7 +42,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def cfg(data):
     cfg = Config.fromfile(CONFIG)
-    runner.replace_data_root(cfg, data)
+    launching.replace_data_root(cfg, data)
     return cfg
 
 
@@ -146,12 +147,12 @@ def test_missing_files(tmp_path):
 def test_tta_needs_its_config(trained, data, cfg, tmp_path):
     cfg.pop('tta_pipeline')
     with pytest.raises(ValueError, match='tta_pipeline'):
-        runner.set_tta(cfg)
+        launching.set_tta(cfg)
     cfg.tta_pipeline = ['new']
     cfg.test_dataloader.dataset = dict(
         type='ConcatDataset', datasets=[cfg.test_dataloader.dataset] * 2
     )
-    runner.set_tta(cfg)
+    launching.set_tta(cfg)
     datasets = cfg.test_dataloader.dataset.datasets
     assert [x.pipeline for x in datasets] == [['new'], ['new']]
 
@@ -160,7 +161,7 @@ def test_data_root_moves_every_path(cfg, data):
     assert cfg.data_root == f'{data}/'  # the slash of the config is kept
     assert cfg.val_evaluator.ann_file == f'{data}/annotations/val.json'
     other = Config(dict(data_root='a/b', x=['a/b/c', 'a/bc'], y=('a/b',)))
-    runner.replace_data_root(other, '/new/')
+    launching.replace_data_root(other, '/new/')
     assert other.data_root == '/new'
     assert other.x == ['/new/c', 'a/bc']
     assert other.y == ('/new',)
@@ -168,35 +169,35 @@ def test_data_root_moves_every_path(cfg, data):
 
 def test_resume_auto_keeps_load_from(cfg, trained, tmp_path):
     cfg.work_dir, cfg.load_from = str(tmp_path), 'pretrained.pth'
-    runner.set_resume(cfg, 'auto')
+    launching.set_resume(cfg, 'auto')
     assert cfg.load_from == 'pretrained.pth'
     assert not cfg.get('resume')
     cfg.work_dir = str(trained)
-    runner.set_resume(cfg, 'auto')
+    launching.set_resume(cfg, 'auto')
     assert cfg.resume
     assert Path(cfg.load_from).name == 'epoch_1.pth'
     with pytest.raises(FileNotFoundError, match='to resume from'):
-        runner.set_resume(cfg, 'none.pth')
+        launching.set_resume(cfg, 'none.pth')
 
 
 def test_amp_fits_the_device(cfg, monkeypatch):
-    monkeypatch.setattr(runner, 'get_device', lambda: 'cuda')
-    runner.set_amp(cfg)
+    monkeypatch.setattr(launching, 'get_device', lambda: 'cuda')
+    launching.set_amp(cfg)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.optim_wrapper.loss_scale == 'dynamic'
-    monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
-    runner.set_amp(cfg)
+    monkeypatch.setattr(launching, 'get_device', lambda: 'cpu')
+    launching.set_amp(cfg)
     assert cfg.optim_wrapper.type == 'mmfgl.CPUAmpOptimWrapper'
     assert 'loss_scale' not in cfg.optim_wrapper
     cfg.optim_wrapper.type = 'ApexOptimWrapper'
     with pytest.raises(ValueError, match='ApexOptimWrapper'):
-        runner.set_amp(cfg)
+        launching.set_amp(cfg)
 
 
 def test_auto_scale_lr_needs_base_batch_size(cfg):
     cfg.pop('auto_scale_lr')
     with pytest.raises(ValueError, match='base_batch_size'):
-        runner.set_auto_scale_lr(cfg)
+        launching.set_auto_scale_lr(cfg)
 
 
 class TestNumClasses:

@@ -10,8 +10,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmfgl.engine import steps as steps_module
 from mmfgl.testing import tiny_coco
+from mmfgl.utils import steps as steps_module
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools/benchmarks'
 

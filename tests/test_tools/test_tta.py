@@ -13,8 +13,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmfgl.engine.checks import check_num_classes
 from mmfgl.testing.data import tiny_coco
+from mmfgl.utils.checks import check_num_classes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(Path(__file__).with_name('tiny_detector.py'))

@@ -23,8 +23,8 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import mmfgl  # noqa: F401  (its registry nodes)
-from mmfgl.engine.flops import count_flops
 from mmfgl.testing import detection_batch
+from mmfgl.utils.flops import count_flops
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,8 +11,8 @@ import torch
 from faults_runs import Bench, pretraining
 from mmengine.runner import find_latest_checkpoint
 
-from mmfgl.engine.atomic_files import SUFFIX
 from mmfgl.testing import tiny_coco
+from mmfgl.utils.atomic_files import SUFFIX
 
 
 def kill_and_resume(folder: Path, number: int, seed: int) -> dict[str, int]:

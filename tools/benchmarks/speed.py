@@ -37,7 +37,7 @@ from speed_models import (
 )
 from speed_report import markdown
 
-from mmfgl.engine.flops import count_flops
+from mmfgl.utils.flops import count_flops
 
 PARTS = ('infer', 'train', 'memory', 'flops', 'pretrain', 'pipeline')
 DETECTORS = ('fgl', 'faster-rcnn')

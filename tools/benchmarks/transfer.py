@@ -31,7 +31,7 @@ from transfer_report import write_report
 from transfer_results import collect, save
 from transfer_runs import Runs
 
-from mmfgl.engine.steps import Step, StepRunner
+from mmfgl.utils.steps import Step, StepRunner
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmfgl.engine.runner import set_amp
+from mmfgl.utils.launch import set_amp
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'

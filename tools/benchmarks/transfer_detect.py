@@ -13,7 +13,7 @@ from mmengine.runner import CheckpointLoader
 from transfer_arms import BACKBONES, CONFIGS
 
 from mmfgl.datasets.unlabelled_images import IMG_EXTENSIONS
-from mmfgl.engine.runner import set_amp
+from mmfgl.utils.launch import set_amp
 
 # Modules that a pretraining may hold for a detector, whole or not at all.
 # fc_cls is never among them: its classes are others.

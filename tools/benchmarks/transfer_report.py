@@ -9,8 +9,8 @@ from typing import Any
 
 from transfer_results import finetune_dir, pretrain_dir
 
-from mmfgl.visualization import Report, read_curve
-from mmfgl.visualization.plots import plot_curves
+from mmfgl.utils.reports import Report, read_curve
+from mmfgl.utils.reports.plots import plot_curves
 
 SHOWN = ('AP', 'AP50', 'AP75', 'APs')
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmfgl.visualization import machine_settings, read_curve
+from mmfgl.utils.reports import machine_settings, read_curve
 
 METRICS = {
     'AP': 'bbox_mAP',

@@ -12,7 +12,7 @@ from transfer_detect import finetune_config, modules_to_load, write_subset
 from transfer_plan import WEIGHTS, Plan, Row
 from transfer_results import finetune_dir, pretrain_dir, state_of
 
-from mmfgl.engine.steps import Step
+from mmfgl.utils.steps import Step
 
 
 class Runs:

@@ -39,9 +39,9 @@ from tta_config import (
 from tta_measure import build_loaders, build_metrics, run_arms
 from tta_report import markdown, summarise
 
-from mmfgl.engine.checks import check_data_root, check_num_classes
-from mmfgl.engine.runner import check_file
 from mmfgl.models.test_time_augs import RoITTAModel
+from mmfgl.utils.checks import check_data_root, check_num_classes
+from mmfgl.utils.launch import check_file
 
 
 def parse_args() -> argparse.Namespace:

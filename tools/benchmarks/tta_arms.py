@@ -11,9 +11,9 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 from tta_config import BASES
 
-from mmfgl.engine.checks import check_test_checkpoint
 from mmfgl.engine.hooks import ChannelsLastHook
 from mmfgl.models.test_time_augs import RoITTAModel, RoITTAOptions
+from mmfgl.utils.checks import check_test_checkpoint
 
 # https://mmdetection.readthedocs.io/en/latest/user_guides/test.html
 DET_TTA_CFG = ConfigDict(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from mmfgl.engine.runner import leaf_datasets, replace_data_root
+from mmfgl.utils.launch import leaf_datasets, replace_data_root
 
 BASES = Path(__file__).parents[2] / 'configs' / '_base_' / 'tta'
 BASE_SCALE = (1333, 800)

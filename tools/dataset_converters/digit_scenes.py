@@ -5,13 +5,13 @@ Usage::
     python tools/dataset_converters/digit_scenes.py --out data/digit_scenes
 
 Offline and seeded: two runs write the same bytes. About 30 seconds on one
-core for the defaults. See ``mmfgl/datasets/digit_scenes.py``.
+core for the defaults. See ``mmfgl/testing/digit_scenes.py``.
 """
 
 import argparse
 import sys
 
-from mmfgl.datasets.digit_scenes import build_digit_scenes
+from mmfgl.testing.digit_scenes import build_digit_scenes
 
 
 def parse_size(text: str) -> tuple[int, int]:

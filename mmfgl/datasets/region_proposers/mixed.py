@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmfgl.datasets.region_proposers.base import RegionProposer
 from mmfgl.registry import TASK_UTILS
-
-from .base import RegionProposer
 
 
 @TASK_UTILS.register_module()

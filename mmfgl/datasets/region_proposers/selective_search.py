@@ -5,11 +5,13 @@ from importlib.metadata import PackageNotFoundError, version
 import cv2
 import numpy as np
 
+from mmfgl.datasets.region_proposers.base import RegionProposer
+from mmfgl.datasets.region_proposers.box_ops import (
+    first_distinct,
+    plausible_boxes,
+)
+from mmfgl.datasets.region_proposers.box_scores import objectness
 from mmfgl.registry import TASK_UTILS
-
-from .base import RegionProposer
-from .box_ops import first_distinct, plausible_boxes
-from .box_scores import objectness
 
 
 @TASK_UTILS.register_module()

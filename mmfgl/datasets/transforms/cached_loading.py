@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from mmfgl.datasets.transforms.loading import LoadUnlabelledImage
 from mmfgl.registry import TRANSFORMS
-
-from .loading import LoadUnlabelledImage
 
 
 @TRANSFORMS.register_module()

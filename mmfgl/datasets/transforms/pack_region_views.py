@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform, to_tensor
 
+from mmfgl.datasets.region_data_sample import RegionDataSample
 from mmfgl.registry import TRANSFORMS
-from mmfgl.structures import RegionDataSample
 
 
 @TRANSFORMS.register_module()

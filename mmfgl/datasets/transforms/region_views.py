@@ -10,8 +10,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform, Compose
 
 from mmfgl.datasets.encoded_image import EncodedImage, reduction
-from mmfgl.registry import TASK_UTILS, TRANSFORMS
-from mmfgl.structures import (
+from mmfgl.datasets.transforms.view_maps import (
     clip_boxes,
     crop_affine,
     invert_affine,
@@ -19,6 +18,7 @@ from mmfgl.structures import (
     map_boxes,
     visible_share,
 )
+from mmfgl.registry import TASK_UTILS, TRANSFORMS
 
 
 @TRANSFORMS.register_module()

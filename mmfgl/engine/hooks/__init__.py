@@ -1,16 +1,16 @@
 """Hooks."""
 
-from .atomic_checkpoint_hook import AtomicCheckpointHook
-from .budget_hook import BudgetHook
-from .channels_last_hook import ChannelsLastHook
 from .checkpoint_chain_hook import CheckpointChainHook, LoadReport
 from .collapse_monitor_hook import CollapseError, CollapseMonitorHook
-from .exact_resume_hook import ExactResumeHook
 from .freeze_hook import FreezeHook
-from .nonfinite_guard_hook import NonFiniteError, NonFiniteGuardHook
 from .region_probe_hook import RegionProbeHook
+from .robust.atomic_checkpoint_hook import AtomicCheckpointHook
+from .robust.budget_hook import BudgetHook
+from .robust.channels_last_hook import ChannelsLastHook
+from .robust.exact_resume_hook import ExactResumeHook
+from .robust.nonfinite_guard_hook import NonFiniteError, NonFiniteGuardHook
+from .robust.unreadable_image_hook import UnreadableImageHook
 from .teacher_hook import TeacherHook
-from .unreadable_image_hook import UnreadableImageHook
 
 __all__ = [
     'AtomicCheckpointHook',

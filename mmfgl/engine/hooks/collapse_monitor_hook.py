@@ -10,9 +10,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmfgl.engine.collapse import TokenRank, distillation_statistics
-from mmfgl.engine.collapse_symptoms import describe_collapse
 from mmfgl.registry import HOOKS
+from mmfgl.utils.collapse import TokenRank, distillation_statistics
+from mmfgl.utils.collapse_symptoms import describe_collapse
 
 _STATE = 'mmfgl_collapse_monitor'
 _BLIND_LOOKS = 20

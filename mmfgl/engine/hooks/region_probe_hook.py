@@ -10,8 +10,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmfgl.engine.randomness import SeededBatches, rng_kept
 from mmfgl.registry import HOOKS
+from mmfgl.utils.randomness import SeededBatches, rng_kept
 
 
 @HOOKS.register_module()

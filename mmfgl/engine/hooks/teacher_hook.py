@@ -7,9 +7,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmfgl.engine.hooks.robust.nonfinite_guard_hook import step_was_skipped
 from mmfgl.registry import HOOKS
-
-from .nonfinite_guard_hook import step_was_skipped
 
 
 @HOOKS.register_module()

@@ -1,5 +1,14 @@
 """Layers: region Transformer and position embedding of boxes."""
 
+from .attention_mask import close_leaks, iou_attention_mask, log_geometry
+from .box_voting import vote_neighbours
+from .boxes import (
+    border_overlap,
+    box_area,
+    normalise_boxes,
+    pairwise_intersection,
+    pairwise_iou,
+)
 from .masked_attention import GeometryBias, MaskedAttention
 from .position_embedding import BoxPositionEmbedding
 from .region_transformer import RegionBlock, RegionTransformer
@@ -13,4 +22,13 @@ __all__ = [
     'RegionBlock',
     'RegionTransformer',
     'roi_pool_cpu',
+    'border_overlap',
+    'box_area',
+    'close_leaks',
+    'iou_attention_mask',
+    'log_geometry',
+    'normalise_boxes',
+    'pairwise_intersection',
+    'pairwise_iou',
+    'vote_neighbours',
 ]

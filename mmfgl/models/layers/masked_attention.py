@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmfgl.structures import log_geometry
+from mmfgl.models.layers.attention_mask import log_geometry
 
 # Attention scores held at once, over all heads and images. Longer queries go
 # through in slices: 4,000 candidates an image stay below 130 MB in fp32.

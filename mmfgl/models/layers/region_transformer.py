@@ -9,9 +9,8 @@ from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmfgl.models.layers.masked_attention import GeometryBias, MaskedAttention
 from mmfgl.registry import MODELS
-
-from .masked_attention import GeometryBias, MaskedAttention
 
 Bias = Callable[[slice], Tensor]
 

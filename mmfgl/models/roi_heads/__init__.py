@@ -1,9 +1,9 @@
 """RoI heads: extractor, tokenizer, FGL RoI head and box head."""
 
-from .fgl_bbox_head import FGLBBoxHead
-from .fgl_roi_extractor import FGLRoIExtractor
+from .bbox_heads import FGLBBoxHead
 from .fgl_roi_head import FGLRoIHead
 from .region_tokenizer import RegionTokenizer
+from .roi_extractors import FGLRoIExtractor
 from .scene import Scene
 
 __all__ = [

@@ -11,13 +11,12 @@ import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from torch import Tensor
 
+from mmfgl.models.layers.attention_mask import iou_attention_mask
+from mmfgl.models.roi_heads.reading import add_scene, read_candidates
+from mmfgl.models.roi_heads.region_tokens import RegionTokens
+from mmfgl.models.roi_heads.scene import Scene
 from mmfgl.models.task_modules import Selection
 from mmfgl.registry import MODELS, TASK_UTILS
-from mmfgl.structures import iou_attention_mask
-
-from .reading import add_scene, read_candidates
-from .region_tokens import RegionTokens
-from .scene import Scene
 
 
 @MODELS.register_module()

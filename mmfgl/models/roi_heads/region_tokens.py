@@ -10,9 +10,8 @@ import torch
 from mmdet.structures.bbox import bbox2roi
 from torch import Tensor, nn
 
-from mmfgl.structures import normalise_boxes
-
-from .scene import Scene
+from mmfgl.models.layers.boxes import normalise_boxes
+from mmfgl.models.roi_heads.scene import Scene
 
 
 class RegionTokens:

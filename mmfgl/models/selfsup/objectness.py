@@ -13,8 +13,8 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmfgl.datasets.region_data_sample import RegionDataSample
 from mmfgl.registry import MODELS
-from mmfgl.structures import RegionDataSample
 
 
 def build_rpn_head(rpn_head: dict, train_cfg: ConfigDict) -> nn.Module:

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmfgl.structures import (
-    RegionDataSample,
-    iou_attention_mask,
-    normalise_boxes,
-)
+from mmfgl.datasets.region_data_sample import RegionDataSample
+from mmfgl.models.layers.attention_mask import iou_attention_mask
+from mmfgl.models.layers.boxes import normalise_boxes
 
 
 @torch.no_grad()

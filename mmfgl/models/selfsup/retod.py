@@ -9,23 +9,19 @@ from mmengine.config import ConfigDict
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor
 
+from mmfgl.datasets.region_data_sample import RegionDataSample
+from mmfgl.models.layers.attention_mask import close_leaks, iou_attention_mask
 from mmfgl.models.roi_heads import FGLRoIHead
-from mmfgl.registry import MODELS
-from mmfgl.structures import (
-    RegionDataSample,
-    close_leaks,
-    iou_attention_mask,
-)
-
-from .ema_teacher import EMATeacher
-from .objectness import (
+from mmfgl.models.selfsup.objectness import (
     build_roi_head,
     build_rpn_head,
     objectness_losses,
     objectness_unit,
 )
-from .region_encoding import stack_views, tokenize_regions
-from .task_losses import balance_losses
+from mmfgl.models.selfsup.region_encoding import stack_views, tokenize_regions
+from mmfgl.models.selfsup.task_losses import balance_losses
+from mmfgl.models.selfsup.teachers.ema_teacher import EMATeacher
+from mmfgl.registry import MODELS
 
 
 @MODELS.register_module()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from mmfgl.models.losses import TaskBalancer, TaskLoss
+from mmfgl.models.balancers import TaskBalancer, TaskLoss
 
 
 def task_of(loss: str) -> str:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmfgl.models.layers.boxes import border_overlap, pairwise_iou
 from mmfgl.registry import TASK_UTILS
-from mmfgl.structures import border_overlap, pairwise_iou
 
 
 @dataclass
@@ -54,7 +54,7 @@ class CandidateSelector:
             filtered. ``None`` turns it off.
         border_band: Width of the band as a share of the image's sides.
         border_mode: ``'iof'`` or ``'iou'``, see
-            :func:`mmfgl.structures.border_overlap`.
+            :func:`border_overlap`.
         min_kept: Floor of the filters.
         mode: ``'context'`` removes filtered candidates from the attention
             context only, so that truncated objects can still be found;

@@ -10,7 +10,7 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
-from .options import RoITTAOptions
+from mmfgl.models.test_time_augs.options import RoITTAOptions
 
 
 @dataclass

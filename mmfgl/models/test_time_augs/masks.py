@@ -8,9 +8,9 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .passes import Pass
-from .scoring import roi_weights, shifted_levels
-from .views import View
+from mmfgl.models.test_time_augs.passes import Pass
+from mmfgl.models.test_time_augs.scoring import roi_weights, shifted_levels
+from mmfgl.models.test_time_augs.views import View
 
 _FLIP_DIMS = dict(horizontal=[-1], vertical=[-2], diagonal=[-2, -1])
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from .options import RoITTAOptions
-from .views import View, ViewBatch, scale_ranks
+from mmfgl.models.test_time_augs.options import RoITTAOptions
+from mmfgl.models.test_time_augs.views import View, ViewBatch, scale_ranks
 
 
 @dataclass

@@ -8,7 +8,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import nn
 
-from .views import View, ViewBatch
+from mmfgl.models.test_time_augs.views import View, ViewBatch
 
 
 def proposing(reference: ViewBatch, batch: ViewBatch, kind: str) -> list[bool]:

@@ -20,16 +20,19 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmfgl.models.layers.box_voting import vote_neighbours
+from mmfgl.models.test_time_augs.fusion import Evidence, fuse
+from mmfgl.models.test_time_augs.masks import predict_masks
+from mmfgl.models.test_time_augs.options import RoITTAOptions
+from mmfgl.models.test_time_augs.passes import plan_passes
+from mmfgl.models.test_time_augs.proposals import (
+    merge_proposals,
+    proposing,
+    view_proposals,
+)
+from mmfgl.models.test_time_augs.scoring import score_rois
+from mmfgl.models.test_time_augs.views import View, ViewBatch, arrange_views
 from mmfgl.registry import MODELS
-from mmfgl.structures import vote_neighbours
-
-from .fusion import Evidence, fuse
-from .masks import predict_masks
-from .options import RoITTAOptions
-from .passes import plan_passes
-from .proposals import merge_proposals, proposing, view_proposals
-from .scoring import score_rois
-from .views import View, ViewBatch, arrange_views
 
 # Their boxes are more than one decoding an RoI followed by NMS.
 _OWN_PREDICTION = (GridRoIHead, MultiInstanceRoIHead)

@@ -13,9 +13,9 @@ from mmdet.models.roi_heads import StandardRoIHead
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from .fusion import Evidence, with_fallback
-from .passes import Pass
-from .views import View
+from mmfgl.models.test_time_augs.fusion import Evidence, with_fallback
+from mmfgl.models.test_time_augs.passes import Pass
+from mmfgl.models.test_time_augs.views import View
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from mmfgl.models.layers import (
     RegionTransformer,
     masked_attention,
 )
-from mmfgl.structures import iou_attention_mask, log_geometry
+from mmfgl.models.layers.attention_mask import iou_attention_mask, log_geometry
 from mmfgl.testing import stir
 
 WIDTH, HEADS = 8, 2

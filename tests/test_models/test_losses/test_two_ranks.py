@@ -7,11 +7,8 @@ import sys
 import torch
 from mmengine.dist import all_reduce
 
-from mmfgl.models.losses import (
-    RegionDistillLoss,
-    RegionDiversityLoss,
-    TaskAdaptiveLoss,
-)
+from mmfgl.models.balancers import TaskAdaptiveLoss
+from mmfgl.models.losses import RegionDistillLoss, RegionDiversityLoss
 
 
 def logits_of(rows, seed=0):

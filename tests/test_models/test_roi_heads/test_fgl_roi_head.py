@@ -6,9 +6,9 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
+from mmfgl.models.layers.attention_mask import iou_attention_mask
 from mmfgl.models.roi_heads import FGLRoIHead, Scene
 from mmfgl.registry import MODELS
-from mmfgl.structures import iou_attention_mask
 from mmfgl.testing import (
     detection_batch,
     stir,

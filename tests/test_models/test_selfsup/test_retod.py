@@ -5,8 +5,8 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from mmfgl.engine.optim_wrapper import CPUAmpOptimWrapper
+from mmfgl.models.layers.boxes import pairwise_iou
 from mmfgl.registry import MODELS
-from mmfgl.structures import pairwise_iou
 from mmfgl.testing import region_batch, stir, tiny_retod_cfg
 
 LOSSES = {'loss_distill', 'loss_mask', 'loss_coord', 'loss_giou'}

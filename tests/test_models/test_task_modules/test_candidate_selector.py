@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from mmfgl.models.layers.boxes import border_overlap, pairwise_iou
 from mmfgl.models.task_modules import CandidateSelector, Selection
 from mmfgl.registry import TASK_UTILS
-from mmfgl.structures import border_overlap, pairwise_iou
 
 SHAPE = (100, 200)  # (height, width)
 

@@ -1,0 +1,1 @@
+"""Hooks that override or patch private parts of MMEngine."""

@@ -1,0 +1,129 @@
+"""Checkpoints that survive a kill, a crash or a full disk while saving."""
+
+import os.path as osp
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmfgl.registry import HOOKS
+from mmfgl.utils.atomic_files import (
+    remove_leftovers,
+    use_atomic_backend,
+    write_atomically,
+)
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook`` that never endangers what is there.
+
+    The parent removes old checkpoints first, then writes the new one under
+    its final name, then ``last_checkpoint``: a kill in between leaves a
+    truncated file, or none. Here a checkpoint, and then ``last_checkpoint``,
+    appear under their names only when they are complete on the disk, and
+    only then are old ones removed. So whenever the process dies,
+    ``--resume`` finds the last complete checkpoint. For a moment one more
+    checkpoint than ``max_keep_ckpts`` needs room.
+
+    With remote storage (``out_dir`` of another file system, or
+    ``backend_args``) writing is left to its backend; the order is the same.
+
+    Args: those of :class:`mmengine.hooks.CheckpointHook`.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Choose the atomic backend and clear leftovers of a killed run.
+
+        Args:
+            runner: The runner.
+        """
+        super().before_train(runner)
+        if not (
+            type(self.file_backend) is LocalBackend
+            and self.backend_args is None
+            and self.file_client_args is None
+        ):
+            return
+        self.backend_args = use_atomic_backend()
+        if is_main_process():
+            for folder in {self.out_dir, runner.work_dir}:
+                for name in remove_leftovers(folder):
+                    runner.logger.warning(
+                        f'removed {name}, left by a process that died while '
+                        'it was saving'
+                    )
+
+    def _save_checkpoint_with_step(
+        self, runner: Runner, step: int, meta: dict
+    ) -> None:
+        """Save, then point ``last_checkpoint`` at it, then clean up."""
+        outdated = []
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                outdated.append(self._path(self.keep_ckpt_ids.popleft()))
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info(
+                'keep_ckpt_ids', list(self.keep_ckpt_ids)
+            )
+        self.last_ckpt = self._path(step)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            self.filename_tmpl.format(step),
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            write_atomically(
+                str(self.last_ckpt).encode(),
+                osp.join(runner.work_dir, 'last_checkpoint'),
+            )
+        for path in outdated:
+            self._remove(path)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        """Save the best checkpoint, then remove the one it replaces."""
+        if not self.save_best:
+            return
+        old = self._best_paths()
+        self._set_best_paths(dict.fromkeys(old))  # the parent removes first
+        super()._save_best_checkpoint(runner, metrics)
+        new = self._best_paths()
+        self._set_best_paths(
+            {key: path or old.get(key) for key, path in new.items()}
+        )
+        for key, path in old.items():
+            if path and new.get(key) and path != new[key]:
+                self._remove(path)
+
+    def _best_paths(self) -> dict[str, str | None]:
+        if hasattr(self, 'best_ckpt_path_dict'):
+            return dict(self.best_ckpt_path_dict)
+        return {'': self.best_ckpt_path}
+
+    def _set_best_paths(self, paths: dict[str, str | None]) -> None:
+        if hasattr(self, 'best_ckpt_path_dict'):
+            self.best_ckpt_path_dict = dict(paths)
+        else:
+            self.best_ckpt_path = paths['']
+
+    def _path(self, step: int) -> str:
+        return self.file_backend.join_path(
+            self.out_dir, self.filename_tmpl.format(step)
+        )
+
+    def _remove(self, path: str) -> None:
+        """Remove a checkpoint: a file, or a folder of a sharded one."""
+        if not is_main_process():
+            return
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        elif self.file_backend.isdir(path):
+            self.file_backend.rmtree(path)

@@ -1,0 +1,44 @@
+"""Homoscedastic uncertainty as the weight of a task."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmfgl.models.balancers.base import TaskBalancer
+from mmfgl.registry import MODELS
+
+
+@MODELS.register_module()
+class UncertaintyBalancer(TaskBalancer):
+    """Learn a variance for each task (Kendall et al., arXiv 1705.07115).
+
+    The term of task k is ``exp(-s_k) * loss_k + s_k / 2`` with the
+    log-variance ``s_k`` learnt by gradient from 0. Leave ``s`` out of weight
+    decay, which pulls the weights towards 1:
+    ``paramwise_cfg=dict(custom_keys={'balancer': dict(decay_mult=0.0)})``.
+
+    Args:
+        tasks: Names of all tasks.
+        **kwargs: Arguments of :class:`TaskBalancer`.
+    """
+
+    def __init__(self, tasks: Sequence[str], **kwargs) -> None:
+        super().__init__(tasks, **kwargs)
+        self.log_variances = nn.Parameter(torch.zeros(len(self.tasks)))
+
+    def _factors(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        factors = (-self.log_variances).exp()
+        return {
+            name: factors[index]
+            for index, name in enumerate(self.tasks)
+            if name in losses
+        }
+
+    def penalty(self) -> dict[str, Tensor]:
+        """Half the log-variances, which stop the weights from vanishing.
+
+        Returns:
+            ``loss_balance``.
+        """
+        return dict(loss_balance=self.log_variances.sum() / 2)

@@ -1,0 +1,259 @@
+"""Linear box head with a box-quality score.
+
+Shape shorthand: R RoIs, C classes, D token width.
+"""
+
+import torch
+from mmdet.models.layers import multiclass_nms
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.structures.bbox import bbox_overlaps
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmfgl.models.layers.box_voting import vote_neighbours
+from mmfgl.registry import MODELS
+
+
+@MODELS.register_module()
+class FGLBBoxHead(BBoxHead):
+    """Linear layers from a target embedding to classes, box and quality.
+
+    The quality is the predicted IoU of the predicted box with its object
+    (IoU-Net, arXiv 1807.11590), one logit a RoI, appended to the class logits
+    as their last column, so that the parents' code paths carry it along
+    unchanged. The final score of class c is
+    ``p_c ** (1 - a) * quality ** a`` with ``a = quality_weight``.
+
+    Args:
+        in_channels: Width D of the target embeddings.
+        quality_weight: Exponent a in [0, 1); 0 scores by class alone.
+        loss_quality: Loss config of the quality score (on positive RoIs,
+            target = IoU of the decoded box with its object).
+        neighbour_iou: At test time a box that NMS keeps moves to the mean of
+            the candidates' boxes of its class with at least this IoU,
+            weighted by their scores (box voting, arXiv 1505.01749). ``None``
+            leaves it where it is.
+        init_cfg: Initialisation config of MMEngine.
+        **kwargs: Arguments of :class:`mmdet.models.BBoxHead`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 256,
+        quality_weight: float = 0.3,
+        loss_quality: dict | None = None,
+        neighbour_iou: float | None = None,
+        init_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        if not 0 <= quality_weight < 1:
+            raise ValueError(
+                f'quality_weight must lie in [0, 1), got {quality_weight}'
+            )
+        if neighbour_iou is not None and not 0 < neighbour_iou <= 1:
+            raise ValueError(
+                'neighbour_iou must lie in (0, 1] or be None, got '
+                f'{neighbour_iou}'
+            )
+        super().__init__(
+            with_avg_pool=False,
+            roi_feat_size=1,
+            in_channels=in_channels,
+            init_cfg=init_cfg,
+            **kwargs,
+        )
+        if self.custom_cls_channels:
+            raise ValueError(
+                f'{type(self.loss_cls).__name__} brings its own class '
+                'channels, which FGLBBoxHead does not support: use a softmax '
+                'loss such as CrossEntropyLoss'
+            )
+        self.quality_weight = quality_weight
+        self.neighbour_iou = neighbour_iou
+        self.fc_quality = nn.Linear(in_channels, 1)
+        self.loss_quality = MODELS.build(
+            loss_quality
+            or dict(
+                type='mmdet.CrossEntropyLoss',
+                use_sigmoid=True,
+                loss_weight=1.0,
+            )
+        )
+        if init_cfg is None:
+            self.init_cfg.append(
+                dict(type='Normal', std=0.01, override=dict(name='fc_quality'))
+            )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict classes, boxes and quality.
+
+        Args:
+            x: (R, D) target embeddings.
+
+        Returns:
+            - (R, C + 2) logits: C classes, background, quality.
+            - (R, 4) or (R, 4 C) box deltas.
+        """
+        cls_score, bbox_pred = super().forward(x)
+        return torch.cat([cls_score, self.fc_quality(x)], dim=1), bbox_pred
+
+    def background_logits(self, num_rois: int, like: Tensor) -> Tensor:
+        """Logits of RoIs that are not answered: certainly background.
+
+        Args:
+            num_rois: Number R of rows.
+            like: Tensor whose dtype and device to take.
+
+        Returns:
+            (R, C + 2) logits whose softmax is exactly 0 for every class.
+        """
+        logits = like.new_full((num_rois, self.num_classes + 2), -1e4)
+        logits[:, self.num_classes] = 0
+        return logits
+
+    def loss(
+        self,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        rois: Tensor,
+        labels: Tensor,
+        label_weights: Tensor,
+        bbox_targets: Tensor,
+        bbox_weights: Tensor,
+        reduction_override: str | None = None,
+    ) -> dict:
+        """Losses of classes, boxes and quality, in fp32.
+
+        Args:
+            cls_score: (R, C + 2) logits of :meth:`forward`.
+            bbox_pred: (R, 4) or (R, 4 C) box deltas.
+            rois: (R, 5) RoIs in network-input pixels.
+            labels: (R,) class indices, C for background.
+            label_weights: (R,) weights.
+            bbox_targets: (R, 4) encoded (or, with ``reg_decoded_bbox``,
+                absolute) boxes of the assigned objects.
+            bbox_weights: (R, 4) weights.
+            reduction_override: Reduction that replaces the losses' own.
+
+        Returns:
+            The losses of :class:`BBoxHead` and ``loss_quality``.
+        """
+        cls_score, bbox_pred = cls_score.float(), bbox_pred.float()
+        class_logits, quality = cls_score[:, :-1], cls_score[:, -1]
+        losses = super().loss(
+            class_logits,
+            bbox_pred,
+            rois,
+            labels,
+            label_weights,
+            bbox_targets,
+            bbox_weights,
+            reduction_override=reduction_override,
+        )
+        # every output takes part in the graph, also without any RoI or
+        # positive, so that find_unused_parameters=False holds
+        losses.setdefault('loss_cls', class_logits.sum() * 0)
+        positive = (labels >= 0) & (labels < self.num_classes)
+        if not positive.any():
+            losses['loss_bbox'] = bbox_pred.sum() * 0
+            losses['loss_quality'] = quality.sum() * 0
+            return losses
+        target = self._quality_targets(
+            bbox_pred, rois, labels, bbox_targets, positive
+        )
+        losses['loss_quality'] = self.loss_quality(
+            quality[positive, None],
+            target[:, None],
+            avg_factor=max(int(positive.sum()), 1),
+            reduction_override=reduction_override,
+        )
+        return losses
+
+    @torch.no_grad()
+    def _quality_targets(
+        self,
+        bbox_pred: Tensor,
+        rois: Tensor,
+        labels: Tensor,
+        bbox_targets: Tensor,
+        positive: Tensor,
+    ) -> Tensor:
+        """(P,) IoUs of the positive RoIs' predicted boxes with objects."""
+        priors, deltas = rois[positive, 1:], bbox_pred[positive]
+        if not self.reg_class_agnostic:
+            deltas = deltas.view(len(deltas), self.num_classes, -1)
+            deltas = deltas[torch.arange(len(deltas)), labels[positive]]
+        boxes = self.bbox_coder.decode(priors, deltas)
+        targets = bbox_targets[positive]
+        if not self.reg_decoded_bbox:
+            targets = self.bbox_coder.decode(priors, targets)
+        return bbox_overlaps(boxes, targets, is_aligned=True).clamp(0, 1)
+
+    def _predict_by_feat_single(
+        self,
+        roi: Tensor,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        img_meta: dict,
+        rescale: bool = False,
+        rcnn_test_cfg: dict | None = None,
+    ) -> InstanceData:
+        """Boxes and mixed scores of one image, after NMS if configured.
+
+        Args:
+            roi: (R, 5) RoIs in network-input pixels.
+            cls_score: (R, C + 2) logits of :meth:`forward`.
+            bbox_pred: (R, 4) or (R, 4 C) box deltas.
+            img_meta: Meta information of the image.
+            rescale: Return boxes in original pixels.
+            rcnn_test_cfg: Test config; ``None`` returns one row a RoI,
+                (R, 4 or 4 C) boxes and (R, C + 1) scores, without NMS.
+
+        Returns:
+            Instances as in :class:`BBoxHead`.
+        """
+        class_logits = cls_score[:, :-1].float()
+        quality = cls_score[:, -1:].float().sigmoid()
+        if len(roi) == 0:
+            return super()._predict_by_feat_single(
+                roi, class_logits, bbox_pred, img_meta, rescale, rcnn_test_cfg
+            )
+        results = super()._predict_by_feat_single(
+            roi, class_logits, bbox_pred.float(), img_meta, rescale, None
+        )
+        results.scores = self.mix_quality(results.scores, quality)
+        if rcnn_test_cfg is None:
+            return results
+        boxes, labels = multiclass_nms(
+            results.bboxes,
+            results.scores,
+            rcnn_test_cfg.score_thr,
+            rcnn_test_cfg.nms,
+            rcnn_test_cfg.max_per_img,
+        )
+        found = boxes[:, :4]
+        if self.neighbour_iou is not None:
+            found = vote_neighbours(
+                found,
+                labels,
+                results.bboxes,
+                results.scores,
+                self.neighbour_iou,
+            )
+        return InstanceData(bboxes=found, scores=boxes[:, 4], labels=labels)
+
+    def mix_quality(self, scores: Tensor, quality: Tensor) -> Tensor:
+        """Mix class probabilities with the quality score.
+
+        Args:
+            scores: (R, C + 1) softmax probabilities.
+            quality: (R, 1) predicted IoU in [0, 1].
+
+        Returns:
+            (R, C + 1) scores; the background column is left as it is.
+        """
+        if self.quality_weight == 0:
+            return scores
+        a = self.quality_weight
+        mixed = scores[:, :-1].pow(1 - a) * quality.pow(a)
+        return torch.cat([mixed, scores[:, -1:]], dim=1)

@@ -1,0 +1,5 @@
+"""RoI extractors."""
+
+from .fgl_roi_extractor import FGLRoIExtractor
+
+__all__ = ['FGLRoIExtractor']

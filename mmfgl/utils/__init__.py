@@ -1,0 +1,1 @@
+"""Launching, checks, files and randomness; imports nothing of mmfgl."""

@@ -1,0 +1,268 @@
+"""Checks that turn the commonest user mistakes into clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import os.path as osp
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner, load_state_dict
+from torch import Tensor, nn
+
+from mmfgl.utils.launch import (
+    check_checkpoint,
+    check_file,
+    leaf_datasets,
+)
+
+
+def check_data_root(cfg: Config) -> None:
+    """Make sure that the data set is there, before anything is built.
+
+    Args:
+        cfg: Its top-level ``data_root``, if any, is checked; a remote one
+            (``s3://...``) is not.
+
+    Raises:
+        FileNotFoundError: The folder does not exist; says what to do.
+    """
+    root = cfg.get('data_root')
+    if root is None or ':' in root or osp.isdir(root):
+        return
+    ways = [
+        'name your own folder: --cfg-options data_root=DIR, or '
+        'MMFGL_DATA_ROOT=PARENT_DIR for configs that read it',
+    ]
+    if 'digit_scenes' in osp.basename(root.rstrip('/')):
+        ways.insert(
+            0,
+            'build the embedded data set: python '
+            f'tools/dataset_converters/digit_scenes.py --out {root}',
+        )
+    raise FileNotFoundError(
+        f'The data_root of this config does not exist: {root}\n'
+        + '\n'.join(f'  - {way}' for way in ways)
+    )
+
+
+def check_weights(cfg: Config) -> None:
+    """Make sure that the files training starts from are there.
+
+    Args:
+        cfg: ``load_from`` and every ``init_cfg`` of type ``Pretrained`` in
+            the model are checked, unless they are remote.
+
+    Raises:
+        FileNotFoundError: A file does not exist; says what to do.
+        ValueError: A file is incomplete.
+    """
+    path = cfg.get('load_from')
+    if path and ':' not in path and not osp.isfile(path):
+        raise FileNotFoundError(
+            f'The checkpoint to start from does not exist: {path}\n'
+            '  - run the pretraining config first, or\n'
+            '  - name another one: --cfg-options load_from=CHECKPOINT'
+        )
+    if path and ':' not in path:
+        check_checkpoint(path, 'checkpoint to start from')
+    for path in _init_checkpoints(cfg.model):
+        if ':' not in path and not osp.isfile(path):
+            hint = ''
+            if 'efficientnet-lite0' in path:
+                hint = (
+                    '\n  - write it: python tools/model_converters/'
+                    f'efficientnet_lite0.py --out {path}'
+                )
+            raise FileNotFoundError(
+                f'The weights of an init_cfg do not exist: {path}{hint}'
+            )
+        if ':' not in path:
+            check_checkpoint(path, 'file of weights of an init_cfg')
+
+
+def _init_checkpoints(node: Any) -> Iterator[str]:
+    """Checkpoints of all ``init_cfg=dict(type='Pretrained', ...)``."""
+    if isinstance(node, dict):
+        if node.get('type') == 'Pretrained' and node.get('checkpoint'):
+            yield node['checkpoint']
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from _init_checkpoints(child)
+
+
+def check_num_classes(
+    cfg: Config,
+    loaders: Sequence[str] = ('train_dataloader', 'val_dataloader'),
+) -> None:
+    """Compare the classes of detector, config and annotation files.
+
+    ``CocoDataset`` drops annotations of classes that it does not know, and
+    numbers classes in the order of the annotation file whatever the order
+    in the config, both without a word.
+
+    Args:
+        cfg: A detection config; anything else passes unchecked. Only
+            datasets of type ``CocoDataset`` (or derived) are looked at,
+            also inside dataset wrappers.
+        loaders: Which data loaders.
+
+    Raises:
+        FileNotFoundError: An annotation file does not exist.
+        ValueError: The counts differ, the annotation file lacks a class, or
+            has them in another order.
+    """
+    # Every rank would otherwise parse COCO's 450 MB once more.
+    rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))
+    numbers = list(_num_classes(cfg.model))
+    if rank != '0' or not numbers:
+        return
+    seen = {}
+    for loader in loaders:
+        if cfg.get(loader) is None:
+            continue
+        for dataset in leaf_datasets(cfg[loader].dataset):
+            classes = _coco_classes(dataset)
+            if classes is None:
+                continue
+            for number in numbers:
+                if number != len(classes):
+                    raise ValueError(
+                        f'The detector has num_classes={number}, but the '
+                        f'dataset of {loader} has {len(classes)} classes: '
+                        f'{_some(classes)}. Set num_classes of the box head '
+                        'or metainfo=dict(classes=(...)) of the dataset.'
+                    )
+            path = _annotation_file(dataset)
+            if path is not None and seen.get(path) != classes:
+                _compare_names(path, classes)
+                seen[path] = classes
+
+
+def _num_classes(model: ConfigDict) -> Iterator[int]:
+    """Class counts of the box heads (several in a cascade)."""
+    model = model.get('detector', model)
+    heads = model.get('roi_head', model).get('bbox_head', [])
+    for head in heads if isinstance(heads, list | tuple) else [heads]:
+        if 'num_classes' in head:
+            yield head['num_classes']
+
+
+def _coco_classes(dataset: ConfigDict) -> list[str] | None:
+    """Class names a ``CocoDataset`` will use; None for other types."""
+    from mmdet.datasets import CocoDataset
+    from mmdet.registry import DATASETS
+
+    kind = dataset.get('type')
+    if isinstance(kind, str):
+        kind = DATASETS.get(kind)
+    if not (isinstance(kind, type) and issubclass(kind, CocoDataset)):
+        return None
+    return list(kind._load_metainfo(dataset.get('metainfo'))['classes'])
+
+
+def _annotation_file(dataset: ConfigDict) -> str | None:
+    path = dataset.get('ann_file') or ''
+    root = dataset.get('data_root') or ''
+    if not path or ':' in path or ':' in root:  # none, or remote storage
+        return None
+    return osp.join(root, path)
+
+
+def _compare_names(path: str, classes: list[str]) -> None:
+    """Compare the config's class names with those of a COCO JSON."""
+    check_file(path, 'annotation file named by the config')
+    with open(path, encoding='utf-8') as file:
+        categories = json.load(file).get('categories', [])
+    names = [category['name'] for category in categories]
+    missing = [name for name in classes if name not in names]
+    if missing:
+        raise ValueError(
+            f'The config names {len(classes)} classes, but {len(missing)} of '
+            f'them are not among the {len(names)} categories of {path}.\n'
+            f'  missing: {_some(missing)}\n'
+            f'  the file has: {_some(names)}\n'
+            'Set metainfo=dict(classes=(...)) of the dataset to the names '
+            'in the file.'
+        )
+    order = [name for name in names if name in classes]
+    if order != classes:
+        raise ValueError(
+            f'The classes of the config are in another order than in {path}; '
+            'MMDetection numbers them as the file does, so every result '
+            f'would carry a wrong name. Use this order: {_some(order, 100)}'
+        )
+
+
+def _some(names: Sequence[str], limit: int = 8) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - limit
+    text = ', '.join(map(str, names[:limit]))
+    return f'{text}, and {more} more' if more > 0 else text or '(none)'
+
+
+class StrictCheckpointHook(Hook):
+    """Refuse to test a checkpoint that does not fit the model.
+
+    MMEngine loads what fits and warns about the rest, so that the checkpoint
+    of another model is evaluated half random.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(
+        self, runner: Runner, checkpoint: dict[str, Any]
+    ) -> None:
+        """Check the checkpoint just read, before its weights are used."""
+        check_test_checkpoint(runner.model, checkpoint)
+
+
+def check_test_checkpoint(
+    model: nn.Module, checkpoint: dict[str, Any]
+) -> None:
+    """Load a checkpoint strictly.
+
+    It goes through MMEngine's own loading, so that the conversions of old
+    checkpoints that modules register are respected. ``ema_state_dict`` is
+    not looked at (``EMAHook`` saves the averaged weights under
+    ``state_dict``), nor are the constants of a data preprocessor.
+
+    Args:
+        model: The model, possibly wrapped for distributed testing or
+            test-time augmentation.
+        checkpoint: A checkpoint, or a plain state dict.
+
+    Raises:
+        RuntimeError: Keys are missing, unexpected, or of another shape;
+            names the first of each.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    source: dict[str, Tensor] = checkpoint.get('state_dict', checkpoint)
+    state = OrderedDict(
+        (key.removeprefix('module.'), value)
+        for key, value in source.items()
+        if 'data_preprocessor.' not in key
+    )
+    # Module versions, which decide what is converted.
+    state._metadata = getattr(source, '_metadata', OrderedDict())
+    for key, value in model.state_dict().items():
+        if 'data_preprocessor.' in key:
+            state[key] = value
+    try:
+        load_state_dict(model, state, strict=True)
+    except RuntimeError as error:
+        lines = [line for line in str(error).split('\n') if line.strip()]
+        report = '\n'.join(
+            line if len(line) < 500 else f'{line[:500]} ...' for line in lines
+        )
+        raise RuntimeError(
+            'The checkpoint does not belong to the model of this config, so '
+            'testing it would mean nothing.\n' + report
+        ) from None

@@ -1,0 +1,237 @@
+"""What tools/train.py and tools/test.py share around MMEngine's Runner."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import os.path as osp
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmfgl.utils.cpu_dist import init_cpu_dist
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that training and testing have in common."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as key=value or '
+        'key="[(a,b),(c,d)]" without spaces; data_root=DIR moves every path '
+        'below the old data root along',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # torchrun of PyTorch >= 2.0 passes --local-rank, older ones --local_rank.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config of the command line and apply its overrides.
+
+    Args:
+        args: Parsed ``config``, ``work_dir``, ``cfg_options``, ``launcher``
+            and ``local_rank``.
+
+    Returns:
+        The config, with ``work_dir`` (command line, then config, then
+        ``work_dirs/<config name>``) and ``launcher`` set.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    options = dict(args.cfg_options or {})
+    if 'data_root' in options and 'data_root' in cfg:
+        replace_data_root(cfg, str(options.pop('data_root')))
+    cfg.merge_from_dict(options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        name = osp.splitext(osp.basename(args.config))[0]
+        cfg.work_dir = osp.join('work_dirs', name)
+    return cfg
+
+
+def replace_data_root(cfg: Config, new_root: str) -> None:
+    """Move every path below ``cfg.data_root`` to another root, in place.
+
+    A config file has copied its ``data_root`` into data loaders and
+    evaluators by the time it is read, so changing the variable alone would
+    change nothing.
+
+    Args:
+        cfg: A config with a top-level ``data_root``.
+        new_root: The new root folder.
+    """
+    old = cfg.data_root.rstrip('/')
+    new = new_root.rstrip('/') or '/'
+
+    def move(value: Any) -> Any:
+        if isinstance(value, str) and f'{value}/'.startswith(f'{old}/'):
+            return new + value[len(old) :]
+        if isinstance(value, dict):
+            for key in list(value):
+                value[key] = move(value[key])
+        elif isinstance(value, list | tuple):
+            return type(value)(move(item) for item in value)
+        return value
+
+    for key in list(cfg.keys()):
+        cfg[key] = move(cfg[key])
+
+
+def set_amp(cfg: Config) -> None:
+    """Switch mixed precision on, with the wrapper that fits the device.
+
+    Args:
+        cfg: Changed in place: ``AmpOptimWrapper`` on an accelerator,
+            ``mmfgl.CPUAmpOptimWrapper`` on a CPU.
+
+    Raises:
+        ValueError: The config's optimizer wrapper is of another kind.
+    """
+    wrapper = cfg.optim_wrapper
+    kind = str(wrapper.get('type', 'OptimWrapper')).split('.')[-1]
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
+        raise ValueError(
+            f'--amp can not be combined with the optimizer wrapper "{kind}" '
+            'of this config: it replaces OptimWrapper only.'
+        )
+    if get_device() == 'cpu':
+        wrapper.type = 'mmfgl.CPUAmpOptimWrapper'
+        wrapper.pop('loss_scale', None)
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def set_auto_scale_lr(cfg: Config) -> None:
+    """Scale the learning rate with the total batch size.
+
+    Args:
+        cfg: Changed in place.
+
+    Raises:
+        ValueError: The config does not say for which batch size its
+            learning rate is meant.
+    """
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise ValueError(
+            '--auto-scale-lr needs the batch size that the learning rate of '
+            'the config is meant for; add '
+            'auto_scale_lr=dict(enable=False, base_batch_size=N) to it.'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def set_resume(cfg: Config, resume: str | None) -> None:
+    """Set up resuming.
+
+    Args:
+        cfg: Changed in place.
+        resume: A checkpoint, ``'auto'`` for the latest one of
+            ``cfg.work_dir``, or ``None`` for what the config says. With
+            ``'auto'`` and no checkpoint yet, the run starts as without the
+            flag, and so keeps the ``load_from`` of a chained config.
+
+    Raises:
+        FileNotFoundError: The checkpoint does not exist.
+        ValueError: It is incomplete.
+    """
+    if resume is None:
+        return
+    if resume == 'auto':
+        resume = find_latest_checkpoint(cfg.work_dir)
+        if resume is None:
+            print_log(f'Nothing to resume in {cfg.work_dir}: a new run.')
+            return
+    check_checkpoint(resume, 'checkpoint to resume from')
+    cfg.resume = True
+    cfg.load_from = resume
+
+
+def set_tta(cfg: Config) -> None:
+    """Wrap the model and the test pipeline for test-time augmentation.
+
+    Args:
+        cfg: A config with ``tta_model`` and ``tta_pipeline``; changed in
+            place.
+
+    Raises:
+        ValueError: The config lacks one of them.
+    """
+    for key in ('tta_model', 'tta_pipeline'):
+        if key not in cfg:
+            raise ValueError(
+                f'--tta needs `{key}` in the config, and it has none. Copy '
+                'tta_model and tta_pipeline from a config of '
+                'configs/fgl_faster_rcnn/.'
+            )
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    for dataset in leaf_datasets(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.tta_pipeline
+
+
+def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """Yield the datasets inside wrappers such as ``RepeatDataset``.
+
+    Args:
+        dataset: A dataset config, its wrappers holding a ``dataset`` or
+            ``datasets`` key.
+    """
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    for child in inner:
+        if child is None:
+            yield dataset
+        else:
+            yield from leaf_datasets(child)
+
+
+def check_file(path: str, what: str) -> None:
+    """Raise ``FileNotFoundError`` unless a local file (or a URL) is there."""
+    if '://' not in path and not osp.isfile(path):
+        raise FileNotFoundError(f'The {what} does not exist: {path}')
+
+
+def check_checkpoint(path: str, what: str = 'checkpoint') -> None:
+    """Make sure that a checkpoint is there and complete.
+
+    Args:
+        path: The checkpoint; a remote one is not looked at.
+        what: What it is for, for the message.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        ValueError: It is empty or was cut off; PyTorch's own message would
+            speak of a missing central directory.
+    """
+    check_file(path, what)
+    if '://' in path or not osp.isfile(path):
+        return
+    with open(path, 'rb') as file:
+        start = file.read(4)
+    # torch.save writes a zip archive, whose table of contents comes last
+    if not start or (start == b'PK\x03\x04' and not zipfile.is_zipfile(path)):
+        raise ValueError(
+            f'The {what} is incomplete ({osp.getsize(path)} bytes): {path}\n'
+            '  - its copying or saving was interrupted: take an older one of '
+            'its folder, or copy it again'
+        )
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the Runner of a config, on one process or several."""
+    init_cpu_dist(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

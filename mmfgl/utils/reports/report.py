@@ -1,0 +1,236 @@
+"""A report in two files: HTML with everything inside, and Markdown."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmfgl.utils.reports.plots import Curve, plot_curves
+
+_CSS = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto;
+       max-width: 62rem; padding: 0 1rem; }
+h1 { border-bottom: 2px solid #2a6f97; padding-bottom: .3rem; }
+h2 { margin-top: 2.2rem; color: #2a6f97; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd;
+         text-align: right; }
+th { background: #f1f5f8; }
+th.text, td.text { text-align: left; }
+figure { margin: 1rem 0; }
+figcaption { color: #555; font-size: .9rem; }
+img { max-width: 100%; border: 1px solid #ddd; border-radius: 4px; }
+pre { background: #f1f5f8; padding: .8rem; overflow-x: auto; }
+"""
+
+
+class Report:
+    """Collects tables, curves, pictures and settings, then writes them.
+
+    Every ``add_*`` method appends one section and returns the report, and
+    sections appear in that order. Text is shown as it is, never read as HTML.
+
+    Args:
+        title: Heading of the whole report.
+        intro: A paragraph below it.
+
+    Example:
+        >>> report = Report('Comparison')
+        >>> report.add_table('Results', [{'arm': 'a', 'AP': 31.25}])
+        >>> report.write('work_dirs/comparison')
+    """
+
+    def __init__(self, title: str, intro: str = '') -> None:
+        self.title = title
+        self._html = [f'<h1>{html.escape(title)}</h1>']
+        self._markdown = [f'# {title}']
+        self._images: list[tuple[str, bytes]] = []
+        self._text(intro)
+
+    def add_text(self, heading: str, text: str) -> Report:
+        """Add a paragraph."""
+        self._heading(heading)
+        self._text(text)
+        return self
+
+    def add_code(self, heading: str, code: str) -> Report:
+        """Add commands or program output, with its line breaks."""
+        self._heading(heading)
+        self._html.append(f'<pre>{html.escape(code)}</pre>')
+        self._markdown.append(f'```\n{code}\n```')
+        return self
+
+    def add_table(
+        self,
+        heading: str,
+        rows: Sequence[Mapping[str, Any]],
+        caption: str = '',
+        digits: int = 1,
+    ) -> Report:
+        """Add a table.
+
+        Args:
+            heading: Heading of the section.
+            rows: One mapping of column name to value per row. Columns are
+                in order of first appearance; a missing value, ``None`` or
+                NaN is shown as a dash.
+            caption: A paragraph below the table.
+            digits: Decimals of floats.
+        """
+        self._heading(heading)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        cells = [
+            [_format(row.get(column), digits) for column in columns]
+            for row in rows
+        ]
+        numeric = [
+            all(not isinstance(row.get(column), str) for row in rows)
+            for column in columns
+        ]
+        self._markdown.append(_markdown_table(columns, cells, numeric))
+        self._html.append(_html_table(columns, cells, numeric))
+        self._text(caption)
+        return self
+
+    def add_settings(
+        self, heading: str, settings: Mapping[str, Any]
+    ) -> Report:
+        """Add a two-column table of names and values."""
+        rows = [
+            {'setting': name, 'value': str(value)}
+            for name, value in settings.items()
+        ]
+        return self.add_table(heading, rows)
+
+    def add_curves(
+        self,
+        heading: str,
+        curves: Mapping[str, Curve],
+        xlabel: str = 'iteration',
+        ylabel: str = 'loss',
+        caption: str = '',
+        log_y: bool = False,
+    ) -> Report:
+        """Add one plot.
+
+        Args:
+            heading: Heading of the section.
+            curves: Name -> (x, y) points; drawn in one plot.
+            xlabel: Label of the x axis.
+            ylabel: Label of the y axis.
+            caption: Shown below the plot.
+            log_y: Logarithmic y axis.
+        """
+        self._heading(heading)
+        png = plot_curves(curves, xlabel, ylabel, log_y)
+        self._figure(png, caption or f'{ylabel} over {xlabel}')
+        return self
+
+    def add_pictures(
+        self, heading: str, pictures: Iterable[tuple[str, np.ndarray]]
+    ) -> Report:
+        """Add pictures.
+
+        Args:
+            heading: Heading of the section.
+            pictures: (caption, (H, W, 3) uint8 RGB array) pairs.
+        """
+        self._heading(heading)
+        for caption, picture in pictures:
+            buffer = io.BytesIO()
+            Image.fromarray(picture).save(buffer, format='PNG', optimize=True)
+            self._figure(buffer.getvalue(), caption)
+        return self
+
+    def write(self, folder: str | Path, name: str = 'report') -> Path:
+        """Write ``NAME.html``, ``NAME.md`` and the images of the latter.
+
+        Args:
+            folder: Created if missing.
+            name: File name without suffix; images go to ``NAME_files/``.
+
+        Returns:
+            Path of the HTML file, which needs no other file.
+        """
+        folder = Path(folder)
+        images = folder / f'{name}_files'
+        images.mkdir(parents=True, exist_ok=True)
+        for file_name, png in self._images:
+            (images / file_name).write_bytes(png)
+        markdown = '\n\n'.join(self._markdown).replace(
+            '](FILES/', f']({images.name}/'
+        )
+        (folder / f'{name}.md').write_text(markdown + '\n', encoding='utf-8')
+        page = folder / f'{name}.html'
+        page.write_text(
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<title>{html.escape(self.title)}</title>'
+            f'<style>{_CSS}</style></head>\n<body>\n'
+            + '\n'.join(self._html)
+            + '\n</body></html>\n',
+            encoding='utf-8',
+        )
+        return page
+
+    def _heading(self, heading: str) -> None:
+        self._html.append(f'<h2>{html.escape(heading)}</h2>')
+        self._markdown.append(f'## {heading}')
+
+    def _text(self, text: str) -> None:
+        if text:
+            self._html.append(f'<p>{html.escape(text)}</p>')
+            self._markdown.append(text)
+
+    def _figure(self, png: bytes, caption: str) -> None:
+        slug = re.sub(r'[^a-z0-9]+', '-', caption.lower()).strip('-')[:40]
+        name = f'{len(self._images):02d}_{slug}.png'
+        self._images.append((name, png))
+        data = base64.b64encode(png).decode()
+        text = html.escape(caption)
+        self._html.append(
+            f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+            f'<figcaption>{text}</figcaption></figure>'
+        )
+        alt = caption.replace('[', '(').replace(']', ')')
+        self._markdown.append(f'![{alt}](FILES/{name})\n\n*{alt}*')
+
+
+def _format(value: Any, digits: int) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return '–'
+    if isinstance(value, float | np.floating):
+        return f'{value:.{digits}f}'
+    return str(value)
+
+
+def _markdown_table(
+    columns: list[str], cells: list[list[str]], numeric: list[bool]
+) -> str:
+    rule = [('--:' if right else ':--') for right in numeric]
+    lines = [columns, rule, *cells]
+    return '\n'.join(
+        '| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |'
+        for line in lines
+    )
+
+
+def _html_table(
+    columns: list[str], cells: list[list[str]], numeric: list[bool]
+) -> str:
+    def row(tag: str, texts: list[str]) -> str:
+        kinds = ['' if right else ' class="text"' for right in numeric]
+        return ''.join(
+            f'<{tag}{kind}>{html.escape(text)}</{tag}>'
+            for kind, text in zip(kinds, texts, strict=True)
+        )
+
+    body = '\n'.join(f'<tr>{row("td", line)}</tr>' for line in cells)
+    return f'<table><tr>{row("th", columns)}</tr>\n{body}</table>'

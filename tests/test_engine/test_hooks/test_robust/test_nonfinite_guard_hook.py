@@ -1,0 +1,266 @@
+import copy
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmfgl.engine.hooks import NonFiniteError, NonFiniteGuardHook
+from mmfgl.engine.hooks.robust.nonfinite_guard_hook import image_files
+from mmfgl.testing import detection_batch
+
+NAN = float('nan')
+
+
+class Poison(Hook):
+    """Spoils a loss, or the gradient, of chosen iterations."""
+
+    def __init__(self, iters, where='loss'):
+        self.iters, self.where = iters, where
+        self.states = []
+
+    def before_train(self, runner):
+        def spoil(module, args, losses):
+            if runner.iter in self.iters:
+                name = next(n for n in losses if 'loss' in n)
+                value = losses[name]
+                first = value[0] if isinstance(value, list) else value
+                if self.where == 'loss':
+                    bad = first * NAN
+                else:  # a finite loss whose gradient is not
+                    first.register_hook(lambda grad: grad * NAN)
+                    bad = first * 1.0
+                losses[name] = (
+                    [bad, *value[1:]] if isinstance(value, list) else bad
+                )
+            return losses
+
+        runner.model.register_forward_hook(spoil)
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.states.append(snapshot(runner))
+
+    def after_train(self, runner):
+        self.states.append(snapshot(runner))
+
+
+def snapshot(runner):
+    state = dict(runner.model.state_dict())
+    for index, part in runner.optim_wrapper.state_dict()['state'].items():
+        for name, value in part.items():
+            state[f'optimizer.{index}.{name}'] = value
+    return copy.deepcopy(state)
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(
+        torch.equal(one[key], other[key]) for key in one
+    )
+
+
+def guarded(make, poison, iters=4, **kwargs):
+    guard = {'type': 'mmfgl.NonFiniteGuardHook', **kwargs.pop('guard', {})}
+    runner = make(iters, [guard], **kwargs)
+    # before the guard's own hook on the model
+    runner._hooks.insert(0, poison)
+    return runner
+
+
+@pytest.mark.parametrize('where', ['loss', 'gradient'])
+def test_skipped_step_of_a_pretraining_moves_nothing(retod_runner, where):
+    poison = Poison({1}, where)
+    guarded(retod_runner, poison).train()
+    states = poison.states
+    assert same(states[1], states[2])
+    for one, other in ((0, 1), (2, 3), (3, 4)):
+        assert not same(states[one], states[other])
+    assert all(torch.isfinite(v).all() for v in states[-1].values())
+    assert any('running_mean' in key for key in states[0])
+
+
+@pytest.mark.parametrize('where', ['loss', 'gradient'])
+def test_skipped_step_of_a_detector_moves_nothing(detector_runner, where):
+    poison = Poison({0}, where)
+    guarded(detector_runner, poison, iters=2).train()
+    states = poison.states
+    assert same(states[0], states[1])
+    assert not same(states[1], states[2])
+
+
+def test_without_the_guard_it_would_have_spread(retod_runner):
+    poison = Poison({1})
+    runner = retod_runner(2)
+    runner._hooks.insert(0, poison)
+    runner.train()
+    assert any(torch.isnan(v).any() for v in poison.states[-1].values())
+
+
+def test_message_names_loss_and_images(retod_runner):
+    runner = guarded(retod_runner, Poison({1}), guard=dict(action='stop'))
+    with pytest.raises(NonFiniteError) as caught:
+        runner.train()
+    message = str(caught.value)
+    assert 'loss_distill = nan' in message
+    assert 'iteration 2' in message
+    assert message.count('unlabelled') == 2  # both images
+    assert 'lower the learning rate' in message
+    for value in runner.model.state_dict().values():
+        assert torch.isfinite(value).all()
+
+
+def test_message_names_gradient(retod_runner):
+    poison = Poison({0}, 'gradient')
+    runner = guarded(retod_runner, poison, guard=dict(action='stop'))
+    with pytest.raises(NonFiniteError, match=r'gradient of \w+\.'):
+        runner.train()
+
+
+def test_too_many_in_a_row(retod_runner):
+    spread = Poison({0, 2, 3, 5})
+    runner = guarded(retod_runner, spread, 6, guard=dict(max_skips=3))
+    runner.train()
+    assert runner.message_hub.get_scalar('train/skipped_steps').current() == 4
+    in_a_row = Poison({1, 2, 3})
+    runner = guarded(
+        retod_runner, in_a_row, 6, guard=dict(max_skips=3), work_dir='b'
+    )
+    with pytest.raises(NonFiniteError, match='3 steps in a row'):
+        runner.train()
+    assert runner.iter == 3
+
+
+@pytest.mark.parametrize('bad', [{2}, {3}])
+def test_accumulation_drops_the_whole_step(retod_runner, bad):
+    poison = Poison(bad)
+    guarded(
+        retod_runner,
+        poison,
+        6,
+        optim_wrapper=dict(
+            type='OptimWrapper',
+            optimizer=dict(type='SGD', lr=0.1),
+            accumulative_counts=2,
+        ),
+    ).train()
+    states = poison.states
+    assert same(states[2], states[4])
+    weight = 'backbone.conv1.weight'
+    assert not torch.equal(states[0][weight], states[2][weight])
+    assert not torch.equal(states[4][weight], states[6][weight])
+
+
+def test_healthy_run_is_the_same_with_and_without(retod_runner):
+    exact = dict(type='mmfgl.ExactResumeHook')
+    plain = retod_runner(3, [exact])
+    plain.train()
+    watched = retod_runner(
+        3, [exact, dict(type='mmfgl.NonFiniteGuardHook')], work_dir='b'
+    )
+    watched.train()
+    assert same(snapshot(plain), snapshot(watched))
+    assert 'update_params' not in vars(watched.optim_wrapper)
+
+
+def test_gradients_are_left_to_a_scaler():
+    hook = NonFiniteGuardHook()
+    hook.wrapper, stepped = type('W', (), dict(loss_scaler=1))(), []
+    hook._plain_step = lambda **kwargs: stepped.append(kwargs)
+    hook._step()
+    assert stepped == [{}]
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="'skip' or 'stop'"):
+        NonFiniteGuardHook(action='ignore')
+    with pytest.raises(ValueError, match='at least 1'):
+        NonFiniteGuardHook(max_skips=0)
+    runner = type('R', (), dict(optim_wrapper=object()))()
+    with pytest.raises(TypeError, match='one optimizer'):
+        NonFiniteGuardHook().before_train(runner)
+
+
+def test_image_files():
+    samples = detection_batch()['data_samples']
+    assert list(image_files(samples)) == []
+    for index, sample in enumerate(samples):
+        sample.set_metainfo(dict(img_path=f'{index}.jpg'))
+    assert list(image_files(samples)) == ['0.jpg', '1.jpg']
+    nested = dict(labelled=samples[:1], other=[samples[1:]])
+    assert list(image_files(nested)) == ['0.jpg', '1.jpg']
+    assert list(image_files(None)) == []
+
+
+class Line(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+        self.register_buffer('calls', torch.zeros(1))
+
+    def forward(self, inputs, mode='loss'):
+        self.calls += 1
+        return dict(loss_line=self.linear(inputs).square().mean())
+
+
+class OneBad(Hook):
+    """Rank 1 alone gets a NaN in its second batch."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 1 and dist.get_rank() == 1:
+            data_batch['inputs'].mul_(NAN)
+
+
+def _work(rank, port, folder):
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    dist.init_process_group('gloo', rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = MMDistributedDataParallel(Line(), broadcast_buffers=False)
+    data = [dict(inputs=torch.randn(2)) for _ in range(8)]
+    runner = Runner(
+        model=model,
+        work_dir=folder,
+        train_dataloader=dict(
+            batch_size=1,
+            dataset=data,
+            sampler=dict(type='InfiniteSampler', shuffle=False),
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=3),
+        optim_wrapper=OptimWrapper(
+            torch.optim.SGD(model.parameters(), lr=0.1)
+        ),
+        custom_hooks=[OneBad(), dict(type='mmfgl.NonFiniteGuardHook')],
+        default_hooks=dict(checkpoint=None),
+        log_level='ERROR',
+        experiment_name=f'guard_{rank}',
+    )
+    runner.train()
+    module = model.module
+    torch.save(
+        (module.state_dict(), runner.message_hub.runtime_info),
+        f'{folder}/rank{rank}.pt',
+    )
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_available(), reason='no torch.distributed')
+def test_ranks_agree(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    mp.start_processes(
+        _work, (port, str(tmp_path)), nprocs=2, start_method='fork'
+    )
+    states = [
+        torch.load(tmp_path / f'rank{rank}.pt', weights_only=False)[0]
+        for rank in range(2)
+    ]
+    assert same(*states)
+    assert states[0]['calls'] == 2  # that of the skipped step was undone
+    assert torch.isfinite(states[0]['linear.weight']).all()

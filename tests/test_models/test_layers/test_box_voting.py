@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from mmfgl.models.layers.box_voting import vote_neighbours
+
+ROIS, CLASSES = 6, 3
+
+
+def random_rows():
+    torch.manual_seed(0)
+    boxes = torch.rand(ROIS, 4 * CLASSES) * 50
+    return boxes, torch.randn(ROIS, CLASSES + 1).softmax(-1)
+
+
+def test_kept_boxes_move_to_their_neighbours():
+    rows = [[0, 0, 10, 10], [0, 0, 10, 12], [0, 0, 30, 30], [0, 0, 10, 10]]
+    boxes = torch.tensor(rows, dtype=torch.float)
+    # the last one is of another class
+    scores = torch.tensor(
+        [[0.6, 0.0, 0.4], [0.3, 0.0, 0.7], [0.9, 0.0, 0.1], [0.0, 0.9, 0.1]]
+    )
+    kept, labels = boxes[[0, 2, 3]], torch.tensor([0, 0, 1])
+    expected = kept.clone()
+    expected[0, 3] = (0.6 * 10 + 0.3 * 12) / 0.9
+    got = vote_neighbours(kept, labels, boxes, scores, 0.8)
+    torch.testing.assert_close(got, expected)
+    # 10 / 12 is the IoU of the two neighbours
+    assert torch.equal(vote_neighbours(kept, labels, boxes, scores, 0.9), kept)
+    # one box a class: the boxes of other classes are no neighbours
+    per_class = torch.cat([boxes, boxes + 50], dim=1)
+    kept[2] += 50
+    expected[2] += 50
+    got = vote_neighbours(kept, labels, per_class, scores, 0.8)
+    torch.testing.assert_close(got, expected)
+
+
+def test_votes_of_neighbours_in_any_order():
+    boxes, scores = random_rows()
+    corners = boxes.reshape(ROIS, CLASSES, 2, 2).sort(dim=2).values
+    boxes = corners.reshape(ROIS, 4 * CLASSES)
+    kept, labels = boxes[:3, 4:8], torch.ones(3, dtype=torch.long)
+    expected = vote_neighbours(kept, labels, boxes, scores, 0.01)
+    assert not torch.allclose(expected, kept)
+    order = torch.tensor([3, 5, 0, 1, 4, 2])
+    got = vote_neighbours(kept, labels, boxes[order], scores[order], 0.01)
+    torch.testing.assert_close(got, expected)
+
+
+def test_neighbours_of_nothing():
+    boxes, scores = random_rows()
+    kept = torch.zeros(2, 4)  # no area, so no neighbour
+    labels = torch.zeros(2, dtype=torch.long)
+    assert torch.equal(vote_neighbours(kept, labels, boxes, scores, 0.5), kept)
+    got = vote_neighbours(kept[:0], labels[:0], boxes, scores, 0.5)
+    assert got.shape == (0, 4)
+
+
+def test_neither_one_box_nor_one_a_class():
+    boxes, scores = random_rows()
+    labels = torch.zeros(1, dtype=torch.long)
+    with pytest.raises(ValueError, match='2 boxes an RoI for 3 classes'):
+        vote_neighbours(boxes[:1, :4], labels, boxes[:, :8], scores, 0.5)

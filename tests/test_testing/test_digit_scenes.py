@@ -1,0 +1,222 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+pytest.importorskip('sklearn')
+pytest.importorskip('skimage')
+
+from mmfgl.testing import digit_scenes_sources as sources  # noqa: E402
+from mmfgl.testing.data import tiny_coco  # noqa: E402
+from mmfgl.testing.digit_scenes import build_digit_scenes  # noqa: E402
+from mmfgl.testing.digit_scenes_render import (  # noqa: E402
+    MAX_BOX_IOU,
+    MIN_VISIBLE,
+    pick_colour,
+    render_digit,
+    render_scene,
+    visible_box,
+)
+from tools.dataset_converters import digit_scenes as tool  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return tiny_coco(tmp_path_factory.mktemp('scenes') / 'data')
+
+
+def snapshot(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
+    }
+
+
+def test_layout(root):
+    files = set(snapshot(root))
+    assert {f'train/{i:06d}.jpg' for i in range(4)} <= files
+    assert {'annotations/train.json', 'annotations/val.json'} <= files
+    assert {'README.md', 'settings.json'} <= files
+    assert len(files) == 4 + 2 + 4 + 2 + 2  # no JSON of the unlabelled
+
+
+@pytest.mark.parametrize('split, count', [('train', 4), ('val', 2)])
+def test_annotations_are_valid_coco(root, split, count):
+    coco = COCO(str(root / 'annotations' / f'{split}.json'))
+    assert [c['name'] for c in coco.loadCats(range(1, 11))] == list(
+        '0123456789'
+    )
+    assert len(coco.imgs) == count
+    for image in coco.imgs.values():
+        picture = cv2.imread(str(root / split / image['file_name']))
+        assert picture.shape == (image['height'], image['width'], 3)
+        annotations = coco.loadAnns(coco.getAnnIds(image['id']))
+        assert 1 <= len(annotations) <= 8
+        covered = np.zeros(picture.shape[:2], int)
+        for annotation in annotations:
+            mask = coco.annToMask(annotation)
+            x, y, w, h = annotation['bbox']
+            x1, y1, x2, y2 = visible_box(mask.astype(bool))
+            assert (x1, y1, x2 - x1, y2 - y1) == (x, y, w, h)
+            assert x >= 0 and x + w <= image['width']
+            assert y >= 0 and y + h <= image['height']
+            assert annotation['area'] == w * h >= mask.sum() > 0
+            assert annotation['iscrowd'] == 0
+            covered += mask
+        assert covered.max() == 1  # masks hold visible pixels only
+
+
+def test_two_runs_are_byte_identical(root, tmp_path):
+    assert snapshot(tiny_coco(tmp_path / 'again')) == snapshot(root)
+
+
+def test_images_depend_on_seed_not_on_counts(root, tmp_path):
+    more = tiny_coco(tmp_path / 'more', num_images=5)
+    other = tiny_coco(tmp_path / 'other', seed=1)
+    name = 'train/000003.jpg'
+    assert (more / name).read_bytes() == (root / name).read_bytes()
+    assert (other / name).read_bytes() != (root / name).read_bytes()
+
+
+def test_unlabelled_images_are_not_the_train_images(root):
+    assert not set(snapshot(root / 'train').values()) & set(
+        snapshot(root / 'unlabelled').values()
+    )
+
+
+def test_val_shares_no_digit_and_no_background():
+    names = sources.BACKGROUNDS
+    assert not set(names['train']) & set(names['val'])
+    pools = {}
+    for split in ('train', 'val'):
+        digits = sources.load_digits_of(split)
+        assert min(len(group) for group in digits) > 20
+        pools[split] = {d.tobytes() for group in digits for d in group}
+    assert not pools['train'] & pools['val']
+    assert sum(map(len, pools.values())) == 1797
+
+
+def test_scene_keeps_its_promises():
+    for index in range(30):
+        rng = np.random.default_rng([7, index])
+        image, instances = render_scene(rng, 'val', 160, 120)
+        assert image.shape == (120, 160, 3) and image.dtype == np.uint8
+        assert len(instances) >= 2
+        for instance in instances:
+            share = instance.visible.sum() / instance.full_area
+            assert MIN_VISIBLE <= share <= 1
+    assert MAX_BOX_IOU < 0.5  # else NMS would drop a true object
+
+
+def test_a_digit_stands_out_from_its_surroundings():
+    contrasts = []
+    for index in range(20):
+        rng = np.random.default_rng([11, index])
+        image, instances = render_scene(rng, 'train', 160, 120)
+        lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_BGR2LAB)
+        digits = np.any([i.visible for i in instances], axis=0)
+        for instance in instances:
+            mask = instance.visible.astype(np.uint8)
+            ring = cv2.dilate(mask, np.ones((9, 9))).astype(bool) & ~digits
+            if ring.sum() < 20:
+                continue
+            inside = np.median(lab[instance.visible], axis=0)
+            contrasts.append(
+                np.linalg.norm(inside - np.median(lab[ring], axis=0))
+            )
+    assert len(contrasts) > 40
+    assert np.percentile(contrasts, 5) > 20
+
+
+@pytest.mark.parametrize('level', [0, 60, 128, 200, 255])
+def test_colour_differs_from_any_flat_background(level):
+    under = np.full((50, 3), level, np.float32)
+    for seed in range(10):
+        colour = pick_colour(np.random.default_rng(seed), under)
+        assert np.abs(colour - level).max() > 40
+
+
+@pytest.mark.parametrize('height', [16, 60, 140])
+def test_digit_is_rendered_at_the_asked_size(height):
+    digit = sources.load_digits_of('train')[8][0]
+    for seed in range(10):
+        alpha = render_digit(np.random.default_rng(seed), digit, height)
+        assert alpha.min() >= 0 and alpha.max() == 1
+        assert 0.75 * height < alpha.shape[0] < 1.4 * height
+
+
+def test_second_run_finds_the_set(root, capsys):
+    before = {p: p.stat().st_mtime_ns for p in root.rglob('*')}
+    arguments = ['--out', str(root), '--train', '4', '--val', '2']
+    tool.main([*arguments, '--unlabelled', '4', '--size', '128x96'])
+    assert 'already there' in capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in root.rglob('*')}
+
+
+def test_other_settings_need_force(tmp_path):
+    out = tiny_coco(tmp_path / 'data')
+    (out / 'notes.txt').write_text('mine')
+    with pytest.raises(FileExistsError, match='seed 0 there, 3 wanted'):
+        tiny_coco(out, seed=3)
+    settings = build_digit_scenes(
+        out, 3, 0, 0, size=(64, 48), seed=3, force=True, verbose=False
+    )
+    assert settings == json.loads((out / 'settings.json').read_text())
+    assert len(list(out.glob('*/*.jpg'))) == 3
+    assert (out / 'notes.txt').read_text() == 'mine'
+
+
+def test_damaged_set_is_noticed_and_rebuilt(root, tmp_path):
+    out = tiny_coco(tmp_path / 'data')
+    (out / 'train' / '000001.jpg').unlink()
+    with pytest.raises(FileExistsError, match='incomplete or changed'):
+        tiny_coco(out)
+    build_digit_scenes(out, 4, 2, 4, size=(128, 96), force=True, verbose=False)
+    assert snapshot(out) == snapshot(root)
+
+
+def test_foreign_folder_is_never_touched(tmp_path):
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train' / 'photo.jpg').write_bytes(b'precious')
+    with pytest.raises(SystemExit, match='will not be touched'):
+        tool.main(['--out', str(tmp_path), '--force'])
+    assert snapshot(tmp_path) == {'train/photo.jpg': b'precious'}
+
+
+def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError('disk full')
+
+    monkeypatch.setattr('mmfgl.testing.digit_scenes.render_scene', fail)
+    with pytest.raises(OSError, match='disk full'):
+        tiny_coco(tmp_path / 'data')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match='skimage is missing'):
+        sources.background_path('skimage', 'coffee.png')
+
+
+def test_missing_picture_is_named():
+    with pytest.raises(FileNotFoundError, match='no_such.png'):
+        sources.background_path('skimage', 'no_such.png')
+
+
+@pytest.mark.parametrize(
+    'wrong', [{'train': 0}, {'val': -1}, {'seed': -1}, {'size': (20, 20)}]
+)
+def test_wrong_arguments(tmp_path, wrong):
+    with pytest.raises(ValueError, match='must be'):
+        build_digit_scenes(tmp_path / 'data', **wrong)
+    assert not (tmp_path / 'data').exists()
+
+
+def test_wrong_size_on_the_command_line(capsys):
+    with pytest.raises(SystemExit):
+        tool.parse_args(['--size', '320'])
+    assert 'expected WIDTHxHEIGHT' in capsys.readouterr().err

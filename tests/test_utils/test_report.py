@@ -1,0 +1,150 @@
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmfgl.utils.reports import (
+    Report,
+    machine_settings,
+    read_curve,
+    read_metrics,
+)
+from mmfgl.utils.reports.pictures import detection_pictures, side_by_side
+
+
+@pytest.fixture
+def written(tmp_path):
+    picture = np.zeros((6, 8, 3), dtype=np.uint8)
+    picture[:, 4:] = (255, 0, 0)
+    report = Report('A & <b>', 'Intro.')
+    report.add_table(
+        'Results',
+        [{'arm': 'x|y', 'AP': 31.26, 'n': 3}, {'arm': '<z>', 'AP': None}],
+        'Caption.',
+    )
+    report.add_curves('Loss', {'one': [(1, 2.0), (2, 1.0)], 'none': []})
+    report.add_pictures('Pictures', [('red [right]', picture)])
+    report.add_settings('Settings', {'seed': 0})
+    report.add_code('Commands', 'a < b\nc')
+    page = report.write(tmp_path / 'out', 'r')
+    return page, page.read_text(), page.with_suffix('.md').read_text()
+
+
+def test_html_is_self_contained_and_escaped(written):
+    page, text, _ = written
+    assert page.name == 'r.html'
+    sources = re.findall(r'src="([^"]*)"', text)
+    assert len(sources) == 2
+    for source in sources:
+        assert source.startswith('data:image/png;base64,')
+        png = base64.b64decode(source.split(',')[1])
+        assert png.startswith(b'\x89PNG')
+    assert 'href' not in text
+    assert '<h1>A &amp; &lt;b&gt;</h1>' in text
+    assert '<td class="text">&lt;z&gt;</td><td>–</td><td>–</td>' in text
+    assert '<pre>a &lt; b\nc</pre>' in text
+
+
+def test_markdown_table(written):
+    _, _, text = written
+    assert '| arm | AP | n |\n| :-- | --: | --: |' in text
+    assert '| x\\|y | 31.3 | 3 |\n| <z> | – | – |' in text
+    assert '```\na < b\nc\n```' in text
+
+
+def test_markdown_images_exist(written):
+    page, _, text = written
+    links = re.findall(r'!\[[^\]]*\]\(([^)]*)\)', text)
+    assert len(links) == 2
+    for link in links:
+        assert (page.parent / link).is_file()
+    picture = np.asarray(Image.open(page.parent / links[1]))
+    assert picture.shape == (6, 8, 3)
+    assert picture[0, -1].tolist() == [255, 0, 0]
+
+
+def test_sections_keep_their_order(written):
+    _, html, markdown = written
+    names = ['Results', 'Loss', 'Pictures', 'Settings', 'Commands']
+    assert re.findall(r'<h2>(.*)</h2>', html) == names
+    assert re.findall(r'^## (.*)$', markdown, re.M) == names
+
+
+def write_scalars(folder, records):
+    folder = folder / 'vis_data'
+    folder.mkdir(parents=True)
+    lines = '\n'.join(map(json.dumps, records))
+    (folder / 'scalars.json').write_text(lines)
+
+
+def test_curve_of_a_resumed_run(tmp_path):
+    first = [{'step': s, 'loss': 10.0 - s} for s in (1, 2, 3)]
+    write_scalars(tmp_path / '20250101_000000', first)
+    second = [{'step': s, 'loss': 1.0} for s in (3, 4)]
+    second.append({'step': 4, 'coco/bbox_mAP': 0.5})
+    write_scalars(tmp_path / '20250102_000000', second)
+    expected = [(1, 9.0), (2, 8.0), (3, 1.0), (4, 1.0)]
+    assert read_curve(tmp_path) == expected
+    assert read_curve(tmp_path, 'coco/bbox_mAP') == [(4, 0.5)]
+    with pytest.raises(FileNotFoundError, match='nothing was trained'):
+        read_curve(tmp_path / 'none')
+
+
+def test_metrics_of_the_latest_finished_test(tmp_path):
+    for name, value in (('20250101_000000', 0.1), ('20250102_000000', 0.2)):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / f'{name}.json'
+        path.write_text(json.dumps({'coco/bbox_mAP': value}))
+    (tmp_path / '20250103_000000').mkdir()
+    (tmp_path / '20250103_000000' / 'other.json').write_text('{}')
+    assert read_metrics(tmp_path) == {'coco/bbox_mAP': 0.2}
+    with pytest.raises(FileNotFoundError, match='No finished test run'):
+        read_metrics(tmp_path / 'none')
+
+
+def test_settings_name_no_path():
+    settings = machine_settings()
+    assert int(settings['cores']) >= 1
+    assert settings['mmdet'][0].isdigit()
+    assert not any('/' in value for value in settings.values())
+
+
+def test_side_by_side():
+    left = np.zeros((5, 7, 3), dtype=np.uint8)
+    right = np.full((5, 3, 3), 9, dtype=np.uint8)
+    row = side_by_side([left, right], gap=2)
+    assert row.shape == (5, 12, 3)
+    assert row[0, :, 0].tolist() == [0] * 7 + [255] * 2 + [9] * 3
+
+
+def test_detection_pictures(tmp_path):
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+
+    from mmfgl.testing.data import tiny_coco
+    from mmfgl.utils.launch import replace_data_root
+
+    cfg = Config.fromfile(
+        Path(__file__).parents[1] / 'test_tools' / 'tiny_detector.py'
+    )
+    data = tiny_coco(tmp_path / 'data', num_images=1, num_unlabelled=1)
+    replace_data_root(cfg, str(data))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+        meta = {'dataset_meta': {'classes': cfg.classes}}
+        checkpoint = str(tmp_path / 'model.pth')
+        torch.save(
+            {'state_dict': model.state_dict(), 'meta': meta}, checkpoint
+        )
+        ((truth, found),) = detection_pictures(
+            cfg, checkpoint, [1], score_thr=1.0, height=192
+        )
+    assert truth.shape == found.shape == (192, 256, 3)
+    # Nothing is found above a score of 1, so only the truth has boxes.
+    assert (truth != found).any()

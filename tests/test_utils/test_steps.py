@@ -1,0 +1,112 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmfgl.utils.steps import Step, StepRunner, progress_line
+
+SCRIPT = """
+import pathlib, sys
+folder, text = pathlib.Path(sys.argv[1]), sys.argv[2]
+folder.mkdir(exist_ok=True)
+with open(folder / 'runs', 'a') as file:
+    file.write(' '.join(sys.argv[2:]) + chr(10))
+print('Iter(train) [ 2/10]  lr: 1e-3  eta: 0:01:00  loss: 1.5  loss_a: 9.0')
+if text == 'fail':
+    sys.exit('no such luck')
+"""
+
+
+@pytest.fixture
+def make_step(tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text(SCRIPT)
+
+    def make(name, text, **kwargs):
+        work_dir = tmp_path / f'work_{name}'
+        command = [str(script), str(work_dir), text]
+        return Step(name, command, [work_dir], 1, work_dir=work_dir, **kwargs)
+
+    return make
+
+
+def runs(step: Step) -> list[str]:
+    return (step.work_dir / 'runs').read_text().splitlines()
+
+
+def test_done_steps_are_skipped(make_step, tmp_path, capsys):
+    runner = StepRunner(tmp_path / 'out', interval=0)
+    first, second = make_step('a', 'x'), make_step('b', 'y')
+    seconds = runner.run([first, second])
+    assert 'Iter(train) [ 2/10]  eta 0:01:00 loss 1.5\n' in (
+        capsys.readouterr().out
+    )
+    assert runner.run([first, second]) == seconds
+    assert capsys.readouterr().out.count('already done') == 2
+    assert runs(first) == ['x']
+    assert 'loss_a' in (tmp_path / 'out/steps/a.log').read_text()
+
+
+def test_a_change_redoes_the_steps_that_need_it(make_step, tmp_path, capsys):
+    config = tmp_path / 'config.py'
+    config.write_text('lr = 1')
+    runner = StepRunner(tmp_path / 'out')
+
+    def skipped(text):
+        first = make_step('a', text, config=str(config))
+        other = make_step('b', 'y', needs=[first])
+        capsys.readouterr()
+        runner.run([first, other, make_step('c', 'z')])
+        lines = capsys.readouterr().out.splitlines()
+        return [x.split()[1][0] for x in lines if 'already done' in x]
+
+    assert skipped('x') == []
+    assert skipped('x') == ['a', 'b', 'c']
+    assert skipped('changed argument') == ['c']
+    config.write_text('lr = 2')
+    assert skipped('changed argument') == ['c']
+    shutil.rmtree(tmp_path / 'work_b')
+    assert skipped('changed argument') == ['a', 'c']
+
+
+def test_failure_shows_the_output_and_resumes(make_step, tmp_path):
+    runner = StepRunner(tmp_path / 'out')
+    step = make_step('a', 'fail', resumable=True)
+    with pytest.raises(RuntimeError, match='no such luck'):
+        runner.run([step])
+    with pytest.raises(RuntimeError):
+        runner.run([step])
+    assert runs(step) == ['fail', 'fail --resume']
+    # Other settings: the unfinished work is not resumed but started anew.
+    other = make_step('a', 'x', resumable=True)
+    runner.run([other])
+    assert runs(other) == ['x']
+    not_resumable = make_step('b', 'fail')
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            runner.run([not_resumable])
+    assert runs(not_resumable) == ['fail']
+
+
+def test_latest_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    step = Step('a', ['x.py', 'load_from=run/LATEST', 'run/LATEST'], [], 1)
+    Path('run').mkdir()
+    with pytest.raises(FileNotFoundError, match='no checkpoint in run'):
+        step.resolved_command()
+    Path('run/last_checkpoint').write_text(str(tmp_path / 'run/epoch_2.pth'))
+    assert step.resolved_command() == [
+        *('x.py', 'load_from=run/epoch_2.pth', 'run/epoch_2.pth')
+    ]
+
+
+def test_progress_line():
+    line = '01/01 - INFO - Epoch(train) [1][ 50/100]  lr: 1e-3  loss: 0.5'
+    assert progress_line(line) == 'Epoch(train) [1][ 50/100]  loss 0.5'
+    assert progress_line(line, due=False) == ''
+    line = 'Epoch(val) [2][5/5]    coco/bbox_mAP: 0.1  coco/bbox_mAP_50: 0.2'
+    expected = 'Epoch(val) [2][5/5]  coco/bbox_mAP 0.1 coco/bbox_mAP_50 0.2'
+    assert progress_line(line, due=False) == expected
+    line = '100.0 % of the declared modules loaded (9 of 9 tensors)'
+    assert progress_line(line, due=False) == line
+    assert progress_line('Loads checkpoint by local backend') == ''
