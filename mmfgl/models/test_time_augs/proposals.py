@@ -42,9 +42,9 @@ def view_proposals(
         Proposals of each image; ``bboxes`` (R, 4) in pixels of the frame, the
         other fields as they are.
     """
-    if hasattr(module, '_propose'):  # FGLFasterRCNN without an RPN
-        module._propose(batch.samples, next(module.parameters()))
-    if batch.samples[0].get('proposals') is None:
+    if hasattr(module, 'propose'):  # FGLFasterRCNN
+        results = module.propose(batch.feats, batch.samples)
+    elif batch.samples[0].get('proposals') is None:
         results = module.rpn_head.predict(
             batch.feats, batch.samples, rescale=False
         )

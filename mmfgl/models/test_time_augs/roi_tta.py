@@ -256,7 +256,7 @@ class RoITTAModel(BaseTTAModel):
         found = detections[:, :4]
         iou = self.options.neighbour_iou
         if len(evidence.boxes) == 1:  # as the detector does it
-            iou = getattr(head.bbox_head, 'neighbour_iou', None)
+            iou = getattr(head.bbox_head, 'voting_iou', None)
         if iou is not None:
             found = vote_neighbours(found, labels, boxes, scores, iou)
         return InstanceData(
