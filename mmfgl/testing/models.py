@@ -222,7 +222,9 @@ def tiny_retod_cfg(head: dict | None = None, **changes) -> ConfigDict:
     return ConfigDict(cfg)
 
 
-def stir(module: nn.Module, std: float = 0.3, seed: int = 0) -> nn.Module:
+def randomise_weights(
+    module: nn.Module, std: float = 0.3, seed: int = 0
+) -> nn.Module:
     """Draw every parameter of a module at random, in place.
 
     Attention and feed-forward layers start as the identity and box layers
@@ -242,3 +244,6 @@ def stir(module: nn.Module, std: float = 0.3, seed: int = 0) -> nn.Module:
         for param in module.parameters():
             param.copy_(torch.randn(param.shape, generator=generator) * std)
     return module
+
+
+stir = randomise_weights  # for tests that still use the old name
