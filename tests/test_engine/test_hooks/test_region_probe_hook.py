@@ -9,7 +9,7 @@ import torch
 from mmfgl.engine.hooks import RegionProbeHook
 from mmfgl.engine.hooks.region_probe_hook import region_top1
 from mmfgl.registry import MODELS
-from mmfgl.testing import region_batch, stir, tiny_retod_cfg
+from mmfgl.testing import region_batch, randomise_weights, tiny_retod_cfg
 
 
 def probe_cfg(runner_cfg, **changes):
@@ -29,7 +29,7 @@ def same_views(**kwargs):
 
 @pytest.fixture
 def model():
-    return stir(MODELS.build(tiny_retod_cfg()), std=0.1)
+    return randomise_weights(MODELS.build(tiny_retod_cfg()), std=0.1)
 
 
 @pytest.mark.parametrize('branch', ['teacher', 'student'])

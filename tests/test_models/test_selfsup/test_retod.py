@@ -16,7 +16,7 @@ from mmfgl.testing import (
     tiny_retod_cfg,
 )
 from mmfgl.testing import (
-    stir as randomise_weights,
+    randomise_weights,
 )
 
 ALL = ('objectness', 'distill', 'mask', 'diversity')

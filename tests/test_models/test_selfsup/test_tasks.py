@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmfgl.models.balancers import TaskDraw
 from mmfgl.models.selfsup import MaskedRegionTask, TaskContext
 from mmfgl.testing import region_batch
-from mmfgl.testing import stir as randomise_weights
+from mmfgl.testing import randomise_weights
 
 ALL = ('objectness', 'distill', 'mask', 'diversity')
 BALANCERS = {
