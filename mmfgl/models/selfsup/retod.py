@@ -351,7 +351,10 @@ class ReToD(BaseSelfSupervisor):
         mask = iou_attention_mask(boxes, **self.roi_head.attention)
         if 'mask' in self.running:
             masked = self.head.draw_masks(*boxes.shape[:2])
-            mask = close_leaks(mask, boxes, masked, self.leak_iou)
+            depth = len(self.roi_head.transformer.encoder)
+            mask = close_leaks(
+                mask, boxes, masked, self.leak_iou, num_layers=depth
+            )
             tokens = self.head.mask_content(tokens, masked)
         encoded = self.roi_head.transformer.encode(
             tokens + places, mask, boxes

@@ -20,7 +20,7 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmfgl.models.layers.box_voting import vote_neighbours
+from mmfgl.models.layers import vote_neighbours
 from mmfgl.models.test_time_augs.fusion import Predictions, fuse
 from mmfgl.models.test_time_augs.masks import predict_masks
 from mmfgl.models.test_time_augs.proposals import propose
