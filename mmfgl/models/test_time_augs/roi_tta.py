@@ -134,7 +134,7 @@ class RoITTAModel(BaseTTAModel):
                 f'StandardRoIHead that has a bbox_head, got {name}. For other '
                 "detectors use mmdet's DetTTAModel."
             )
-        known = inspect.signature(head.predict_bbox).parameters
+        known = inspect.signature(type(head).predict_bbox).parameters
         if self.mode == 'pyramid' and 'level_shift' not in known:
             raise ValueError(
                 "mode='pyramid' needs a RoI head whose predict_bbox takes "

@@ -301,18 +301,19 @@ def record_rois(detector, monkeypatch):
     return calls
 
 
-def frozen_proposals(x, batch_data_samples, rescale):
-    """The same random boxes of the image, whatever the view."""
-    torch.manual_seed(0)
-    results = []
-    for sample in batch_data_samples:
-        corners = torch.rand(20, 2, 2).sort(dim=1).values
-        size = torch.tensor(sample.ori_shape[::-1])
-        scale = torch.tensor(sample.scale_factor)
-        offset = torch.tensor(sample.slice_window[:2])
-        boxes = ((corners * size - offset) * scale).reshape(20, 4)
-        results.append(InstanceData(bboxes=boxes, scores=torch.rand(20)))
-    return results
+def give_proposals(data):
+    """Put the same 20 random boxes of each image into all its views."""
+    for view in data['data_samples']:
+        torch.manual_seed(0)
+        for sample in view:
+            corners = torch.rand(20, 2, 2).sort(dim=1).values
+            corners = corners * torch.tensor(sample.ori_shape[::-1])
+            corners -= torch.tensor(sample.slice_window[:2])
+            boxes = corners * torch.tensor(sample.scale_factor)
+            sample.proposals = InstanceData(
+                bboxes=boxes.reshape(20, 4), scores=torch.rand(20)
+            )
+    return data
 
 
 class OracleRoIHead(StandardRoIHead):
@@ -353,7 +354,7 @@ TOOLS = SimpleNamespace(
     plain=plain,
     tta=tta,
     record_rois=record_rois,
-    frozen_proposals=frozen_proposals,
+    give_proposals=give_proposals,
 )
 
 

@@ -78,9 +78,7 @@ def test_padding_does_not_move_the_flip():
 def test_boxes_that_touch_a_cut_are_not_shown_whole(flip):
     whole = View.from_meta(meta((100, 200), flip=flip))
     # the upper left quarter: cut at the right and below, not at the others
-    view = View.from_meta(
-        meta((100, 200), flip=flip, window=(0, 0, 100, 50))
-    )
+    view = View.from_meta(meta((100, 200), flip=flip, window=(0, 0, 100, 50)))
     upright = View.from_meta(meta((100, 200)))
     boxes = torch.tensor(
         [[0.0, 0, 50, 20], [9, 9, 98, 20], [9, 9, 100, 20], [9, 9, 20, 60]]
