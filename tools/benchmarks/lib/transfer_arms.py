@@ -178,8 +178,9 @@ def pretrain_config(
     for step in steps_of(loader.dataset.pipeline):
         if step['type'].endswith('RandomResizedCrop'):
             step['scale'] = view_size
-        elif step['type'].endswith('RegionViews') and 'view_size' in step:
+        elif step['type'] == 'mmfgl.RegionViews':
             step['view_size'] = view_size
+            _budget_hook(cfg)['views'] = step['num_views']
     if 'queue_len' in cfg.model:
         cfg.model.queue_len = queue_length(num_images, loader.batch_size)
     _set_budget(cfg, seconds, iters)
