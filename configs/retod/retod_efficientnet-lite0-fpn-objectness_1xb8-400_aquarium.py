@@ -18,7 +18,7 @@ model = dict(
 )
 search = dict(type='mmfgl.SelectiveSearchRegions', mode='single')
 region_views_pipeline = _base_.region_views_pipeline
-region_views_pipeline[1].update(max_objects=30, jitter=0.25)
+region_views_pipeline[1].update(max_objects=30)
 # update() would merge the two proposers' settings
 region_views_pipeline[1]['proposer'] = search
 region_views_pipeline[1]['object_proposer'] = search

@@ -1,11 +1,10 @@
 """Data transforms."""
 
-from .cached_loading import LoadCachedImage
 from .fast_colour import FastGaussianBlur, TableColorJitter
 from .image_slice import ImageSlice
-from .loading import LoadUnlabelledImage
+from .loading import LoadCachedImage, LoadUnlabelledImage
 from .pack_region_views import PackRegionViews
-from .region_views import TwoRegionViews, warp_view
+from .region_views import RegionViews
 
 __all__ = [
     'FastGaussianBlur',
@@ -13,7 +12,6 @@ __all__ = [
     'LoadCachedImage',
     'LoadUnlabelledImage',
     'PackRegionViews',
+    'RegionViews',
     'TableColorJitter',
-    'TwoRegionViews',
-    'warp_view',
 ]
