@@ -12,17 +12,20 @@ metainfo = dict(
         'stingray',
     )
 )
+load_image = dict(type='LoadImageFromFile')
+load_boxes = dict(type='LoadAnnotations', with_bbox=True)
+resize = dict(type='Resize', scale=(320, 320), keep_ratio=True)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(320, 320), keep_ratio=True),
+    load_image,
+    load_boxes,
+    resize,
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(320, 320), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
+    load_image,
+    resize,
+    load_boxes,
     dict(
         type='PackDetInputs',
         meta_keys=(
@@ -75,3 +78,23 @@ val_evaluator = dict(
     format_only=False,
 )
 test_evaluator = val_evaluator
+# RoI test-time augmentation: three scales, each with its mirror image
+tta_model = dict(type='mmfgl.RoITTAModel')
+tta_scales = [
+    dict(type='Resize', scale=(side, side), keep_ratio=True)
+    for side in (256, 320, 400)
+]
+no_flip = dict(type='RandomFlip', prob=0.0)
+tta_pipeline = [
+    load_image,
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            tta_scales,
+            [no_flip, dict(type='RandomFlip', prob=1.0)],
+            # after the flip: ground truth stays in original pixels
+            [load_boxes],
+            [dict(type='PackDetInputs')],
+        ],
+    ),
+]
