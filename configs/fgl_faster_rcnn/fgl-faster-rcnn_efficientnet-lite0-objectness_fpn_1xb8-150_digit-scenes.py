@@ -1,6 +1,6 @@
 # The same, started from the objectness pretraining.
 #   python tools/train.py configs/fgl_faster_rcnn/\
-#       fgl-faster-rcnn_efficientnet-lite0-objectness_fpn_1xb8-150_digit-scenes.py
+#   fgl-faster-rcnn_efficientnet-lite0-objectness_fpn_1xb8-150_digit-scenes.py
 # Expected: see README.md of the project.
 _base_ = [
     '../_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py',

@@ -2,8 +2,8 @@
 # labels of COCO train2017.
 #   bash tools/dist_train.sh configs/fgl_faster_rcnn/\
 #       fgl-faster-rcnn_r50-retod_fpn_8xb2-12k_coco-10pct.py 8
-# Splits: tools/dataset_converters/split_coco.py, 1, 2, 5 and 10 % in folds 1 to
-# 5. Another one, fold 3 of 1 %, with a --work-dir of its own:
+# Splits: tools/dataset_converters/split_coco.py, 1, 2, 5 and 10 % in folds 1
+# to 5. Another one, fold 3 of 1 %, with a --work-dir of its own:
 #   --cfg-options train_dataloader.dataset.ann_file=\
 #       annotations/instances_train2017.3@1.json
 # Cost and AP on val2017: not yet measured.

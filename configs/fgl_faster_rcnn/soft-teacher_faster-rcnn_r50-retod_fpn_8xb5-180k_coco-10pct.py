@@ -1,5 +1,5 @@
-# Soft Teacher (arXiv 2106.09018) of mmdet around Faster R-CNN, R50-FPN, started
-# from 100 epochs of ReToD, 10 % of the labels of COCO train2017.
+# Soft Teacher (arXiv 2106.09018) of mmdet around Faster R-CNN, R50-FPN,
+# started from 100 epochs of ReToD, 10 % of the labels of COCO train2017.
 #   bash tools/dist_train.sh configs/fgl_faster_rcnn/\
 #       soft-teacher_faster-rcnn_r50-retod_fpn_8xb5-180k_coco-10pct.py 8
 # Splits: tools/dataset_converters/split_coco.py. Unlabelled images are all of

@@ -7,7 +7,7 @@
 #       --out data/digit_scenes/annotations/unlabelled_regions.json \
 #       --workers 2 --clusters 64 \
 #       --cfg-options mode=single max_regions=15 --features \
-#       configs/retod/objectness_efficientnet-lite0-fpn_1xb8-200_digit-scenes.py \
+#     configs/retod/objectness_efficientnet-lite0-fpn_1xb8-200_digit-scenes.py \
 #       checkpoints/efficientnet-lite0_imagenet.pth
 #   python tools/train.py configs/retod/\
 #       objectness_efficientnet-lite0-fpn_1xb8-200_digit-scenes.py
@@ -33,7 +33,7 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
 default_hooks = dict(checkpoint=dict(interval=max_iters // 4))
 custom_hooks = [
     *_base_.guards,
-    dict(_base_.region_probe, branch='student'),
+    _base_.region_probe,
     _base_.budget,
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
     _base_.channels_last,

@@ -28,7 +28,7 @@ train_dataloader = dict(
 load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [
     *_base_.guards,
-    dict(_base_.region_probe, branch='student'),
+    _base_.region_probe,
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
     _base_.channels_last,
     _base_.frozen_stem,

@@ -29,4 +29,4 @@ train_dataloader = dict(
     )
 )
 sync_bn = 'torch'
-custom_hooks = [*_base_.guards, dict(_base_.region_probe, branch='student')]
+custom_hooks = [*_base_.guards, _base_.region_probe]

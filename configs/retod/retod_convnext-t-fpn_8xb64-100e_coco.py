@@ -28,5 +28,5 @@ custom_hooks = [
     *_base_.guards,
     dict(type='mmfgl.TeacherHook', momentum=0.996, export='teacher'),
     _base_.collapse_monitor,
-    _base_.region_probe,
+    dict(_base_.region_probe, branch='teacher'),
 ]

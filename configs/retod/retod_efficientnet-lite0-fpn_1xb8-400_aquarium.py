@@ -29,7 +29,7 @@ custom_hooks = [
     *_base_.guards,
     dict(type='mmfgl.TeacherHook', momentum=0.99, export='teacher'),
     _base_.collapse_monitor,
-    _base_.region_probe,
+    dict(_base_.region_probe, branch='teacher'),
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
     _base_.channels_last,
 ]

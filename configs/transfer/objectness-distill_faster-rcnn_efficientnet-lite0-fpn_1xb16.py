@@ -1,6 +1,6 @@
 # Ablation of the arm objectness: distillation between two views beside it.
-#   python tools/benchmarks/transfer.py --arms objectness-distill --init imagenet \
-#       --detector faster-rcnn ...
+#   python tools/benchmarks/transfer.py --arms objectness-distill \
+#       --init imagenet --detector faster-rcnn ...
 _base_ = [
     '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/models/retod_tasks.py',
@@ -20,9 +20,7 @@ model = dict(
     target_generator=_base_.ema_teacher,
 )
 model['head']['projector'].update(in_channels=1024, num_prototypes=512)
-train_dataloader = dict(
-    dataset=dict(pipeline=_base_.two_view_pipeline),
-)
+train_dataloader = dict(dataset=dict(pipeline=_base_.two_view_pipeline))
 load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [
     *_base_.guards,

@@ -1,7 +1,7 @@
 # Ablation of the arm objectness: every layer is trained, as in the arms of the
 # peers; the others freeze the layers up to stride 4.
-#   python tools/benchmarks/transfer.py --arms objectness-unfrozen --init imagenet \
-#       --detector faster-rcnn ...
+#   python tools/benchmarks/transfer.py --arms objectness-unfrozen \
+#       --init imagenet --detector faster-rcnn ...
 _base_ = [
     '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/models/retod_tasks.py',

@@ -22,9 +22,7 @@ model = dict(
     balancer=dict(type='mmfgl.TaskAdaptiveLoss', speed=dict()),
 )
 model['head']['projector'].update(num_prototypes=512)
-train_dataloader = dict(
-    dataset=dict(pipeline=_base_.two_view_pipeline),
-)
+train_dataloader = dict(dataset=dict(pipeline=_base_.two_view_pipeline))
 load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [
     *_base_.guards,

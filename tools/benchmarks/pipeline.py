@@ -32,7 +32,7 @@ JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 OURS = [
     dict(type='mmfgl.LoadUnlabelledImage', lazy=True),
     dict(
-        type='mmfgl.TwoRegionViews',
+        type='mmfgl.RegionViews',
         proposer=dict(type='mmfgl.RandomRegions'),
         view_size=224,
         crop_scale=(0.2, 1.0),

@@ -145,7 +145,7 @@ def pretrain_config(
     for step in steps_of(loader.dataset.pipeline):
         if step['type'].endswith('RandomResizedCrop'):
             step['scale'] = view_size
-        elif step['type'].endswith('TwoRegionViews'):
+        elif step['type'].endswith('.RegionViews'):
             step['view_size'] = view_size
     if 'queue_len' in cfg.model:
         cfg.model.queue_len = queue_length(num_images, loader.batch_size)

@@ -1,5 +1,7 @@
 # Aquarium photographs (7 classes, COCO format) at 320 px, for a CPU.
 # The root is $MMFGL_DATA_ROOT/aquarium, or data/aquarium.
+_base_ = '../tta/scales_flip.py'
+
 data_root = '{{$MMFGL_DATA_ROOT:data}}/aquarium/'
 metainfo = dict(
     classes=(
@@ -78,23 +80,14 @@ val_evaluator = dict(
     format_only=False,
 )
 test_evaluator = val_evaluator
-# RoI test-time augmentation: three scales, each with its mirror image
-tta_model = dict(type='mmfgl.RoITTAModel')
 tta_scales = [
     dict(type='Resize', scale=(side, side), keep_ratio=True)
     for side in (256, 320, 400)
 ]
-no_flip = dict(type='RandomFlip', prob=0.0)
 tta_pipeline = [
-    load_image,
+    _base_.tta_load,
     dict(
         type='TestTimeAug',
-        transforms=[
-            tta_scales,
-            [no_flip, dict(type='RandomFlip', prob=1.0)],
-            # after the flip: ground truth stays in original pixels
-            [load_boxes],
-            [dict(type='PackDetInputs')],
-        ],
+        transforms=[tta_scales, _base_.tta_flips, *_base_.tta_ending],
     ),
 ]

@@ -20,14 +20,13 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 tta_pipeline = [
-    _base_.load_image,
+    _base_.tta_load,
     dict(
         type='TestTimeAug',
         transforms=[
             _base_.tta_scales,
-            [_base_.no_flip],
-            [_base_.load_boxes],
-            [dict(type='PackDetInputs')],
+            _base_.tta_no_flip,
+            *_base_.tta_ending,
         ],
     ),
 ]

@@ -37,7 +37,7 @@ class PackRegionViews(BaseTransform):
         """Pack one image; see the class.
 
         Args:
-            results: Output of :class:`TwoRegionViews`.
+            results: Output of :class:`RegionViews`.
 
         Returns:
             Dict of ``inputs`` and ``data_samples``.
@@ -50,7 +50,6 @@ class PackRegionViews(BaseTransform):
             metainfo={k: results[k] for k in self.meta_keys if k in results}
         )
         sample.boxes = torch.from_numpy(results['boxes'])
-        sample.jittered = torch.from_numpy(results['jittered'])
         if 'objects' in results:
             sample.objects, sample.object_labels = self._pack_objects(results)
         return dict(inputs=inputs, data_samples=sample)

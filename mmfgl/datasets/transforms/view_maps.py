@@ -51,6 +51,13 @@ def invert_affine(affine: np.ndarray) -> np.ndarray:
     return np.hstack([linear, -linear @ affine[:, 2:]])
 
 
+def chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(2, 3) map that applies ``first``, then ``second``, both (2, 3)."""
+    linear = second[:, :2] @ first
+    linear[:, 2] += second[:, 2]
+    return linear
+
+
 def map_boxes(boxes: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Map boxes through an axis-aligned affine map.
 
@@ -96,29 +103,3 @@ def visible_share(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
     inter = np.clip(high - low, 0, None).prod(axis=1)
     area = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
     return inter / np.maximum(area, 1e-9)
-
-
-def jitter_boxes(
-    boxes: np.ndarray, amount: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Move and resize boxes at random by a share of their own size.
-
-    Centres move by up to ``amount`` of the box's sides, sides change by a
-    factor in [1 - amount, 1 + amount], both uniform.
-
-    Args:
-        boxes: (N, 4) boxes, any frame.
-        amount: Jitter as a share of the sides, in [0, 1).
-        rng: Source of randomness.
-
-    Returns:
-        (N, 4) float32 jittered boxes.
-    """
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    sides = boxes[:, 2:] - boxes[:, :2]
-    noise = rng.uniform(-amount, amount, size=(len(boxes), 4))
-    centres = centres + noise[:, :2] * sides
-    sides = sides * (1 + noise[:, 2:])
-    return np.concatenate(
-        [centres - sides / 2, centres + sides / 2], axis=1
-    ).astype(np.float32)
