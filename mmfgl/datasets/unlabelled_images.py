@@ -61,24 +61,17 @@ class UnlabelledImages(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Find the images.
-
-        Returns:
-            One ``dict(img_path=)`` an image, in sorted or listed order.
-        """
+        """One ``dict(img_path=)`` an image, in sorted or listed order."""
         folder = self.data_prefix['img_path']
         if '://' not in folder and not osp.isdir(folder):
             raise FileNotFoundError(
                 f'image folder {folder!r} does not exist: set data_root (or '
                 'data_prefix.img_path) to the folder that holds your images'
             )
-        if not self.ann_file:
-            source, names = folder, self._scan(folder)
-        else:
-            source, names = self.ann_file, self._read_list()
+        names = self._read_list() if self.ann_file else self._scan(folder)
         if not names:
             raise ValueError(
-                f'no image found in {source!r}: looked for '
+                f'no image found in {self.ann_file or folder!r}: looked for '
                 f'{", ".join(IMG_EXTENSIONS)}'
             )
         return [dict(img_path=osp.join(folder, name)) for name in names]
@@ -113,12 +106,6 @@ class UnlabelledImages(BaseDataset):
 
     def __getitem__(self, idx: int) -> dict:
         """Run the pipeline on an image, or on its nearest readable follower.
-
-        Args:
-            idx: Index of the image.
-
-        Returns:
-            Output of the pipeline.
 
         Raises:
             RuntimeError: If ``max_refetch`` images in a row are unreadable.
