@@ -66,12 +66,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Run the forward pass under autocast.
-
-        Args:
-            model: The training model, wrapped for distributed training or
-                not.
-        """
+        """Run the forward pass of a (wrapped) model under autocast."""
         if not self._prepared:
             _keep_boxes_in_fp32(model)
             self._prepared = True

@@ -7,17 +7,8 @@ from .batches import (
     region_samples,
 )
 from .data import tiny_coco
-from .models import (
-    stir,
-    tiny_fgl_cfg,
-    tiny_region_encoder_cfg,
-    tiny_retod_cfg,
-)
-from .objectness import (
-    tiny_objectness_cfg,
-    tiny_plain_detector_cfg,
-    tiny_plain_retod_cfg,
-)
+from .models import stir, tiny_fgl_cfg, tiny_region_encoder_cfg
+from .retod import tiny_plain_detector_cfg, tiny_retod_cfg
 
 __all__ = [
     'detection_batch',
@@ -27,9 +18,7 @@ __all__ = [
     'stir',
     'tiny_coco',
     'tiny_fgl_cfg',
-    'tiny_objectness_cfg',
     'tiny_plain_detector_cfg',
-    'tiny_plain_retod_cfg',
     'tiny_region_encoder_cfg',
     'tiny_retod_cfg',
 ]

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import os.path as osp
+from collections.abc import Iterator
 from pathlib import Path
-
-from mmengine.fileio import LocalBackend, register_backend
-from mmengine.fileio.backends import backends
+from typing import BinaryIO
 
 SUFFIX = '.mmfgl-tmp'
-BACKEND = 'mmfgl.atomic'
 
 
-def write_atomically(content: bytes, path: str | Path) -> None:
-    """Write a file so that it never exists in part.
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a binary file for writing that never exists in part.
 
     The content goes to a temporary file of the same folder and to the disk;
-    then the file takes its name, replacing an older one, in one step.
-
-    Args:
-        content: The content.
-        path: The file.
+    when the block ends without an error, it takes its name, replacing an
+    older file, in one step. Missing folders are made.
 
     Raises:
         OSError: The content could not be written; an older file is intact.
@@ -32,44 +29,47 @@ def write_atomically(content: bytes, path: str | Path) -> None:
     temporary = osp.join(folder, f'.{name}.{os.getpid()}{SUFFIX}')
     try:
         with open(temporary, 'wb') as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        if osp.exists(temporary):
+    except Exception as error:
+        with contextlib.suppress(OSError):
             os.remove(temporary)
+        if not isinstance(error, OSError):
+            raise
         raise OSError(
             error.errno,
-            f'{path} could not be written ({error.strerror}). Earlier '
-            'checkpoints are untouched: make room or choose another '
-            '--work-dir, then go on with --resume',
+            f'{path} could not be written ({error.strerror}); what was there '
+            'before is untouched',
         ) from error
     _sync_folder(folder)
 
 
+def write_atomically(content: bytes, path: str | Path) -> None:
+    """Write a whole file; see :func:`atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
 def _sync_folder(folder: str) -> None:
-    """Bring the new name itself to the disk, where the system can."""
-    try:
+    """Bring the new name itself to the disk, where the system can.
+
+    Windows and some network file systems can not.
+    """
+    with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # not on Windows
-        return
-    try:
-        os.fsync(handle)
-    except OSError:  # not on every network file system
-        pass
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def remove_leftovers(folder: str | Path) -> list[str]:
     """Remove the temporary files that a killed process has left behind.
 
-    Args:
-        folder: The folder, or one that does not exist.
-
     Returns:
-        Names of the removed files.
+        Names of the removed files; none if there is no such folder.
     """
     if not osp.isdir(folder):
         return []
@@ -77,27 +77,3 @@ def remove_leftovers(folder: str | Path) -> list[str]:
     for name in names:
         os.remove(osp.join(folder, name))
     return names
-
-
-class AtomicLocalBackend(LocalBackend):
-    """MMEngine's backend for local files, writing atomically."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a file; see :func:`write_atomically`.
-
-        Args:
-            obj: The bytes.
-            filepath: The file.
-        """
-        write_atomically(obj, filepath)
-
-
-def use_atomic_backend() -> dict:
-    """Make the backend known to MMEngine, under a name of its own.
-
-    Returns:
-        ``backend_args`` that choose it.
-    """
-    if BACKEND not in backends:
-        register_backend(BACKEND, AtomicLocalBackend)
-    return dict(backend=BACKEND)

@@ -11,23 +11,15 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner, load_state_dict
 from torch import Tensor, nn
 
-from mmfgl.utils.launch import (
-    check_checkpoint,
-    check_file,
-    leaf_datasets,
-)
+from mmfgl.utils.launch import check_checkpoint, check_file, leaf_datasets
+from mmfgl.utils.model import unwrap
 
 
 def check_data_root(cfg: Config) -> None:
-    """Make sure that the data set is there, before anything is built.
-
-    Args:
-        cfg: Its top-level ``data_root``, if any, is checked; a remote one
-            (``s3://...``) is not.
+    """Make sure that a local ``data_root``, if any, is there.
 
     Raises:
         FileNotFoundError: The folder does not exist; says what to do.
@@ -35,55 +27,50 @@ def check_data_root(cfg: Config) -> None:
     root = cfg.get('data_root')
     if root is None or ':' in root or osp.isdir(root):
         return
-    ways = [
-        'name your own folder: --cfg-options data_root=DIR, or '
-        'MMFGL_DATA_ROOT=PARENT_DIR for configs that read it',
-    ]
+    build = ''
     if 'digit_scenes' in osp.basename(root.rstrip('/')):
-        ways.insert(
-            0,
-            'build the embedded data set: python '
-            f'tools/dataset_converters/digit_scenes.py --out {root}',
+        build = (
+            '\n  - build the embedded data set: python '
+            f'tools/dataset_converters/digit_scenes.py --out {root}'
         )
     raise FileNotFoundError(
-        f'The data_root of this config does not exist: {root}\n'
-        + '\n'.join(f'  - {way}' for way in ways)
+        f'The data_root of this config does not exist: {root}{build}\n'
+        '  - name your own folder: --cfg-options data_root=DIR, or '
+        'MMFGL_DATA_ROOT=PARENT_DIR for configs that read it'
     )
 
 
 def check_weights(cfg: Config) -> None:
-    """Make sure that the files training starts from are there.
+    """Make sure that the files training starts from are there and whole.
 
-    Args:
-        cfg: ``load_from`` and every ``init_cfg`` of type ``Pretrained`` in
-            the model are checked, unless they are remote.
+    These are ``load_from`` and every ``init_cfg`` of type ``Pretrained`` in
+    the model; remote ones are not looked at.
 
     Raises:
         FileNotFoundError: A file does not exist; says what to do.
         ValueError: A file is incomplete.
     """
-    path = cfg.get('load_from')
-    if path and ':' not in path and not osp.isfile(path):
-        raise FileNotFoundError(
-            f'The checkpoint to start from does not exist: {path}\n'
-            '  - run the pretraining config first, or\n'
+    files = [
+        (path, 'file of weights of an init_cfg', '')
+        for path in _init_checkpoints(cfg.model)
+    ]
+    if cfg.get('load_from'):
+        hint = (
+            '\n  - run the pretraining config first, or\n'
             '  - name another one: --cfg-options load_from=CHECKPOINT'
         )
-    if path and ':' not in path:
-        check_checkpoint(path, 'checkpoint to start from')
-    for path in _init_checkpoints(cfg.model):
-        if ':' not in path and not osp.isfile(path):
-            hint = ''
-            if 'efficientnet-lite0' in path:
-                hint = (
-                    '\n  - write it: python tools/model_converters/'
-                    f'efficientnet_lite0.py --out {path}'
-                )
-            raise FileNotFoundError(
-                f'The weights of an init_cfg do not exist: {path}{hint}'
+        files.insert(0, (cfg.load_from, 'checkpoint to start from', hint))
+    for path, what, hint in files:
+        if ':' in path:
+            continue
+        if 'efficientnet-lite0' in path:
+            hint = (
+                '\n  - write it: python tools/model_converters/'
+                f'efficientnet_lite0.py --out {path}'
             )
-        if ':' not in path:
-            check_checkpoint(path, 'file of weights of an init_cfg')
+        if not osp.isfile(path):
+            raise FileNotFoundError(f'The {what} does not exist: {path}{hint}')
+        check_checkpoint(path, what)
 
 
 def _init_checkpoints(node: Any) -> Iterator[str]:
@@ -105,13 +92,8 @@ def check_num_classes(
 
     ``CocoDataset`` drops annotations of classes that it does not know, and
     numbers classes in the order of the annotation file whatever the order
-    in the config, both without a word.
-
-    Args:
-        cfg: A detection config; anything else passes unchecked. Only
-            datasets of type ``CocoDataset`` (or derived) are looked at,
-            also inside dataset wrappers.
-        loaders: Which data loaders.
+    in the config, both without a word. Other data sets and models without
+    box head pass unchecked.
 
     Raises:
         FileNotFoundError: An annotation file does not exist.
@@ -226,31 +208,25 @@ class StrictCheckpointHook(Hook):
 def check_test_checkpoint(
     model: nn.Module, checkpoint: dict[str, Any]
 ) -> None:
-    """Load a checkpoint strictly.
+    """Load a checkpoint, or a plain state dict, strictly.
 
     It goes through MMEngine's own loading, so that the conversions of old
     checkpoints that modules register are respected. ``ema_state_dict`` is
     not looked at (``EMAHook`` saves the averaged weights under
     ``state_dict``), nor are the constants of a data preprocessor.
 
-    Args:
-        model: The model, possibly wrapped for distributed testing or
-            test-time augmentation.
-        checkpoint: A checkpoint, or a plain state dict.
-
     Raises:
         RuntimeError: Keys are missing, unexpected, or of another shape;
             names the first of each.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    model = unwrap(model)
     source: dict[str, Tensor] = checkpoint.get('state_dict', checkpoint)
     state = OrderedDict(
         (key.removeprefix('module.'), value)
         for key, value in source.items()
         if 'data_preprocessor.' not in key
     )
-    # Module versions, which decide what is converted.
+    # module versions, which decide what is converted
     state._metadata = getattr(source, '_metadata', OrderedDict())
     for key, value in model.state_dict().items():
         if 'data_preprocessor.' in key:
@@ -264,5 +240,5 @@ def check_test_checkpoint(
         )
         raise RuntimeError(
             'The checkpoint does not belong to the model of this config, so '
-            'testing it would mean nothing.\n' + report
+            f'testing it would mean nothing.\n{report}'
         ) from None

@@ -1,6 +1,6 @@
-"""Statistics that show a collapse of self-distillation.
+"""How a collapse of self-distillation shows, and what to tell of it.
 
-Shape shorthand: T region tokens, D token width, K prototypes.
+Shape shorthand: T region tokens, D token width.
 """
 
 from __future__ import annotations
@@ -9,9 +9,34 @@ import math
 from collections import deque
 
 import torch
-import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor
+
+# symptom -> (what it means, what helps)
+SYMPTOMS = dict(
+    uniform=(
+        'targets are uniform: they say nothing about their regions',
+        'lower the temperature of the targets, or the learning rate',
+    ),
+    one_hot=(
+        'targets are one-hot on few prototypes',
+        "raise the temperature of the targets, or use mode='sinkhorn'",
+    ),
+    same=(
+        'all regions get the same target',
+        "use mode='sinkhorn', or let the centre follow (centre_momentum 0.9)",
+    ),
+    rank=(
+        'region tokens fill few dimensions',
+        'lower the learning rate, lengthen its warm-up, raise the momentum '
+        'of the teacher',
+    ),
+    copied=(
+        'student and teacher agree while their tokens lose rank',
+        'raise the momentum of the teacher, mask more, use stronger '
+        'augmentations',
+    ),
+)
 
 
 class TokenRank:
@@ -32,11 +57,7 @@ class TokenRank:
 
     @torch.no_grad()
     def add(self, tokens: Tensor) -> None:
-        """Add a batch of this rank.
-
-        Args:
-            tokens: (..., D) tokens.
-        """
+        """Add a batch of this rank, (..., D) tokens."""
         flat = tokens.detach().float().flatten(0, -2)  # (T, D)
         ones = flat.new_ones(len(flat), 1)
         flat = torch.cat([flat, ones], dim=1).double()  # (T, D + 1)
@@ -64,42 +85,25 @@ class TokenRank:
         return math.exp(-float(torch.xlogy(shares, shares).sum()))
 
 
-@torch.no_grad()
-def distillation_statistics(
-    logits: Tensor, targets: Tensor, chosen: Tensor, temperature: float
-) -> dict[str, float]:
-    """How teacher and student distributions lie; a collective call.
+def describe_collapse(
+    since: dict[str, int], now: int, length: int, stats: dict[str, float]
+) -> str:
+    """What to tell of a collapse, in several lines.
 
     Args:
-        logits: (..., K) student logits.
-        targets: (..., K) teacher distributions.
-        chosen: (...,) bool, the tokens that the loss compares.
-        temperature: Temperature of the student.
-
-    Returns:
-        All over log K: ``entropy`` of one target, ``diversity``, the entropy
-        of the mean target, and ``kl`` of teacher and student. The difference
-        diversity - entropy is the information that a target holds about its
-        region.
+        since: Name of each symptom and the iteration it began in.
+        now: Current iteration.
+        length: Iterations of the run.
+        stats: Values to show.
     """
-    flat = targets.float().flatten(0, -2)
-    log_probs = F.log_softmax(logits.float() / temperature, dim=-1)
-    kl = torch.xlogy(targets, targets) - targets * log_probs
-    sums = torch.cat(
-        [
-            flat.sum(dim=0),
-            flat.new_tensor([len(flat)]),
-            -torch.xlogy(flat, flat).sum().view(1),
-            (kl.sum(dim=-1) * chosen).sum().view(1),
-            chosen.sum().float().view(1),
-        ]
-    ).double()
-    all_reduce(sums, op='sum')
-    count, entropy, divergence, compared = sums[-4:].tolist()
-    mean = sums[:-4] / count
-    scale = math.log(flat.shape[-1])
-    return dict(
-        entropy=entropy / count / scale,
-        diversity=-float(torch.xlogy(mean, mean).sum()) / scale,
-        kl=divergence / max(compared, 1.0) / scale,
-    )
+    lines = [
+        f'collapse, seen in iteration {now} of {length} ({now / length:.0%}):'
+    ]
+    for name, start in since.items():
+        meaning, remedy = SYMPTOMS[name]
+        lines.append(
+            f'  - {name}: {meaning} (since iteration {start}). '
+            f'To try: {remedy}'
+        )
+    values = ', '.join(f'{k} {v:.3g}' for k, v in stats.items())
+    return '\n'.join([*lines, f'  values: {values}'])

@@ -13,15 +13,12 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 
 # launcher -> where it puts RANK, WORLD_SIZE and LOCAL_RANK
-_RANK_VARIABLES = {
-    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
-    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
-    'mpi': (
-        'OMPI_COMM_WORLD_RANK',
-        'OMPI_COMM_WORLD_SIZE',
-        'OMPI_COMM_WORLD_LOCAL_RANK',
-    ),
-}
+_MPI = 'OMPI_COMM_WORLD_'
+_RANK_VARIABLES = dict(
+    pytorch=('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    mpi=(f'{_MPI}RANK', f'{_MPI}SIZE', f'{_MPI}LOCAL_RANK'),
+)
 
 
 def init_cpu_dist(cfg: Config) -> None:
@@ -31,11 +28,7 @@ def init_cpu_dist(cfg: Config) -> None:
     DistributedDataParallel a GPU number, so both fail without a GPU. The
     Runner leaves an existing process group alone and prefers the config's
     ``device_ids``, so that joining a gloo group and naming no device is all
-    it takes.
-
-    Args:
-        cfg: Its ``launcher`` says who started this process. Gets a
-            ``model_wrapper_cfg`` and loses ``sync_bn``.
+    it takes: ``cfg`` gets a ``model_wrapper_cfg`` and loses ``sync_bn``.
 
     Raises:
         KeyError: The launcher has not set a variable it should have.
@@ -65,12 +58,11 @@ def init_cpu_dist(cfg: Config) -> None:
         )
     cfg.model_wrapper_cfg.setdefault('device_ids', None)
     if cfg.get('sync_bn'):
-        print_log(
+        message = (
             'SyncBatchNorm needs GPUs: each CPU process normalises its own '
-            'batch instead',
-            logger='current',
-            level=logging.WARNING,
+            'batch instead'
         )
+        print_log(message, logger='current', level=logging.WARNING)
         cfg.sync_bn = None
 
 

@@ -10,13 +10,8 @@ def count_flops(run: Callable[[], object]) -> int:
     """Operations of a forward pass.
 
     Matrix products, convolutions and attention count, a multiply-add as two
-    operations; RoIAlign, NMS and elementwise operations do not.
-
-    Args:
-        run: Does the pass; gradients are off.
-
-    Returns:
-        The number of operations.
+    operations; RoIAlign, NMS and elementwise operations do not. ``run`` does
+    the pass, without gradients.
     """
     # PyTorch's own table lacks the attention kernel of CPUs
     name = '_scaled_dot_product_flash_attention_for_cpu'

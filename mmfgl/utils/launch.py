@@ -41,13 +41,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config of the command line and apply its overrides.
 
-    Args:
-        args: Parsed ``config``, ``work_dir``, ``cfg_options``, ``launcher``
-            and ``local_rank``.
-
-    Returns:
-        The config, with ``work_dir`` (command line, then config, then
-        ``work_dirs/<config name>``) and ``launcher`` set.
+    ``work_dir`` is that of the command line, else of the config, else
+    ``work_dirs/<config name>``.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
@@ -70,10 +65,6 @@ def replace_data_root(cfg: Config, new_root: str) -> None:
     A config file has copied its ``data_root`` into data loaders and
     evaluators by the time it is read, so changing the variable alone would
     change nothing.
-
-    Args:
-        cfg: A config with a top-level ``data_root``.
-        new_root: The new root folder.
     """
     old = cfg.data_root.rstrip('/')
     new = new_root.rstrip('/') or '/'
@@ -93,11 +84,10 @@ def replace_data_root(cfg: Config, new_root: str) -> None:
 
 
 def set_amp(cfg: Config) -> None:
-    """Switch mixed precision on, with the wrapper that fits the device.
+    """Switch mixed precision on, in place, as the device has it.
 
-    Args:
-        cfg: Changed in place: ``AmpOptimWrapper`` on an accelerator,
-            ``mmfgl.CPUAmpOptimWrapper`` on a CPU.
+    That is ``AmpOptimWrapper`` on an accelerator and
+    ``mmfgl.CPUAmpOptimWrapper`` on a CPU.
 
     Raises:
         ValueError: The config's optimizer wrapper is of another kind.
@@ -118,10 +108,7 @@ def set_amp(cfg: Config) -> None:
 
 
 def set_auto_scale_lr(cfg: Config) -> None:
-    """Scale the learning rate with the total batch size.
-
-    Args:
-        cfg: Changed in place.
+    """Scale the learning rate with the total batch size, in place.
 
     Raises:
         ValueError: The config does not say for which batch size its
@@ -137,10 +124,10 @@ def set_auto_scale_lr(cfg: Config) -> None:
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:
-    """Set up resuming.
+    """Set up resuming, in place.
 
     Args:
-        cfg: Changed in place.
+        cfg: The config.
         resume: A checkpoint, ``'auto'`` for the latest one of
             ``cfg.work_dir``, or ``None`` for what the config says. With
             ``'auto'`` and no checkpoint yet, the run starts as without the
@@ -163,14 +150,10 @@ def set_resume(cfg: Config, resume: str | None) -> None:
 
 
 def set_tta(cfg: Config) -> None:
-    """Wrap the model and the test pipeline for test-time augmentation.
-
-    Args:
-        cfg: A config with ``tta_model`` and ``tta_pipeline``; changed in
-            place.
+    """Wrap model and test pipeline for test-time augmentation, in place.
 
     Raises:
-        ValueError: The config lacks one of them.
+        ValueError: The config lacks ``tta_model`` or ``tta_pipeline``.
     """
     for key in ('tta_model', 'tta_pipeline'):
         if key not in cfg:
@@ -185,12 +168,7 @@ def set_tta(cfg: Config) -> None:
 
 
 def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """Yield the datasets inside wrappers such as ``RepeatDataset``.
-
-    Args:
-        dataset: A dataset config, its wrappers holding a ``dataset`` or
-            ``datasets`` key.
-    """
+    """Yield the dataset configs inside wrappers (``RepeatDataset``, ...)."""
     inner = dataset.get('datasets') or [dataset.get('dataset')]
     for child in inner:
         if child is None:
@@ -206,10 +184,10 @@ def check_file(path: str, what: str) -> None:
 
 
 def check_checkpoint(path: str, what: str = 'checkpoint') -> None:
-    """Make sure that a checkpoint is there and complete.
+    """Make sure that a checkpoint, unless remote, is there and complete.
 
     Args:
-        path: The checkpoint; a remote one is not looked at.
+        path: The checkpoint.
         what: What it is for, for the message.
 
     Raises:

@@ -17,9 +17,6 @@ def seed_all(*key: int) -> None:
 
     Different tuples give unrelated streams (NumPy's ``SeedSequence``), so
     (seed, iteration 1) has nothing in common with (seed + 1, iteration 0).
-
-    Args:
-        *key: Non-negative integers.
     """
     words = np.random.SeedSequence((len(key), *key)).generate_state(
         4, np.uint64
@@ -55,10 +52,6 @@ class SeededBatch:
     A data loader hands a batch of indices to a worker, which loads them one
     by one: that is where the augmentations of a sample get their seed, with
     no change to data set, transforms or workers.
-
-    Args:
-        indices: The indices.
-        key: What the seeds are made of.
     """
 
     def __init__(self, indices: list[int], key: tuple[int, ...]) -> None:
@@ -81,12 +74,8 @@ class SeededBatches(Sampler):
 
     The seed of a sample is made of (seed, rank, epoch, number of the batch in
     the epoch, place in the batch): it is the same in whichever worker the
-    sample is loaded, after whatever other samples.
-
-    Args:
-        batches: Any batch sampler.
-        seed: Seed of the run.
-        rank: Rank of this process.
+    sample is loaded, after whatever other samples. ``batches`` is any batch
+    sampler.
     """
 
     def __init__(self, batches: Any, seed: int, rank: int = 0) -> None:
@@ -121,13 +110,10 @@ class SeededBatches(Sampler):
         self.epoch += 1
 
     def skip(self, num_batches: int) -> None:
-        """Go on after this many batches; only indices are drawn.
+        """Go on after this many batches of the run; only indices are drawn.
 
         Call it before anything is loaded. A finite sampler is passed through
         as often as needed; ``epoch`` then says how often.
-
-        Args:
-            num_batches: Number of batches, counted from the start of the run.
 
         Raises:
             RuntimeError: The sampler yields no batch at all.

@@ -11,7 +11,7 @@ source_roi_head = dict(
     ),
     bbox_head=dict(
         loss_bbox=dict(_delete_=True, type='mmdet.MSELoss'),
-        neighbour_iou=None,
+        voting_iou=None,
     ),
 )
 # What the fine-tuning starts from, and the one module that it trains.

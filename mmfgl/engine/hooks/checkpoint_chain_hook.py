@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmfgl.registry import HOOKS
+from mmfgl.utils import unwrap
 
 
 @HOOKS.register_module()
@@ -44,11 +44,7 @@ class CheckpointChainHook(Hook):
         self._checked = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check a checkpoint that is about to be loaded.
-
-        Args:
-            runner: The runner.
-            checkpoint: The checkpoint; its keys are revised in place.
+        """Check a checkpoint before it is loaded; revise its keys in place.
 
         Raises:
             RuntimeError: If a declared module is not loaded completely.
@@ -56,10 +52,8 @@ class CheckpointChainHook(Hook):
         self._checked = True
         state = checkpoint.get('state_dict', checkpoint)
         if not runner._resume:
-            self.revise(state)
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+            self._revise(state)
+        model = unwrap(runner.model)
         report = LoadReport(
             model.state_dict(), as_loaded(model, state), self.modules
         )
@@ -67,12 +61,8 @@ class CheckpointChainHook(Hook):
         runner.logger.info(f'Load report of {source}:\n{report}')
         report.check(source)
 
-    def revise(self, state: dict[str, Tensor]) -> None:
-        """Apply ``revise_keys`` to a state dict, in place.
-
-        Args:
-            state: State dict of a checkpoint.
-        """
+    def _revise(self, state: dict[str, Tensor]) -> None:
+        """Apply ``revise_keys`` to a state dict, in place."""
         # MMEngine strips the prefix of distributed wrappers as well
         rules = ((r'^module\.', ''), *self.revise_keys)
         for key in list(state):
@@ -83,14 +73,7 @@ class CheckpointChainHook(Hook):
                 state[new] = state.pop(key)
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse to train if no checkpoint was loaded at all.
-
-        Args:
-            runner: The runner.
-
-        Raises:
-            RuntimeError: If ``load_from`` is not set.
-        """
+        """Refuse to train (RuntimeError) if ``load_from`` is not set."""
         if not self._checked:
             raise RuntimeError(
                 'this config starts from a checkpoint, but none was given: '
@@ -100,17 +83,10 @@ class CheckpointChainHook(Hook):
 
 
 def as_loaded(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict after the conversions that the model does on loading.
+    """A copy of a state dict, converted as the model does on loading it.
 
     A vision Transformer, for example, resizes the position embedding of a
     checkpoint to its own grid.
-
-    Args:
-        model: The model, without wrappers.
-        state: State dict of a checkpoint; left alone.
-
-    Returns:
-        What ``model.load_state_dict(state)`` goes on with.
     """
     state = dict(state)
     for name, module in model.named_modules():
@@ -137,23 +113,23 @@ class LoadReport:
     ) -> None:
         self.rows: dict[str, dict[str, list[str]]] = {}
         for name in modules:
-            own = [k for k in model if k.startswith(f'{name}.') or k == name]
-            theirs = [k for k in state if k.startswith(f'{name}.')]
-            self.rows[name] = dict(
-                loaded=[
-                    k
-                    for k in own
-                    if k in state and model[k].shape == state[k].shape
-                ],
-                missing=[k for k in own if k not in state],
-                mismatched=[
-                    f'{k} (checkpoint {tuple(state[k].shape)}, model '
-                    f'{tuple(model[k].shape)})'
-                    for k in own
-                    if k in state and model[k].shape != state[k].shape
-                ],
-                unexpected=[k for k in theirs if k not in model],
-            )
+            row = dict(loaded=[], missing=[], mismatched=[], unexpected=[])
+            for key in model:
+                if key != name and not key.startswith(f'{name}.'):
+                    continue
+                if key not in state:
+                    row['missing'].append(key)
+                elif model[key].shape == state[key].shape:
+                    row['loaded'].append(key)
+                else:
+                    row['mismatched'].append(
+                        f'{key} (checkpoint {tuple(state[key].shape)}, model '
+                        f'{tuple(model[key].shape)})'
+                    )
+            row['unexpected'] = [
+                k for k in state if k.startswith(f'{name}.') and k not in model
+            ]
+            self.rows[name] = row
         prefixes = tuple(f'{name}.' for name in modules)
         self.others = [
             k for k in model if k in state and not k.startswith(prefixes)
@@ -165,19 +141,16 @@ class LoadReport:
         width = max(len(name) for name in self.rows)
         head = ('loaded', 'missing', 'mismatched', 'unexpected')
         lines = [' ' * width + ''.join(f'{h:>12}' for h in head)]
+        loaded = wanted = 0
         for name, row in self.rows.items():
-            counts = ''.join(f'{len(row[h]):>12}' for h in head)
-            lines.append(f'{name:<{width}}{counts}')
-        total = sum(len(row['loaded']) for row in self.rows.values())
-        wanted = total + sum(
-            len(row['missing']) + len(row['mismatched'])
-            for row in self.rows.values()
-        )
-        share = 100 * total / wanted if wanted else 0.0
+            counts = [len(row[kind]) for kind in head]
+            loaded, wanted = loaded + counts[0], wanted + sum(counts[:3])
+            cells = ''.join(f'{count:>12}' for count in counts)
+            lines.append(f'{name:<{width}}{cells}')
         lines.append(
-            f'{share:.1f} % of the declared modules loaded ({total} of '
-            f'{wanted} tensors); {len(self.others)} tensors of other modules '
-            'match too'
+            f'{100 * loaded / max(wanted, 1):.1f} % of the declared modules '
+            f'loaded ({loaded} of {wanted} tensors); {len(self.others)} '
+            'tensors of other modules match too'
         )
         return '\n'.join(lines)
 
@@ -201,11 +174,11 @@ class LoadReport:
                     tail = f' and {more} more' if more > 0 else ''
                     faults.append(f'{name}: {kind}: {keys}{tail}')
         if faults:
+            listed = '\n  '.join(faults)
             raise RuntimeError(
                 f'{source} does not load into the modules this config '
-                'declares:\n  '
-                + '\n  '.join(faults)
-                + f'\nThe checkpoint holds: {", ".join(self.prefixes)}. Give '
+                f'declares:\n  {listed}\n'
+                f'The checkpoint holds: {", ".join(self.prefixes)}. Give '
                 'a checkpoint of the same model base, map its keys with '
                 'revise_keys of CheckpointChainHook, or declare fewer modules.'
             )

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
+import torch
+from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from mmfgl.registry import HOOKS
-from mmfgl.utils.collapse import TokenRank, distillation_statistics
-from mmfgl.utils.collapse_symptoms import describe_collapse
+from mmfgl.utils import unwrap
+from mmfgl.utils.collapse import TokenRank, describe_collapse
 
 _STATE = 'mmfgl_collapse_monitor'
 _BLIND_LOOKS = 20
+
+# Thresholds; entropies and KL are shares of log K.
+MAX_ENTROPY = 0.99  # above it targets are uniform
+MIN_INFORMATION = 0.05  # below it they tell nothing about their regions
+MIN_ENTROPY = 0.01  # below it a target is as good as one-hot
+MIN_DIVERSITY = 0.3  # below it all regions get the same target
+MIN_RANK_SHARE = 0.3  # of the rank at the start
+MIN_RANK = 0.03  # of the token width D
+MIN_KL = 0.001
+FALLING_RANK_SHARE = 0.6  # of the rank at the start
 
 
 class CollapseError(RuntimeError):
@@ -26,30 +36,29 @@ class CollapseError(RuntimeError):
 class CollapseMonitorHook(Hook):
     """Log the health of a ReToD pretraining; raise the alarm on collapse.
 
-    It reads what the forward pass has computed anyway. Every ``interval``
-    iterations it logs, over all ranks and the last ``window`` looks,
+    It reads what the forward pass has computed anyway: the logged
+    ``teacher_entropy``, ``teacher_diversity`` and ``kl_distill`` (or
+    ``kl_mask``), and the tokens that the EMA teacher projects. Every
+    ``interval`` iterations it logs, over all ranks and the last ``window``
+    looks,
 
     - ``collapse/entropy`` of a target and ``collapse/diversity``, the entropy
-      of the mean target, both over log K. Their difference,
+      of a batch's mean target, both over log K. Their difference,
       ``collapse/information``, is what a target tells about its region;
     - ``collapse/kl`` of teacher and student over log K;
     - ``collapse/rank``, the effective rank (RankMe, arXiv 2210.02885) of the
       teacher's region tokens, without their mean, and
-      ``collapse/rank_share``, over that at the start;
-    - ``collapse/centre``, the norm of the centre, where targets are centred.
+      ``collapse/rank_share``, over that at the start.
 
-    The alarm rings when, after the warm-up, a symptom has held for as long as
-    ``patience``:
+    Looks at which a value is not finite are left out. The alarm rings when,
+    after the warm-up, a symptom has held for as long as ``patience``:
 
-    - ``uniform``: entropy above ``max_entropy``, or information below
-      ``min_information``;
-    - ``one_hot``: entropy and diversity both below ``min_entropy`` and
-      ``min_diversity``; sharp targets alone are no harm;
-    - ``same``: diversity below ``min_diversity``;
-    - ``rank``: rank below ``min_rank_share`` of its start, or below
-      ``min_rank`` of D;
-    - ``copied``: KL below ``min_kl`` with the rank below
-      ``falling_rank_share`` of its start.
+    - ``uniform``: entropy above 0.99, or information below 0.05;
+    - ``one_hot``: entropy below 0.01 and diversity below 0.3; sharp targets
+      alone are no harm;
+    - ``same``: diversity below 0.3;
+    - ``rank``: rank below 0.3 of its start, or below 0.03 of D;
+    - ``copied``: KL below 0.001 with the rank below 0.6 of its start.
 
     Warm-up and patience are shares of the run, so that a collapse in the
     first tenth is reported before a fifth of the schedule. The state is in
@@ -63,14 +72,6 @@ class CollapseMonitorHook(Hook):
         warmup: Share of the run without alarm; its last ``window`` looks give
             the rank at the start.
         patience: Share of the run for which a symptom must hold.
-        max_entropy: See above, as are the next seven.
-        min_information: Entropies are shares of log K.
-        min_entropy: Below it a target is as good as one-hot.
-        min_diversity: Below it all regions get the same target.
-        min_rank_share: Share of the rank at the start.
-        min_rank: Share of the token width D.
-        min_kl: Share of log K.
-        falling_rank_share: Share of the rank at the start.
     """
 
     priority = 'LOW'  # after the teacher has moved, before checkpoints
@@ -82,14 +83,6 @@ class CollapseMonitorHook(Hook):
         window: int = 4,
         warmup: float = 0.05,
         patience: float = 0.04,
-        max_entropy: float = 0.99,
-        min_information: float = 0.05,
-        min_entropy: float = 0.01,
-        min_diversity: float = 0.3,
-        min_rank_share: float = 0.3,
-        min_rank: float = 0.03,
-        min_kl: float = 0.001,
-        falling_rank_share: float = 0.6,
     ) -> None:
         if action not in ('warn', 'stop'):
             raise ValueError(
@@ -102,86 +95,46 @@ class CollapseMonitorHook(Hook):
         self.window = window
         self.warmup = warmup
         self.patience = patience
-        self.max_entropy = max_entropy
-        self.min_information = min_information
-        self.min_entropy = min_entropy
-        self.min_diversity = min_diversity
-        self.min_rank_share = min_rank_share
-        self.min_rank = min_rank
-        self.min_kl = min_kl
-        self.falling_rank_share = falling_rank_share
 
     def before_train(self, runner: Runner) -> None:
-        """Listen to the modules that see tokens and targets.
-
-        Args:
-            runner: The runner.
-        """
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
-        losses = [
-            loss
-            for name in ('loss_distill', 'loss_mask')
-            if (loss := getattr(model.head, name, None)) is not None
-        ]
-        self._handles = []
-        self._targets = getattr(model.head, 'targets', None)
-        self._on, self._stats, self._seen = False, None, False
-        self._rank, self._width = TokenRank(self.window), 0
+        """Listen to the module that sees the teacher's tokens."""
+        teacher = getattr(unwrap(runner.model), 'target_generator', None)
+        projector = getattr(teacher, 'projector', None)
+        self._handle = None
+        self._on, self._tokens = False, None
+        self._rank = TokenRank(self.window)
         self._recent: deque[dict] = deque(maxlen=self.window)
         self._looks = self._blind = 0
         self.state = runner.message_hub.runtime_info.get(
             _STATE, dict(start_rank=None, since={}, alarms=[])
         )
-        if not losses:
+        if projector is None:
             runner.logger.warning(
-                'CollapseMonitorHook has nothing to watch: distillation and '
-                'masking are off in this config'
+                'CollapseMonitorHook has nothing to watch: this model has no '
+                'EMA teacher with prototypes'
             )
             return
-        self._handles.append(
-            model.teacher.projector.register_forward_pre_hook(self._see)
-        )
-        for loss in losses:
-            self._handles.append(loss.register_forward_hook(self._compare))
+        self._handle = projector.register_forward_pre_hook(self._see)
 
     def after_train(self, runner: Runner) -> None:
-        """Stop listening.
-
-        Args:
-            runner: The runner.
-        """
-        for handle in self._handles:
-            handle.remove()
+        """Stop listening."""
+        if self._handle is not None:
+            self._handle.remove()
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Look at this iteration, or don't.
-
-        Args:
-            runner: The runner.
-            batch_idx: Index of the batch.
-            data_batch: The batch.
-        """
+        """Look at this iteration, or don't."""
         # the length of the run may be estimated anew as it goes on
         every = self.interval or max(1, round(runner.max_iters / 200))
-        self._on = bool(self._handles) and self.every_n_train_iters(
+        self._on = self._handle is not None and self.every_n_train_iters(
             runner, every
         )
-        self._stats, self._seen = None, False
+        self._tokens = None
 
     def _see(self, module: nn.Module, args: tuple) -> None:
         if self._on:
-            self._rank.add(args[0])
-            self._width, self._seen = args[0].shape[-1], True
-
-    def _compare(self, module: nn.Module, args: tuple, output: Any) -> None:
-        if self._on and self._stats is None:
-            self._stats = distillation_statistics(
-                *args[:3], temperature=module.temperature
-            )
+            self._tokens = args[0].detach()
 
     def after_train_iter(
         self,
@@ -192,12 +145,6 @@ class CollapseMonitorHook(Hook):
     ) -> None:
         """Log the statistics and judge them.
 
-        Args:
-            runner: The runner.
-            batch_idx: Index of the batch.
-            data_batch: The batch.
-            outputs: Logged values.
-
         Raises:
             CollapseError: On an alarm, with ``action='stop'``.
             RuntimeError: The model never computes targets.
@@ -205,17 +152,20 @@ class CollapseMonitorHook(Hook):
         if not self._on:
             return
         self._looks += 1
-        if not self._seen or self._stats is None:
+        kl = outputs.get('kl_distill', outputs.get('kl_mask'))
+        if self._tokens is None or kl is None:
             # a balancer leaves tasks out of some iterations, but not of all
             self._blind += 1
             if self._blind == self._looks == _BLIND_LOOKS:
                 raise RuntimeError(
                     'CollapseMonitorHook has not seen a region token and its '
-                    f'target in {_BLIND_LOOKS} looks: it works with '
-                    'mmfgl.ReToD; remove the hook for other models'
+                    f'target in {_BLIND_LOOKS} looks: remove it where region '
+                    'distillation and masked regions are off'
                 )
             return
-        stats = self._statistics()
+        stats = self._statistics(outputs, kl)
+        if stats is None:
+            return
         for name, value in stats.items():
             runner.message_hub.update_scalar(f'train/collapse/{name}', value)
         done = (runner.iter + 1) / runner.max_iters
@@ -225,48 +175,40 @@ class CollapseMonitorHook(Hook):
             self._judge(runner, stats)
         runner.message_hub.update_info(_STATE, self.state)
 
-    def _statistics(self) -> dict[str, float]:
-        """Names and values of the statistics of this look."""
-        self._recent.append(self._stats)
+    def _statistics(
+        self, outputs: dict, kl: Tensor | float
+    ) -> dict[str, float] | None:
+        """Statistics of the last looks; None if this one is not finite."""
+        tokens = self._tokens.float()
+        look = tokens.new_tensor(
+            [
+                outputs['teacher_entropy'],
+                outputs['teacher_diversity'],
+                kl,
+                tokens.abs().sum(),
+            ]
+        )
+        all_reduce(look, op='mean')
+        if not torch.isfinite(look).all():
+            return None
+        self._rank.add(tokens)
+        names = ('entropy', 'diversity', 'kl')
+        self._recent.append(dict(zip(names, look.tolist(), strict=False)))
         stats = {
             name: sum(look[name] for look in self._recent) / len(self._recent)
-            for name in self._stats
+            for name in names
         }
         stats['information'] = stats['diversity'] - stats['entropy']
         stats['rank'] = self._rank.value()
         if self.state['start_rank'] is not None:
             stats['rank_share'] = stats['rank'] / self.state['start_rank']
-        if getattr(self._targets, 'mode', None) == 'centring':
-            stats['centre'] = float(self._targets.centre.norm())
         return stats
-
-    def symptoms(self, stats: dict[str, float], width: int) -> list[str]:
-        """Names of the symptoms that a look shows.
-
-        Args:
-            stats: ``entropy``, ``diversity``, ``information``, ``kl``,
-                ``rank`` and, once known, ``rank_share``.
-            width: Token width D.
-        """
-        share = stats.get('rank_share', 1.0)
-        signs = dict(
-            uniform=stats['entropy'] > self.max_entropy
-            or stats['information'] < self.min_information,
-            one_hot=stats['entropy'] < self.min_entropy
-            and stats['diversity'] < self.min_diversity,
-            same=stats['diversity'] < self.min_diversity,
-            rank=share < self.min_rank_share
-            or stats['rank'] < self.min_rank * width,
-            copied=stats['kl'] < self.min_kl
-            and share < self.falling_rank_share,
-        )
-        return [name for name, sign in signs.items() if sign]
 
     def _judge(self, runner: Runner, stats: dict[str, float]) -> None:
         """Ring the alarm for symptoms that have lasted."""
         now, since = runner.iter + 1, self.state['since']
         progress = now / runner.max_iters
-        shown = self.symptoms(stats, self._width)
+        shown = symptoms(stats, self._tokens.shape[-1])
         for name in [name for name in since if name not in shown]:
             del since[name]
         for name in shown:
@@ -288,7 +230,29 @@ class CollapseMonitorHook(Hook):
         runner.message_hub.update_info(_STATE, self.state)
         name = f'collapsed_iter_{now}.pth'
         runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+        barrier()  # the main process saves; no other may end the run before
         raise CollapseError(
             f'{message}\nThe weights are in {runner.work_dir}/{name}; '
             "action='warn' of CollapseMonitorHook would go on."
         )
+
+
+def symptoms(stats: dict[str, float], width: int) -> list[str]:
+    """Names of the symptoms that a look shows.
+
+    Args:
+        stats: ``entropy``, ``diversity``, ``information``, ``kl``, ``rank``
+            and, once known, ``rank_share``.
+        width: Token width D.
+    """
+    share = stats.get('rank_share', 1.0)
+    same = stats['diversity'] < MIN_DIVERSITY
+    signs = dict(
+        uniform=stats['entropy'] > MAX_ENTROPY
+        or stats['information'] < MIN_INFORMATION,
+        one_hot=same and stats['entropy'] < MIN_ENTROPY,
+        same=same,
+        rank=share < MIN_RANK_SHARE or stats['rank'] < MIN_RANK * width,
+        copied=stats['kl'] < MIN_KL and share < FALLING_RANK_SHARE,
+    )
+    return [name for name, sign in signs.items() if sign]

@@ -1,6 +1,6 @@
 """Trains some modules of a model and leaves the others untouched."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmfgl.registry import HOOKS
+from mmfgl.utils import unwrap
 
 
 @HOOKS.register_module()
@@ -65,151 +66,90 @@ class FreezeHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Freeze the model before training; do nothing before a test.
 
-        Args:
-            runner: The runner.
-
         Raises:
             TypeError: If the model has a wrapper other than
-                DistributedDataParallel.
+                DistributedDataParallel, or there are several optimizers.
             ValueError: If a name is not in the model or has nothing to
                 train.
         """
-        if not isinstance(
-            runner.optim_wrapper, OptimWrapper | OptimWrapperDict
-        ):
-            return  # no optimizer: validation or test
-        model = runner.model
-        wrapped = is_model_wrapper(model)
-        if wrapped and not isinstance(model, DistributedDataParallel):
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, OptimWrapperDict):
+            raise TypeError('FreezeHook works with one optimizer')
+        if not isinstance(wrapper, OptimWrapper):
+            return  # none is built for validation or a test
+        model, wrapped = unwrap(runner.model), is_model_wrapper(runner.model)
+        if wrapped and not isinstance(runner.model, DistributedDataParallel):
             raise TypeError(
                 'FreezeHook works with DistributedDataParallel, not with '
-                f'{type(model).__name__}: remove model_wrapper_cfg'
+                f'{type(runner.model).__name__}: remove model_wrapper_cfg'
             )
-        inner = model.module if wrapped else model
-        check_names(inner, self.names)
-        freeze(inner, self._is_frozen)
-        self._idle = frozen_modules(inner, self._is_frozen)
-        if wrapped:
-            runner.model = None
-            del model  # its gradient hooks go with it
-            runner.model = runner.wrap_model(
-                runner.cfg.get('model_wrapper_cfg'), inner
-            )
-        _drop_frozen(runner.optim_wrapper)
+        for name in self.names:
+            _check_name(model, name)
         counts = [0, 0]
-        for param in inner.parameters():
+        for name, param in model.named_parameters():
+            if self._is_frozen(name):
+                param.requires_grad_(False)
+                param.grad = None
             counts[param.requires_grad] += param.numel()
+        self._idle = self._frozen_modules(model)
+        if wrapped:
+            runner.model = None  # the old wrapper's gradient hooks go with it
+            runner.model = runner.wrap_model(
+                runner.cfg.get('model_wrapper_cfg'), model
+            )
+        # groups are kept even if they become empty: schedulers count them
+        for group in wrapper.param_groups:
+            group['params'] = [p for p in group['params'] if p.requires_grad]
         runner.logger.info(
             f'FreezeHook: {counts[1]:,} parameters are trained, '
             f'{counts[0]:,} are frozen ({"" if self.inverse else "all but "}'
             f'{", ".join(self.names)})'
         )
 
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Undo the ``model.train()`` of the loop for frozen modules."""
+        for module in self._idle:
+            module.training = False
+
     def _is_frozen(self, name: str) -> bool:
         """Whether a module or parameter of this name is to be frozen."""
         named = any(_inside(name, root) for root in self.names)
         return named == self.inverse
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
-        """Undo the ``model.train()`` of the loop for frozen modules.
-
-        Args:
-            runner: The runner.
-            batch_idx: Index of the batch.
-            data_batch: The batch.
-        """
-        for module in self._idle:
-            module.training = False
+    def _frozen_modules(self, model: nn.Module) -> list[nn.Module]:
+        """Modules of which every part is frozen, those inside others too."""
+        trained = {''}
+        for name, _ in (*model.named_modules(), *model.named_parameters()):
+            if name and not self._is_frozen(name):
+                while name not in trained:
+                    trained.add(name)
+                    name = name.rpartition('.')[0]
+        return [m for name, m in model.named_modules() if name not in trained]
 
 
-def check_names(model: nn.Module, names: Iterable[str]) -> None:
-    """Check that every name holds a parameter that can be trained.
-
-    Args:
-        model: The model, without wrapper.
-        names: Dotted names of modules or parameters.
-
-    Raises:
-        ValueError: If a name is not in the model or has nothing to train.
-    """
-    params = dict(model.named_parameters())
-    for name in names:
-        found = [p for n, p in params.items() if _inside(n, name)]
-        if not found:
-            parent = name.rpartition('.')[0]
-            known = dict(model.named_modules())
-            while parent not in known:
-                parent = parent.rpartition('.')[0]
-            raise ValueError(
-                f'{type(model).__name__} has no parameters named {name!r}. '
-                f'{parent or "The model"} holds: '
-                + ', '.join(n for n, _ in known[parent].named_children())
-            )
-        if not any(p.requires_grad for p in found):
-            raise ValueError(
-                f'FreezeHook names {name!r}, but its parameters do not '
-                'require gradients: look for frozen_stages or '
-                'requires_grad=False in its config'
-            )
-
-
-def freeze(model: nn.Module, is_frozen: Callable[[str], bool]) -> None:
-    """Take the gradients of some parameters away.
-
-    Other parameters that did not require gradients before are left so.
-
-    Args:
-        model: The model, without wrapper.
-        is_frozen: Tells by a parameter's dotted name.
-    """
-    for name, param in model.named_parameters():
-        if is_frozen(name):
-            param.requires_grad_(False)
-            param.grad = None
-
-
-def frozen_modules(
-    model: nn.Module, is_frozen: Callable[[str], bool]
-) -> list[nn.Module]:
-    """Modules of which every part is frozen.
-
-    Args:
-        model: The model, without wrapper.
-        is_frozen: Tells by the dotted name of a module or parameter.
-
-    Returns:
-        The modules, those inside others too.
-    """
-    trained = {''}
-    for name, _ in (*model.named_modules(), *model.named_parameters()):
-        if name and not is_frozen(name):
-            while name not in trained:
-                trained.add(name)
-                name = name.rpartition('.')[0]
-    return [m for name, m in model.named_modules() if name not in trained]
+def _check_name(model: nn.Module, name: str) -> None:
+    """Raise ValueError unless ``name`` holds a parameter to be trained."""
+    found = [p for n, p in model.named_parameters() if _inside(n, name)]
+    if not found:
+        parent = name.rpartition('.')[0]
+        known = dict(model.named_modules())
+        while parent not in known:
+            parent = parent.rpartition('.')[0]
+        children = ', '.join(n for n, _ in known[parent].named_children())
+        raise ValueError(
+            f'{type(model).__name__} has no parameters named {name!r}. '
+            f'{parent or "The model"} holds: {children}'
+        )
+    if not any(p.requires_grad for p in found):
+        raise ValueError(
+            f'FreezeHook names {name!r}, but its parameters do not require '
+            'gradients: look for frozen_stages or requires_grad=False in its '
+            'config'
+        )
 
 
 def _inside(name: str, root: str) -> bool:
-    """Whether ``name`` is ``root`` or below it; all are below ``''``."""
-    return not root or name == root or name.startswith(f'{root}.')
-
-
-def _drop_frozen(wrapper: OptimWrapper | OptimWrapperDict) -> None:
-    """Take frozen parameters out of the optimizers, in place.
-
-    Groups are kept even if they become empty: schedulers count them.
-    """
-    for optimizer in _optimizers(wrapper):
-        for group in optimizer.param_groups:
-            group['params'] = [p for p in group['params'] if p.requires_grad]
-
-
-def _optimizers(wrapper: OptimWrapper | OptimWrapperDict) -> Iterator:
-    """Every torch optimizer of a wrapper."""
-    if isinstance(wrapper, OptimWrapperDict):
-        for child in wrapper.values():
-            yield child.optimizer
-    else:
-        yield wrapper.optimizer
+    """Whether ``name`` is ``root`` or below it."""
+    return name == root or name.startswith(f'{root}.')

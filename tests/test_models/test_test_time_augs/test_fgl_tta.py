@@ -25,7 +25,7 @@ def fields(results):
 @pytest.mark.parametrize('neighbour_iou', [None, 0.4])
 def test_one_view_is_plain_prediction(tools, kind, num_images, neighbour_iou):
     detector = tools.build_fgl_detector(**kind)
-    detector.roi_head.bbox_head.neighbour_iou = neighbour_iou
+    detector.roi_head.bbox_head.voting_iou = neighbour_iou
     images = tools.make_images()[:num_images]
     plain = tools.plain_batch(images, (120, 90))
     with torch.no_grad():

@@ -1,18 +1,32 @@
 """Checkpoints that survive a kill, a crash or a full disk while saving."""
 
 import os.path as osp
+from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.fileio import LocalBackend
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmfgl.registry import HOOKS
-from mmfgl.utils.atomic_files import (
-    remove_leftovers,
-    use_atomic_backend,
-    write_atomically,
-)
+from mmfgl.utils.atomic_files import remove_leftovers, write_atomically
+
+BACKEND = 'mmfgl.atomic'
+
+
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's backend for local files, writing atomically."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file; an OSError says that the run can be resumed."""
+        try:
+            write_atomically(obj, filepath)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f'{error.strerror}: make room or choose another --work-dir, '
+                'then go on with --resume',
+            ) from error
 
 
 @HOOKS.register_module()
@@ -34,11 +48,7 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the atomic backend and clear leftovers of a killed run.
-
-        Args:
-            runner: The runner.
-        """
+        """Choose the atomic backend and clear leftovers of a killed run."""
         super().before_train(runner)
         if not (
             type(self.file_backend) is LocalBackend
@@ -46,7 +56,8 @@ class AtomicCheckpointHook(CheckpointHook):
             and self.file_client_args is None
         ):
             return
-        self.backend_args = use_atomic_backend()
+        register_backend(BACKEND, AtomicLocalBackend, force=True)
+        self.backend_args = dict(backend=BACKEND)
         if is_main_process():
             for folder in {self.out_dir, runner.work_dir}:
                 for name in remove_leftovers(folder):
@@ -55,6 +66,8 @@ class AtomicCheckpointHook(CheckpointHook):
                         'it was saving'
                     )
 
+    # Overrides CheckpointHook._save_checkpoint_with_step, which removes the
+    # outdated checkpoint before it saves, and writes last_checkpoint in place.
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
@@ -88,31 +101,26 @@ class AtomicCheckpointHook(CheckpointHook):
         for path in outdated:
             self._remove(path)
 
+    # Overrides CheckpointHook._save_best_checkpoint, which removes the old
+    # best checkpoint before it saves: it is told that there is none yet.
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, then remove the one it replaces."""
         if not self.save_best:
             return
-        old = self._best_paths()
-        self._set_best_paths(dict.fromkeys(old))  # the parent removes first
+        # a dict with several metrics, else one path
+        several = hasattr(self, 'best_ckpt_path_dict')
+        name = 'best_ckpt_path_dict' if several else 'best_ckpt_path'
+        old = getattr(self, name)
+        setattr(self, name, dict.fromkeys(old) if several else None)
         super()._save_best_checkpoint(runner, metrics)
-        new = self._best_paths()
-        self._set_best_paths(
-            {key: path or old.get(key) for key, path in new.items()}
-        )
+        new = getattr(self, name)
+        if not several:
+            old, new = {'': old}, {'': new}
+        kept = {key: path or old.get(key) for key, path in new.items()}
+        setattr(self, name, kept if several else kept[''])
         for key, path in old.items():
-            if path and new.get(key) and path != new[key]:
+            if path and path != kept[key]:
                 self._remove(path)
-
-    def _best_paths(self) -> dict[str, str | None]:
-        if hasattr(self, 'best_ckpt_path_dict'):
-            return dict(self.best_ckpt_path_dict)
-        return {'': self.best_ckpt_path}
-
-    def _set_best_paths(self, paths: dict[str, str | None]) -> None:
-        if hasattr(self, 'best_ckpt_path_dict'):
-            self.best_ckpt_path_dict = dict(paths)
-        else:
-            self.best_ckpt_path = paths['']
 
     def _path(self, step: int) -> str:
         return self.file_backend.join_path(

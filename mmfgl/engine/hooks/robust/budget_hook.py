@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 
 from mmfgl.registry import HOOKS
 
+KEY = 'budget_seconds'
+
 
 @HOOKS.register_module()
 class BudgetHook(Hook):
@@ -41,7 +43,6 @@ class BudgetHook(Hook):
     """
 
     priority = 'HIGH'  # max_iters is right when other hooks read it
-    KEY = 'budget_seconds'
 
     def __init__(
         self,
@@ -50,14 +51,18 @@ class BudgetHook(Hook):
         min_lr_ratio: float = 0.01,
         views: int = 1,
     ) -> None:
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f'seconds must be > 0, got {seconds}')
-        if not 0 <= warmup < 1:
-            raise ValueError(f'warmup must lie in [0, 1), got {warmup}')
-        if not 0 <= min_lr_ratio <= 1:
-            raise ValueError(
-                f'min_lr_ratio must lie in [0, 1], got {min_lr_ratio}'
-            )
+        for name, value, right, needed in (
+            ('seconds', seconds, seconds is None or seconds > 0, '> 0'),
+            ('warmup', warmup, 0 <= warmup < 1, 'in [0, 1)'),
+            (
+                'min_lr_ratio',
+                min_lr_ratio,
+                0 <= min_lr_ratio <= 1,
+                'in [0, 1]',
+            ),
+        ):
+            if not right:
+                raise ValueError(f'{name} must be {needed}, got {value}')
         self.seconds = seconds
         self.warmup = warmup
         self.min_lr_ratio = min_lr_ratio
@@ -66,13 +71,10 @@ class BudgetHook(Hook):
         self._start: float | None = None
 
     def factor_at(self, progress: float) -> float:
-        """Learning rate at a point of the run, relative to the configured.
+        """Learning rate relative to the configured one, in [0, 1].
 
         Args:
             progress: Share of the budget that is spent, in [0, 1].
-
-        Returns:
-            A factor in [0, 1].
         """
         if progress < self.warmup:
             # the first step takes a small, but no zero learning rate
@@ -82,14 +84,7 @@ class BudgetHook(Hook):
         return self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine
 
     def before_train(self, runner: Runner) -> None:
-        """Remember the configured learning rates and start the clock.
-
-        Args:
-            runner: The runner.
-
-        Raises:
-            ValueError: If learning rates have another scheduler already.
-        """
+        """Remember the configured learning rates and start the clock."""
         if runner.param_schedulers:
             raise ValueError(
                 'BudgetHook sets the learning rates itself: set '
@@ -98,12 +93,9 @@ class BudgetHook(Hook):
         for group in runner.optim_wrapper.param_groups:
             # a checkpoint to resume from holds annealed rates
             group.setdefault('initial_lr', group['lr'])
-        spent = 0.0
-        if self.KEY in runner.message_hub.runtime_info:
-            spent = runner.message_hub.get_info(self.KEY)
+        spent = runner.message_hub.runtime_info.get(KEY, 0.0)
         self._start = time.monotonic() - spent
         self._update(runner, runner.iter)
-        self._set_lr(runner)
 
     def after_train_iter(
         self,
@@ -112,28 +104,16 @@ class BudgetHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Estimate the number of iterations, or end the run.
-
-        Args:
-            runner: The runner.
-            batch_idx: Index of the batch.
-            data_batch: The batch.
-            outputs: Logged values.
-        """
+        """Estimate the number of iterations, or end the run."""
         self._update(runner, runner.iter + 1)
-        self._set_lr(runner)  # of the next iteration
 
     def after_train(self, runner: Runner) -> None:
-        """Write what was spent.
-
-        Args:
-            runner: The runner.
-        """
+        """Write what was spent."""
         if not is_main_process():
             return
         batch = runner.train_dataloader.batch_size * get_world_size()
         spent = dict(
-            seconds=round(runner.message_hub.get_info(self.KEY), 1),
+            seconds=round(runner.message_hub.get_info(KEY), 1),
             iters=runner.iter,
             images=runner.iter * batch * self.views,
         )
@@ -142,27 +122,25 @@ class BudgetHook(Hook):
         runner.logger.info(f'budget spent: {spent}')
 
     def _update(self, runner: Runner, done: int) -> None:
-        """Set progress and ``max_iters`` after ``done`` iterations."""
+        """Set progress, ``max_iters`` and rates after ``done`` iterations."""
         elapsed = self._elapsed()
-        runner.message_hub.update_info(self.KEY, elapsed)
+        runner.message_hub.update_info(KEY, elapsed)
         if self.seconds is None:
             self.progress = done / runner.max_iters
-            return
-        self.progress = min(elapsed / self.seconds, 1.0)
-        if not (done and elapsed):
-            return
-        # half an iteration more or less: the nearest to the budget
-        if elapsed + elapsed / done / 2 >= self.seconds:
-            self.progress, total = 1.0, done
         else:
-            total = max(done + 1, round(done / self.progress))
-        runner.train_loop._max_iters = total
-        runner.message_hub.update_info('max_iters', total)
-
-    def _set_lr(self, runner: Runner) -> None:
+            self.progress = min(elapsed / self.seconds, 1.0)
+            if done and elapsed:
+                # half an iteration more or less: the nearest to the budget
+                if elapsed + elapsed / done / 2 >= self.seconds:
+                    self.progress, total = 1.0, done
+                else:
+                    total = max(done + 1, round(done / self.progress))
+                # IterBasedTrainLoop._max_iters: the loop asks it each time
+                runner.train_loop._max_iters = total
+                runner.message_hub.update_info('max_iters', total)
         factor = self.factor_at(self.progress)
         for group in runner.optim_wrapper.param_groups:
-            group['lr'] = group['initial_lr'] * factor
+            group['lr'] = group['initial_lr'] * factor  # of the next step
 
     def _elapsed(self) -> float:
         """Seconds since the start, on rank 0: all ranks end together."""

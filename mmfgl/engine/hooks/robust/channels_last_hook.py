@@ -21,31 +21,24 @@ class ChannelsLastHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Hook the backbones before training or testing.
 
-        Args:
-            runner: The runner.
-
         Raises:
             ValueError: If the model has no module named ``backbone``.
         """
-        found = [
-            module
-            for name, module in runner.model.named_modules()
+        modules = dict(runner.model.named_modules())
+        kinds = tuple(
+            type(module)
+            for name, module in modules.items()
             if name.rpartition('.')[2] == 'backbone'
-        ]
-        if not found:
+        )
+        if not kinds:
             raise ValueError(
                 'ChannelsLastHook found no module named "backbone" in '
                 f'{type(runner.model).__name__}: remove it from custom_hooks'
             )
-        kinds = tuple({type(module) for module in found})
-        copies = [
-            module
-            for module in runner.model.modules()
-            if type(module) in kinds and module not in found
-        ]
-        for module in found + copies:
-            module.register_forward_pre_hook(_to_channels_last)
-            module.register_forward_hook(_to_contiguous)
+        for name, module in modules.items():
+            if name.rpartition('.')[2] == 'backbone' or type(module) in kinds:
+                module.register_forward_pre_hook(_to_channels_last)
+                module.register_forward_hook(_to_contiguous)
 
 
 def _to_channels_last(_: nn.Module, args: tuple) -> tuple:

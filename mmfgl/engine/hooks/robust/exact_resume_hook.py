@@ -44,9 +44,6 @@ class ExactResumeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Take over the batch sampler; on resuming, go on at its place.
 
-        Args:
-            runner: The runner.
-
         Raises:
             ValueError: The data loader forms no batches itself.
         """
@@ -61,42 +58,41 @@ class ExactResumeHook(Hook):
         self.batches = SeededBatches(
             loader.batch_sampler, runner.seed, get_rank()
         )
-        # a data loader refuses to be given another sampler, but reads it
-        # afresh for each iterator
-        object.__setattr__(loader, 'batch_sampler', self.batches)
-        loader._iterator = None
+        replace_batch_sampler(loader, self.batches)
         if not hasattr(loop, 'dataloader_iterator'):
             return
+        # mmengine.runner.loops._InfiniteDataloaderIterator: 0.10.7 starts it
+        # early, onedl later; both count epochs in _epoch. Newer ones resume
+        # by skip_iter, which loads nothing; older ones call next() instead.
         old = loop.dataloader_iterator
-        skips = hasattr(old, 'skip_iter')  # else MMEngine calls next()
+        skips = hasattr(old, 'skip_iter')
         if skips:
             self.batches.skip(loop.iter)
-        # MMEngine 0.10.7 has started the old one already
         loop.dataloader_iterator = type(old)(loader)
         if skips:
             loop.dataloader_iterator._epoch = self.batches.epoch
             loop.dataloader_iterator.skip_iter = lambda num: None
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Tell the batch sampler the epoch.
-
-        Args:
-            runner: The runner.
-        """
+        """Tell the batch sampler the epoch."""
         if not hasattr(runner.train_loop, 'dataloader_iterator'):
             self.batches.epoch = runner.epoch
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Seed everything for this iteration.
-
-        Args:
-            runner: The runner.
-            batch_idx: Index of the batch.
-            data_batch: The batch.
-        """
+        """Seed everything for this iteration."""
         seed_all(runner.seed, runner.iter)
+
+
+def replace_batch_sampler(loader: DataLoader, batches: SeededBatches) -> None:
+    """Give a data loader another batch sampler, in place.
+
+    ``DataLoader.__setattr__`` refuses it, but the sampler is read afresh for
+    each iterator; a running one of persistent workers is ``_iterator``.
+    """
+    object.__setattr__(loader, 'batch_sampler', batches)
+    loader._iterator = None
 
 
 def _rewind(loader: DataLoader, seed: int) -> None:
@@ -104,5 +100,6 @@ def _rewind(loader: DataLoader, seed: int) -> None:
     sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
     if hasattr(sampler, 'seed'):
         sampler.seed = seed
-    if hasattr(sampler, '_indices_of_rank'):  # MMEngine's InfiniteSampler
+    # InfiniteSampler._indices_of_rank: an iterator that has the seed in it
+    if hasattr(sampler, '_indices_of_rank'):
         sampler.indices = sampler._indices_of_rank()

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmfgl.registry import HOOKS
+from mmfgl.utils import unwrap
 
 _FLAG = 'mmfgl_step_skipped'
 
@@ -27,9 +27,6 @@ def step_was_skipped(runner: Runner) -> bool:
     """Whether this iteration's optimizer step was dropped.
 
     Hooks that follow the weights (a moving average, say) must then not move.
-
-    Args:
-        runner: The runner.
     """
     return runner.message_hub.runtime_info.get(_FLAG, False)
 
@@ -79,9 +76,6 @@ class NonFiniteGuardHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Step between the model and its optimizer.
 
-        Args:
-            runner: The runner.
-
         Raises:
             TypeError: There are several optimizers.
         """
@@ -92,14 +86,16 @@ class NonFiniteGuardHook(Hook):
                 f'{type(wrapper).__name__}: remove the hook'
             )
         self.runner, self.wrapper = runner, wrapper
-        self.model = runner.model
-        while is_model_wrapper(self.model):
-            self.model = self.model.module
+        self.model = unwrap(runner.model)
         self._outputs: Any = None
         self._dropping, self._window_open = False, False
         self._handle = self.model.register_forward_hook(self._note)
-        self._plain_update = wrapper.update_params
-        self._plain_step = wrapper.step
+        # OptimWrapper.update_params and .step of this one object, until
+        # after_train; its class is left alone
+        self._plain_update, self._plain_step = (
+            wrapper.update_params,
+            wrapper.step,
+        )
         wrapper.update_params = self._update
 
         # keeps the marks that schedulers have put on the method
@@ -110,11 +106,7 @@ class NonFiniteGuardHook(Hook):
         wrapper.step = step
 
     def after_train(self, runner: Runner) -> None:
-        """Step out again.
-
-        Args:
-            runner: The runner.
-        """
+        """Step out again."""
         self._handle.remove()
         del self.wrapper.update_params, self.wrapper.step
         self._outputs = self._batch = self._buffers = None
@@ -122,13 +114,7 @@ class NonFiniteGuardHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Remember the batch and, before a step's first, the buffers.
-
-        Args:
-            runner: The runner.
-            batch_idx: Index of the batch.
-            data_batch: The batch.
-        """
+        """Remember the batch and, before a step's first, the buffers."""
         self._batch = data_batch
         runner.message_hub.update_info(_FLAG, False)
         if not self._window_open:
@@ -152,7 +138,8 @@ class NonFiniteGuardHook(Hook):
         if not self._dropping and not _all_ranks(loss.detach()):
             self._drop(self._bad_losses(), 'loss')
         if self._dropping:
-            self.wrapper._inner_count += 1  # the schedule goes on
+            # OptimWrapper._inner_count: gradient accumulation goes on
+            self.wrapper._inner_count += 1
         else:
             self._plain_update(loss, step_kwargs, zero_kwargs)
         if not self.wrapper.should_update():
@@ -161,7 +148,13 @@ class NonFiniteGuardHook(Hook):
         if self._dropping:
             self.wrapper.zero_grad(**(zero_kwargs or {}))
             self._restore()
-            self._count()
+            self.in_a_row += 1
+            self.total += 1
+            hub = self.runner.message_hub
+            hub.update_info(_FLAG, True)
+            hub.update_scalar('train/skipped_steps', self.total)
+            if self.in_a_row >= self.max_skips:
+                self._stop(f'{self.in_a_row} steps in a row were skipped')
         else:
             self.in_a_row = 0
 
@@ -201,15 +194,6 @@ class NonFiniteGuardHook(Hook):
             f'step skipped, nothing has moved: {self.message}'
         )
 
-    def _count(self) -> None:
-        self.in_a_row += 1
-        self.total += 1
-        hub = self.runner.message_hub
-        hub.update_info(_FLAG, True)
-        hub.update_scalar('train/skipped_steps', self.total)
-        if self.in_a_row >= self.max_skips:
-            self._stop(f'{self.in_a_row} steps in a row were skipped')
-
     def _stop(self, why: str) -> None:
         raise NonFiniteError(
             f'{self.message}\nTraining stops: {why}. The weights are those '
@@ -248,11 +232,7 @@ class NonFiniteGuardHook(Hook):
 
 
 def image_files(samples: Any) -> Iterator[str]:
-    """Image files of the data samples of a batch, however nested.
-
-    Args:
-        samples: A data sample, or lists or dicts of them.
-    """
+    """Image files of data samples, however nested in lists and dicts."""
     if isinstance(samples, dict):
         samples = list(samples.values())
     if isinstance(samples, list | tuple):

@@ -33,12 +33,6 @@ class UnreadableImageHook(Hook):
     ) -> None:
         """Collect the skipped files of a batch.
 
-        Args:
-            runner: The runner.
-            batch_idx: Index of the batch.
-            data_batch: The batch.
-            outputs: Logged values.
-
         Raises:
             RuntimeError: If too many of the images are unreadable.
         """
@@ -46,7 +40,9 @@ class UnreadableImageHook(Hook):
             for path in sample.get('skipped', ()):
                 if path not in self.files:
                     self.files.add(path)
-                    runner.logger.warning(f'skipped unreadable image {path}')
+                    runner.logger.warning(
+                        f'skipped unreadable image {printable(path)}'
+                    )
         total = len(runner.train_dataloader.dataset)
         if len(self.files) > self.max_share * total:
             raise RuntimeError(
@@ -56,17 +52,19 @@ class UnreadableImageHook(Hook):
             )
 
     def after_train(self, runner: Runner) -> None:
-        """Report the count over all ranks.
-
-        Args:
-            runner: The runner.
-        """
+        """Report the count over all ranks."""
         files = set().union(*all_gather_object(self.files))
         if files:
+            first = ', '.join(map(printable, sorted(files)[:10]))
+            more = ' ...' if len(files) > 10 else ''
             runner.logger.warning(
                 f'{len(files)} unreadable images were skipped and replaced by '
-                f'their neighbours: {", ".join(sorted(files)[:10])}'
-                + (' ...' if len(files) > 10 else '')
+                f'their neighbours: {first}{more}'
             )
         else:
             runner.logger.info('all images that were asked for were readable')
+
+
+def printable(path: str) -> str:
+    """A path that every log can hold: bytes that are no UTF-8 are escaped."""
+    return path.encode('utf-8', 'backslashreplace').decode()
