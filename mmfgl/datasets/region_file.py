@@ -70,19 +70,14 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
-        images = [
-            (
-                image['id'],
-                image['file_name'].replace('\\', '/'),
-                (image.get('width', 0), image.get('height', 0)),
-            )
-            for image in content['images']
-        ]
+        images = [(i['id'], i['file_name'], i) for i in content['images']]
         rows = [
-            (a.get('id'), a['image_id'], a['category_id'], a.get('score'))
+            (a.get('id'), a['image_id'], a['category_id'], *a['bbox'])
             for a in content['annotations']
         ]
-        boxes = [a['bbox'] for a in content['annotations']]
+        scores = [a.get('score', np.inf) for a in content['annotations']]
+        scores = np.array(scores, np.float32)
+        boxes = [row[3:] for row in rows]
         boxes = np.array(boxes, np.float32).reshape(len(rows), 4)
         categories = {c['id'] for c in content.get('categories', ())}
     except (KeyError, TypeError, ValueError) as error:
@@ -91,7 +86,9 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
             "file_name) and 'annotations' (image_id, category_id, bbox)"
         ) from error
     sizes, names = {}, {}
-    for image_id, name, shape in images:
+    for image_id, name, image in images:
+        name = name.replace('\\', '/')
+        shape = image.get('width', 0), image.get('height', 0)
         if names.setdefault(image_id, name) != name:
             raise ValueError(
                 f'{path!r} gives image id {image_id} to two files, '
@@ -108,8 +105,7 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
     boxes[:, 2:] += boxes[:, :2]
     ranks = {name: rank for rank, name in enumerate(sizes)}
     owners = np.array([ranks[names[row[1]]] for row in rows], np.int64)
-    scores = [np.inf if row[3] is None else row[3] for row in rows]
-    order = np.lexsort((-np.array(scores, np.float32), owners))  # stable
+    order = np.lexsort((-scores, owners))  # stable
     ends = np.searchsorted(owners[order], np.arange(len(sizes) + 1))
     ids = np.array(sorted(categories | {row[2] for row in rows}))
     labels = np.searchsorted(ids, [row[2] for row in rows]).astype(np.int64)
@@ -146,25 +142,21 @@ def write_region_file(
         listed.append(dict(image, height=height, width=width))
         boxes = np.round(np.asarray(found.boxes, np.float64), 2)
         sides = np.round(boxes[:, 2:] - boxes[:, :2], 2)
-        for rank, (corner, side, label) in enumerate(
-            zip(boxes[:, :2], sides, found.labels, strict=True)
-        ):
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=image['id'],
-                    category_id=int(label) + 1,
-                    bbox=[*corner.tolist(), *side.tolist()],
-                    area=round(float(side.prod()), 2),
-                    iscrowd=0,
-                    score=round(1 - rank / len(boxes), 4),
-                )
+        annotations += [
+            dict(
+                id=len(annotations) + rank + 1,
+                image_id=image['id'],
+                category_id=int(found.labels[rank]) + 1,
+                bbox=[*boxes[rank, :2].tolist(), *side.tolist()],
+                area=round(float(side.prod()), 2),
+                iscrowd=0,
+                score=round(1 - rank / len(boxes), 4),
             )
+            for rank, side in enumerate(sides)
+        ]
     last = max((a['category_id'] for a in annotations), default=1)
-    content = dict(
-        images=listed,
-        annotations=annotations,
-        categories=[dict(id=i + 1, name=f'region{i}') for i in range(last)],
-    )
-    write_atomically(json.dumps(content).encode(), path)
+    categories = [dict(id=i + 1, name=f'region{i}') for i in range(last)]
+    content = dict(images=listed, annotations=annotations)
+    content = json.dumps(content | dict(categories=categories))
+    write_atomically(content.encode(), path)
     return len(annotations)

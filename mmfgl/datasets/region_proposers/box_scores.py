@@ -22,8 +22,6 @@ def objectness(img: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     Returns:
         (N,) float64 scores in [0, 1].
     """
-    if not len(boxes):
-        return np.zeros(0)
     lab = cv2.cvtColor(img, cv2.COLOR_BGR2LAB)
     inner, outer = _with_ring(boxes, img.shape[:2])
     contrast = _colour_contrast(lab, inner, outer)
@@ -72,12 +70,10 @@ def _edge_share(
         dy = cv2.Sobel(channel, cv2.CV_32F, 0, 1)
         edges = np.maximum(edges, cv2.magnitude(dx, dy))
     sums = cv2.integral(edges, sdepth=cv2.CV_64F)
-    areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (inner, outer)]
+    area, whole = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (inner, outer))
     inside = _box_sums(sums, inner)
-    ring = (_box_sums(sums, outer) - inside) / np.maximum(
-        areas[1] - areas[0], 1
-    )
-    inside = inside / np.maximum(areas[0], 1)
+    ring = (_box_sums(sums, outer) - inside) / np.maximum(whole - area, 1)
+    inside = inside / np.maximum(area, 1)
     return inside / (inside + ring + 1)
 
 

@@ -22,8 +22,8 @@ class FileRegions(RegionProposer):
         max_regions: Largest number of boxes, ``None`` for all.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it is not in COCO format or contradicts itself.
+        ValueError: If ``max_regions`` is below 1; see also
+            :func:`read_region_file`.
     """
 
     def __init__(self, ann_file: str, max_regions: int | None = None) -> None:

@@ -69,17 +69,9 @@ class SelectiveSearchRegions(RegionProposer):
     ) -> np.ndarray:
         """Search one image; see :class:`RegionProposer`.
 
-        Args:
-            info: Image facts: ``img_shape``, and ``img`` or ``img_path``.
-            rng: Not used.
-
-        Returns:
-            (N, 4) float32 boxes in image pixels, the best first; none on an
-            even surface.
-
         Raises:
-            FileNotFoundError: If there is no ``img`` and the file cannot be
-                read.
+            FileNotFoundError: If ``info`` holds no ``img`` and the file
+                ``img_path`` cannot be read.
         """
         small = self._small_image(info)
         boxes = self._search(small)

@@ -6,12 +6,10 @@ from mmcv.transforms import BaseTransform
 
 from mmfgl.registry import TRANSFORMS
 
-LUMA = np.array([0.114, 0.587, 0.299])  # of B, G, R
-_RGB_TO_YIQ = np.array(
-    [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]
+# from B, G, R; the first row is the luma
+YIQ = np.array(
+    [[0.114, 0.587, 0.299], [-0.322, -0.274, 0.596], [0.312, -0.523, 0.211]]
 )
-_YIQ = _RGB_TO_YIQ[:, ::-1]  # from B, G, R
-_BGR = np.linalg.inv(_YIQ)
 
 
 @TRANSFORMS.register_module()
@@ -77,35 +75,21 @@ def jitter_colours(
     saturation: float,
     hue: float,
 ) -> np.ndarray:
-    """Change the colours of an image by given amounts.
+    """Change the colours of an (H, W, 3) BGR uint8 image by given amounts.
 
-    Args:
-        img: (H, W, 3) BGR uint8 image.
-        brightness: Factor of the values.
-        contrast: Factor of the distance to the mean luma.
-        saturation: Factor of the distance to grey.
-        hue: Turn in shares of the colour circle.
-
-    Returns:
-        (H, W, 3) BGR uint8 image.
+    Factors of the values, of their distance to the mean luma and of that to
+    grey; the turn of the hue in shares of the colour circle.
     """
     if brightness != 1 or contrast != 1:
         table = np.clip(np.arange(256) * brightness, 0, 255)
         if contrast != 1:
-            mean = _mean_luma(img, table)
+            bright = cv2.LUT(img, np.rint(table).astype(np.uint8))
+            mean = YIQ[0] @ cv2.mean(bright)[:3]
             table = np.clip(contrast * table + (1 - contrast) * mean, 0, 255)
         img = cv2.LUT(img, np.rint(table).astype(np.uint8))
     if saturation != 1 or hue != 0:
         img = cv2.transform(img, colour_matrix(saturation, hue))
     return img
-
-
-def _mean_luma(img: np.ndarray, table: np.ndarray) -> float:
-    """Mean luma after a table; the mean of the values where it is linear."""
-    if table[-1] == 255 and table[-2] == 255:  # it clips
-        img = cv2.LUT(img, np.rint(table).astype(np.uint8))
-        return float(LUMA @ cv2.mean(img)[:3])
-    return float(LUMA @ cv2.mean(img)[:3]) * table[-1] / 255
 
 
 def colour_matrix(saturation: float, hue: float) -> np.ndarray:
@@ -121,7 +105,7 @@ def colour_matrix(saturation: float, hue: float) -> np.ndarray:
     cos = saturation * np.cos(2 * np.pi * hue)
     sin = saturation * np.sin(2 * np.pi * hue)
     turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    return _BGR @ turn @ _YIQ
+    return np.linalg.inv(YIQ) @ turn @ YIQ
 
 
 @TRANSFORMS.register_module()
@@ -149,10 +133,8 @@ class FastGaussianBlur(BaseTransform):
         """Blur ``img``, (H, W, 3) uint8."""
         if np.random.rand() < self.prob:
             sigma = np.random.uniform(*self.sigma)
-            side = 2 * int(np.ceil(3 * sigma)) + 1
-            results['img'] = cv2.GaussianBlur(
-                results['img'], (side, side), sigma
-            )
+            size = (2 * int(np.ceil(3 * sigma)) + 1,) * 2
+            results['img'] = cv2.GaussianBlur(results['img'], size, sigma)
         return results
 
 

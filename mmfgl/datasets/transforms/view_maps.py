@@ -21,13 +21,8 @@ def crop_affine(
 
     Returns:
         (2, 3) float64 matrix, image pixels to view pixels.
-
-    Raises:
-        ValueError: If the crop is empty.
     """
     x1, y1, x2, y2 = (float(v) for v in crop)
-    if x2 <= x1 or y2 <= y1:
-        raise ValueError(f'empty crop {crop!r}')
     width, height = view_size
     scale_x, scale_y = width / (x2 - x1), height / (y2 - y1)
     affine = np.array(
@@ -36,19 +31,6 @@ def crop_affine(
     if flip:
         affine[0] = [-scale_x, 0.0, width + x1 * scale_x]
     return affine
-
-
-def invert_affine(affine: np.ndarray) -> np.ndarray:
-    """(2, 3) inverse of a (2, 3) axis-aligned affine map."""
-    linear = np.linalg.inv(affine[:, :2])
-    return np.hstack([linear, -linear @ affine[:, 2:]])
-
-
-def chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(2, 3) map that applies ``first``, then ``second``, both (2, 3)."""
-    linear = second[:, :2] @ first
-    linear[:, 2] += second[:, 2]
-    return linear
 
 
 def map_boxes(boxes: np.ndarray, affine: np.ndarray) -> np.ndarray:
