@@ -117,7 +117,7 @@ class FGLMetric(CocoMetric):
             dict(
                 image_id=img_id,
                 category_id=self.cat_ids[label],
-                bbox=self.xyxy2bbox(box),
+                bbox=self.xyxy2xywh(box),
                 score=score,
             )
             for img_id, image in zip(self.img_ids, images, strict=True)
