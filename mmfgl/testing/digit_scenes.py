@@ -2,8 +2,7 @@
 
 A COCO-format 10-class detection set with masks, made of real handwritten
 digits on real photographs, so that a fresh machine without any download can
-run the whole chain (pretraining, detection, test-time augmentation) in
-minutes. Layout of the output folder::
+run the whole chain in minutes. Layout of the output folder::
 
     train/ val/ unlabelled/      000000.jpg, 000001.jpg, ...
     annotations/train.json  annotations/val.json
@@ -33,7 +32,6 @@ from mmfgl.testing.digit_scenes_sources import (
 GENERATOR_VERSION = 1
 SPLITS = ('train', 'val', 'unlabelled')
 _PARTS = (*SPLITS, 'annotations', 'README.md', 'settings.json')
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 
 def build_digit_scenes(
@@ -47,9 +45,8 @@ def build_digit_scenes(
 ) -> dict:
     """Write the digit scenes data set, or find it already there.
 
-    Image i of a split depends on (seed, split, i, size) only: another count
-    changes no image, and two runs write byte-identical files. The folder is
-    built beside ``out`` and moved into place when complete.
+    Image i of a split depends on (seed, split, i, size) only, and two runs
+    write the same bytes. The folder is moved into place when complete.
 
     Args:
         out: Folder to create.
@@ -57,7 +54,7 @@ def build_digit_scenes(
         val: Number of val images.
         unlabelled: Number of images without annotations.
         size: (width, height) of every image in pixels.
-        seed: Seed of all random choices.
+        seed: Seed.
         force: Replace a digit scenes folder made with other settings or
             changed since. Folders of any other kind are never replaced.
 
@@ -163,7 +160,7 @@ def _already_there(out: Path, wanted: dict, force: bool) -> dict | None:
 def _write_split(root: Path, split: str, settings: dict) -> None:
     """Render one split into ``root / split`` and write its annotations."""
     width, height = settings['size']
-    pool = 'val' if split == 'val' else 'train'
+    pool = 'train' if split == 'unlabelled' else split
     (root / split).mkdir()
     images, annotations = [], []
     for index in range(settings['counts'][split]):
@@ -171,7 +168,8 @@ def _write_split(root: Path, split: str, settings: dict) -> None:
         rng = np.random.default_rng(seeds)
         picture, instances = render_scene(rng, pool, width, height)
         name = f'{index:06d}.jpg'
-        if not cv2.imwrite(str(root / split / name), picture, _JPEG):
+        jpeg = [cv2.IMWRITE_JPEG_QUALITY, 92]
+        if not cv2.imwrite(str(root / split / name), picture, jpeg):
             raise OSError(f'cannot write {root / split / name}')
         image = dict(file_name=name, width=width, height=height)
         images.append(dict(id=index + 1, **image))
@@ -202,7 +200,7 @@ def _write_split(root: Path, split: str, settings: dict) -> None:
     path.write_text(json.dumps(coco, sort_keys=True))
 
 
-def _move_into_place(new: Path, out: Path):
+def _move_into_place(new: Path, out: Path) -> None:
     """Replace the parts of ``out`` by those of ``new``.
 
     Other files of the user stay. The settings go last: an interrupted

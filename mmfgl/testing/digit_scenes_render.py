@@ -160,9 +160,8 @@ def render_scene(
 ) -> tuple[np.ndarray, list[Instance]]:
     """Render one scene of two to eight digits.
 
-    Where the new digit would be cut too much, or would hide an earlier one
-    too much, it is drawn again and smaller, so every digit that can be seen
-    at all is annotated, and at least MIN_VISIBLE of it is in view.
+    A digit that would be cut or hide an earlier one too much is drawn again
+    and smaller, so at least MIN_VISIBLE of every digit is in view.
 
     Args:
         rng: Source of randomness; the scene depends on nothing else.
