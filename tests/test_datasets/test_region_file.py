@@ -123,16 +123,13 @@ def test_contradictions_are_named(tmp_path):
         FileRegions(file)
 
 
+BAD_BOX = dict(image_id=1, category_id=1, bbox=[1, 2, 3])
+
+
 @pytest.mark.parametrize(
     'text',
-    [
-        '{',
-        '[]',
-        '{"images": []}',
-        '{"images": [], "annotations": [{"image_id": 1, "category_id": 1}]}',
-        '{"images": [], "annotations": [{"image_id": 1, "category_id": 1, '
-        '"bbox": [1, 2, 3]}]}',
-    ],
+    ['{', '[]', '{"images": []}', '{"images": [], "annotations": [{}]}']
+    + [json.dumps(dict(images=[], annotations=[BAD_BOX]))],
 )
 def test_not_a_region_file(tmp_path, text):
     (tmp_path / 'r.json').write_text(text)

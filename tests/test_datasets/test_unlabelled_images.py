@@ -164,21 +164,14 @@ def test_lazy_data_set_reads_at_first_use(folder):
 
 @pytest.mark.parametrize('num_workers', [0, 1])
 def test_through_the_runners_data_loader(faulty, num_workers):
-    loader = Runner.build_dataloader(
-        dict(
-            batch_size=3,
-            num_workers=num_workers,
-            dataset=dict(
-                type='mmfgl.UnlabelledImages',
-                data_root=str(faulty),
-                ann_file='list.txt',
-                pipeline=PIPELINE,
-            ),
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='default_collate'),
-        ),
-        seed=0,
+    config = dict(
+        batch_size=3,
+        num_workers=num_workers,
+        dataset=build(faulty, 'list.txt', pipeline=PIPELINE),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
     )
+    loader = Runner.build_dataloader(config, seed=0)
     skipped = []
     for batch in loader:
         assert [v.shape for v in batch['inputs']] == [(3, 3, 32, 32)] * 2
