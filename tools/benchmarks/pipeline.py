@@ -153,8 +153,9 @@ def main(argv: list[str] | None = None) -> None:
         [
             ['mmpretrain MoCo v2', result['mocov2_images_per_second']],
             ['mmfgl two views', result['ours_images_per_second']],
-            ['ratio', f'{result["pipeline_ratio"]:.2f}'],
+            ['ratio', result['pipeline_ratio']],
         ],
+        digits=2,
     )
     print(table)
     write_results(args.out, result, table)

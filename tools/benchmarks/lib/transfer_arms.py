@@ -180,7 +180,7 @@ def pretrain_config(
             step['scale'] = view_size
         elif step['type'] == 'mmfgl.RegionViews':
             step['view_size'] = view_size
-            _budget_hook(cfg)['views'] = step['num_views']
+            _budget_hook(cfg)['views'] = step.get('num_views', 2)
     if 'queue_len' in cfg.model:
         cfg.model.queue_len = queue_length(num_images, loader.batch_size)
     _set_budget(cfg, seconds, iters)
