@@ -68,14 +68,15 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001),
 )
 sync_bn = 'torch'
-# the teacher starts as the student
 load_from = 'work_dirs/retod_r50-fpn_8xb64-100e_coco/epoch_100.pth'
 custom_hooks = [
     *_base_.guards,
-    dict(type='MeanTeacherHook'),
+    # the teacher starts as the student, and follows its BatchNorm statistics
+    dict(type='MeanTeacherHook', skip_buffer=False),
     dict(
         type='mmfgl.CheckpointChainHook',
         modules=['student.backbone', 'student.neck', 'student.rpn_head'],
+        revise_keys=[('^', 'student.')],
     ),
 ]
 default_hooks = dict(
