@@ -1,4 +1,4 @@
-"""Cheap descriptors of what a region shows, for clustering.
+"""Descriptors of regions by colours and gradients, for pseudo-labels.
 
 Shape shorthand: N regions, D = 168 numbers a region.
 """
@@ -12,7 +12,7 @@ ORIENTATIONS = 9  # of unsigned gradients
 COLOURS = 8  # bins a channel of Lab
 
 
-def describe_regions(img: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def describe_colours(img: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Describe regions by their colours and their shape.
 
     The first part are histograms of the Lab channels, the second is a

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
-from transfer_arms import ROOT, pretrain_config
-from transfer_detect import finetune_config, modules_to_load, write_subset
-from transfer_plan import WEIGHTS, Plan, Row
-from transfer_results import finetune_dir, pretrain_dir, state_of
 
+from lib.output import write_json
+from lib.transfer_arms import ROOT, pretrain_config
+from lib.transfer_finetune import finetune_config, modules_to_load
+from lib.transfer_plan import WEIGHTS, Plan, Row
+from lib.transfer_results import finetune_dir, pretrain_dir, state_of
 from mmfgl.utils.steps import Step
 
 
@@ -26,9 +27,9 @@ class Runs:
         self.plan = plan
         self.args = plan.args
         self.out = plan.out
-        self.subset = (
-            self.out / 'annotations' / f'train_{plan.args.labels}.json'
-        )
+        self.subset: Path | None = None
+        if plan.subset is not None:
+            self.subset = plan.out / 'annotations/train.json'
 
     def __iter__(self) -> Iterator[Step]:
         """The runs in order.
@@ -36,48 +37,37 @@ class Runs:
         All pretraining first, then seed by seed, so that a slow hour of the
         machine meets all arms alike.
         """
-        weights = self.plan.weights
-        if weights and weights != WEIGHTS:
+        plan = self.plan
+        if plan.weights and plan.weights != WEIGHTS:
             tool = ROOT / 'tools/model_converters/efficientnet_lite0.py'
-            yield Step(
-                'weights', [str(tool), '--out', str(weights)], [weights], 15
-            )
+            command = [str(tool), '--out', str(plan.weights)]
+            yield Step('weights', command, [plan.weights], 15)
         done = {}
-        for name, path in self.plan.pretraining.items():
-            cfg = Config.fromfile(path)
-            needs = []
-            if 'proposals_command' in cfg:
-                needs = [self._proposals(name, cfg)]
-                yield needs[0]
-            done[name] = self._pretrain(name, cfg, needs)
+        for name, path in plan.pretraining.items():
+            search = None
+            if name in plan.searches:
+                search = Step(
+                    f'proposals_{name}',
+                    plan.searches[name],
+                    [plan.regions(name)],
+                    60,
+                )
+                yield search
+            done[name] = self._pretrain(name, path, search)
             yield done[name]
-        if self.args.labels and not self.subset.is_file():
-            write_subset(self.plan.data, self.args.labels, self.subset)
+        if self.subset is not None:
+            write_json(self.subset, plan.subset)
         for seed in range(self.args.seeds):
-            for row in self.plan.rows:
+            for row in plan.rows:
                 yield self._finetune(row, seed, done.get(row.pretraining))
 
-    def _proposals(self, name: str, cfg: Config) -> Step:
-        """The step that computes region proposals for an arm."""
-        file = self._proposal_file(name)
-        images = self.plan.data.root / 'train'
-        command = [
-            part.format(
-                images=images, proposals=file, weights=self.plan.weights
-            )
-            for part in cfg.proposals_command
-        ]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return Step(f'proposals_{name}', command, [file], 60)
-
-    def _proposal_file(self, name: str) -> Path:
-        return self.out / 'proposals' / f'{name}.json'
-
-    def _pretrain(self, name: str, cfg: Config, needs: list[Step]) -> Step:
+    def _pretrain(self, name: str, path: Path, search: Step | None) -> Step:
         args, seconds = self.args, None
         if args.pretrain_minutes:
             # what an arm computes beforehand is part of its budget
-            spent = sum(state_of(self.out, s.name)['seconds'] for s in needs)
+            spent = 0.0
+            if search is not None:
+                spent = state_of(self.out, search.name)['seconds']
             seconds = round(60 * args.pretrain_minutes - spent, 1)
             if seconds <= 0:
                 raise RuntimeError(
@@ -85,7 +75,7 @@ class Runs:
                     'more than --pretrain-minutes allows.'
                 )
         cfg = pretrain_config(
-            cfg,
+            Config.fromfile(path),
             data_root=self.plan.data.root,
             num_images=self.plan.data.num_images,
             view_size=args.view_size,
@@ -93,8 +83,9 @@ class Runs:
             iters=args.pretrain_iters,
             workers=args.workers,
             amp=args.amp,
+            optimizer=args.optimizer,
             weights=self.plan.weights,
-            proposals=self._proposal_file(name) if needs else None,
+            regions=self.plan.regions(name),
         )
         return self._train(
             f'pretrain_{name}',
@@ -102,7 +93,7 @@ class Runs:
             cfg,
             pretrain_dir(self.out, name),
             self.plan.pretrain_seconds,
-            needs,
+            [] if search is None else [search],
         )
 
     def _finetune(self, row: Row, seed: int, start: Step | None) -> Step:
@@ -119,7 +110,7 @@ class Runs:
             seed=seed,
             checkpoint=checkpoint,
             modules=modules,
-            ann_file=self.subset if self.args.labels else None,
+            ann_file=self.subset,
             amp=self.args.amp,
         )
         return self._train(

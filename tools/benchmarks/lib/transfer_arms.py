@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,18 @@ from mmengine.config import Config
 
 from mmfgl.utils.launch import set_amp
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = ROOT / 'configs'
 BACKBONES = {'random': 'r18-half', 'imagenet': 'efficientnet-lite0'}
-# Where the config of an arm is looked for, in this order. An arm that knows
-# the detector's modules has a config for each detector.
-PATTERNS = {
-    'fgl': (
-        'transfer/{arm}_{backbone}.py',
-        'retod/{arm}_{backbone}-fpn_1xb8_transfer.py',
-    ),
-    'faster-rcnn': (
-        'transfer/{arm}_{backbone}.py',
-        'retod/{stem}-plain{tail}_{backbone}-fpn_1xb8_transfer.py',
-        'retod/{arm}_{backbone}-fpn_1xb8_transfer.py',
-    ),
-}
+# --detector -> its name in the names of configs
+DETECTORS = {'faster-rcnn': 'faster-rcnn', 'fgl': 'fgl-faster-rcnn'}
+# The config of an arm that pretrains the detector's own modules, and of one
+# that pretrains a backbone.
+PATTERNS = (
+    '{arm}_{detector}_{backbone}-fpn_1xb*.py',
+    '{arm}_{backbone}_1xb*.py',
+)
+NEVER = 10**7  # iterations
 
 
 @dataclass(frozen=True)
@@ -66,37 +62,75 @@ class Arm:
             The config file.
 
         Raises:
-            FileNotFoundError: There is none; says where it was looked for.
+            FileNotFoundError: There is none, or there are several; says
+                where it was looked for.
         """
         if self.path is not None:
             tried = [Path(self.path)]
+            found = [path for path in tried if path.is_file()]
         else:
-            stem, dash, tail = self.name.partition('-')
             names = dict(
                 arm=self.name,
-                stem=stem,
-                tail=dash + tail,
+                detector=DETECTORS[detector],
                 backbone=BACKBONES[init],
             )
-            tried = [CONFIGS / p.format(**names) for p in PATTERNS[detector]]
-        for path in tried:
-            if path.is_file():
-                return path.resolve()
+            tried = [
+                CONFIGS / 'transfer' / p.format(**names) for p in PATTERNS
+            ]
+            found = []
+            for path in tried:
+                found = found or sorted(path.parent.glob(path.name))
+        if len(found) == 1:
+            return found[0].resolve()
+        number = len(found) or 'no'
         raise FileNotFoundError(
-            f'There is no config of the arm "{self.name}". Looked for:\n  '
+            f'There is {number} config of the arm "{self.name}" instead of '
+            'one. Looked for:\n  '
             + '\n  '.join(map(str, tried))
             + '\nGive one as --arms NAME=CONFIG.py'
         )
 
 
-def retod_config(detector: str, init: str) -> Config:
-    """The config of the arm ``retod``, as its file has it.
+def region_search(
+    path: Path, images: Path, out: Path, weights: Path | None
+) -> list[str] | None:
+    """The command that finds the regions an arm is pretrained on.
 
     Args:
-        detector: ``'faster-rcnn'`` or ``'fgl'``.
-        init: ``'random'`` or ``'imagenet'``.
+        path: Config of the arm. Its ``num_clusters`` asks for the search and
+            says how many pseudo-classes there are; ``cluster_by`` is
+            ``'backbone'`` (features of the detector's backbone with the
+            ImageNet weights) or ``'colour'`` (colours and gradients).
+        images: Folder of the images.
+        out: Region file to write.
+        weights: The ImageNet weights, if the arm starts from them.
+
+    Returns:
+        Script and arguments, or ``None`` for an arm without a search.
+
+    Raises:
+        ValueError: ``cluster_by`` does not fit.
     """
-    return Config.fromfile(Arm('retod').config(init, detector))
+    cfg = Config.fromfile(path)
+    if 'num_clusters' not in cfg:
+        return None
+    tool = ROOT / 'tools/dataset_converters/propose_regions.py'
+    command = [str(tool), str(images), f'--out={out}', '--workers=2']
+    command += ['--cfg-options', 'mode=single', 'max_regions=15']
+    if cfg.num_clusters > 1:
+        command += [f'--clusters={cfg.num_clusters}']
+        if cfg.cluster_by not in ('backbone', 'colour'):
+            raise ValueError(
+                f"cluster_by must be 'backbone' or 'colour' in {path}, got "
+                f'{cfg.cluster_by!r}'
+            )
+        if cfg.cluster_by == 'backbone':
+            if weights is None:
+                raise ValueError(
+                    f"cluster_by='backbone' in {path} needs --init imagenet"
+                )
+            command += ['--features', str(path), str(weights)]
+    return command
 
 
 def pretrain_config(
@@ -109,8 +143,9 @@ def pretrain_config(
     iters: int | None,
     workers: int = 2,
     amp: bool = False,
+    optimizer: str | None = None,
     weights: Path | None = None,
-    proposals: Path | None = None,
+    regions: Path | None = None,
 ) -> Config:
     """Fit the config of an arm to data set and budget.
 
@@ -126,16 +161,14 @@ def pretrain_config(
         iters: Number of iterations, if ``seconds`` is ``None``.
         workers: Processes that load data.
         amp: Mixed precision.
+        optimizer: ``'adamw'`` for AdamW in place of another optimizer.
         weights: ImageNet weights, for arms that start from some.
-        proposals: File that stands for ``{proposals}`` in the config.
+        regions: File that stands for ``{proposals}`` in the config.
 
     Returns:
         The config of the run.
     """
-    cfg = cfg.copy()
-    cfg.pop('proposals_command', None)
-    if proposals is not None:
-        cfg = Config(_replace(cfg.to_dict(), '{proposals}', str(proposals)))
+    cfg = Config(_replace(cfg.to_dict(), '{proposals}', str(regions)))
     cfg.data_root = f'{data_root}/'
     loader = cfg.train_dataloader
     loader.dataset.update(
@@ -145,11 +178,14 @@ def pretrain_config(
     for step in steps_of(loader.dataset.pipeline):
         if step['type'].endswith('RandomResizedCrop'):
             step['scale'] = view_size
-        elif step['type'].endswith('.RegionViews'):
+        elif step['type'] == 'mmfgl.RegionViews':
             step['view_size'] = view_size
+            _budget_hook(cfg)['views'] = step.get('num_views', 2)
     if 'queue_len' in cfg.model:
         cfg.model.queue_len = queue_length(num_images, loader.batch_size)
     _set_budget(cfg, seconds, iters)
+    if optimizer == 'adamw':
+        _set_adamw(cfg)
     if cfg.get('load_from') is not None:
         cfg.load_from = str(weights)
     if amp:
@@ -157,21 +193,41 @@ def pretrain_config(
     return cfg
 
 
+def _budget_hook(cfg: Config) -> dict:
+    """The BudgetHook of a config, added if there is none."""
+    hooks = cfg.setdefault('custom_hooks', [])
+    for hook in hooks:
+        if str(hook['type']).endswith('BudgetHook'):
+            return hook
+    hooks.insert(0, dict(type='mmfgl.BudgetHook', views=2))
+    return hooks[0]
+
+
 def _set_budget(cfg: Config, seconds: float | None, iters: int | None) -> None:
     """Let the run end after the budget and save only then, in place."""
-    hooks = cfg.setdefault('custom_hooks', [])
-    budget = [h for h in hooks if str(h['type']).endswith('BudgetHook')]
-    if not budget:
-        budget = [dict(type='mmfgl.BudgetHook', views=2)]
-        hooks.insert(0, budget[0])
-    budget[0]['seconds'] = seconds
+    _budget_hook(cfg)['seconds'] = seconds
     cfg.param_scheduler = []
     # with a budget of seconds, the hook sets the number of iterations
-    most = 10**7
-    cfg.train_cfg.update(max_iters=iters or most, val_interval=most + 1)
-    cfg.default_hooks.checkpoint.update(interval=most, max_keep_ckpts=1)
+    cfg.train_cfg.update(max_iters=iters or NEVER, val_interval=NEVER + 1)
+    cfg.default_hooks.checkpoint.update(interval=NEVER, max_keep_ckpts=1)
     interval = 10 if iters is None else max(1, min(10, iters // 10))
     cfg.default_hooks.logger.interval = interval
+
+
+def _set_adamw(cfg: Config) -> None:
+    """Take the optimizer of the arm retod, unless it is AdamW already.
+
+    The learning rates that the other methods publish are made for hundreds
+    of epochs; in some minutes they move little.
+    """
+    if cfg.optim_wrapper.optimizer.type == 'AdamW':
+        return
+    cfg.optim_wrapper = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
+        clip_grad=dict(max_norm=10, norm_type=2),
+    )
+    _budget_hook(cfg)['warmup'] = 0.05
 
 
 def queue_length(num_images: int, batch_size: int) -> int:
@@ -179,21 +235,13 @@ def queue_length(num_images: int, batch_size: int) -> int:
 
     A longer queue would hold other views of the very images it should tell
     apart. It is a multiple of the batch, of at least two.
-
-    Args:
-        num_images: Number of images.
-        batch_size: Images a batch.
     """
     batches = min(num_images // 2, 65536) // batch_size
     return max(batches, 2) * batch_size
 
 
 def steps_of(pipeline: Sequence) -> Iterator[dict]:
-    """Every transform of a pipeline, those inside others included.
-
-    Args:
-        pipeline: A list of transform configs.
-    """
+    """Every transform of a pipeline, those inside others included."""
     for step in pipeline:
         if isinstance(step, dict):
             yield step
@@ -204,11 +252,10 @@ def steps_of(pipeline: Sequence) -> Iterator[dict]:
 
 def _replace(value: Any, old: str, new: str) -> Any:
     """Replace a text inside all strings of nested lists and dicts."""
-    again: Callable[[Any], Any] = lambda v: _replace(v, old, new)  # noqa: E731
     if isinstance(value, str):
         return value.replace(old, new)
     if isinstance(value, dict):
-        return {key: again(item) for key, item in value.items()}
+        return {key: _replace(item, old, new) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(again, value))
+        return type(value)(_replace(item, old, new) for item in value)
     return value

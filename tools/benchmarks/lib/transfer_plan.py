@@ -1,4 +1,4 @@
-"""What transfer.py is to run, in which settings."""
+"""What transfer.py is to run on a data set, in which settings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from transfer_arms import ROOT, Arm
-from transfer_detect import DataSet
-from transfer_results import save
+
+from lib.coco_data import DataSet, label_subset
+from lib.output import write_json
+from lib.transfer_arms import ROOT, Arm, region_search
 
 WEIGHTS = ROOT / 'checkpoints/efficientnet-lite0_imagenet.pth'
 # Seconds of a fine-tuning iteration of 8 images, 2 cores; FGL adds its share.
@@ -42,20 +43,32 @@ class Row:
 
 
 class Plan:
-    """All runs of a benchmark.
+    """All runs of a benchmark on one data set.
 
     Args:
         args: The command line.
+        data_root: Folder of the data set.
+        out: Folder of the results.
 
     Raises:
         FileNotFoundError: Data or a config is missing.
-        ValueError: The data set does not fit.
+        ValueError: The data set or a config does not fit.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(
+        self, args: argparse.Namespace, data_root: str, out: Path
+    ) -> None:
         self.args = args
-        self.out: Path = args.out
-        self.data = DataSet.read(args.data_root)
+        self.out = out
+        self.data = DataSet.read(data_root)
+        # content of the annotations to fine-tune with, if not all
+        self.subset: dict | None = None
+        if args.labels or args.shots:
+            self.subset = label_subset(self.data, args.labels, args.shots)
+        self.weights: Path | None = None
+        if args.init == 'imagenet':
+            here = out / 'weights' / WEIGHTS.name
+            self.weights = WEIGHTS if WEIGHTS.is_file() else here
         self.rows = self._rows()
         # name of a pretraining run -> its config
         self.pretraining = {
@@ -63,10 +76,12 @@ class Plan:
             for row in self.rows
             if row.pretraining
         }
-        self.weights: Path | None = None
-        if args.init == 'imagenet':
-            here = self.out / 'weights' / WEIGHTS.name
-            self.weights = WEIGHTS if WEIGHTS.is_file() else here
+        # name of a pretraining run -> command of its region search
+        self.searches = {
+            name: command
+            for name, path in self.pretraining.items()
+            if (command := self._search(name, path))
+        }
 
     def _rows(self) -> list[Row]:
         """Every arm on the chosen detector; for both, some on FGL too."""
@@ -81,39 +96,47 @@ class Plan:
         if args.detector != 'both':
             return rows
         for arm in args.arms:
-            if arm.pretrains and not arm.name.startswith('retod'):
-                continue
             key = ''
             if arm.pretrains:
-                same = arm.config(args.init, 'fgl') == arm.config(
-                    args.init, 'faster-rcnn'
-                )
+                path = arm.config(args.init, 'fgl')
+                if 'detector' not in Config.fromfile(path).model:
+                    continue  # a backbone alone
+                same = path == arm.config(args.init, 'faster-rcnn')
                 key = arm.name if same else f'{arm.name}-fgl'
             rows.append(Row(f'{arm.name}-fgl', arm, 'fgl', key))
         return rows
+
+    def _search(self, name: str, path: Path) -> list[str] | None:
+        images = self.data.root / 'train'
+        return region_search(path, images, self.regions(name), self.weights)
+
+    def regions(self, name: str) -> Path:
+        """Region file of a pretraining run."""
+        return self.out / 'proposals' / f'{name}.json'
+
+    @property
+    def num_labelled(self) -> int:
+        """Number of labelled images to fine-tune with."""
+        if self.subset is None:
+            return self.data.num_labelled
+        return len(self.subset['images'])
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides the results."""
         args = self.args
+        kept = ('init', 'detector', 'seeds', 'pretrain_minutes')
+        kept += ('pretrain_iters', 'finetune_iters', 'labels', 'shots')
+        kept += ('optimizer', 'view_size', 'threads', 'workers', 'amp')
         return dict(
             data=self.data.root.name,
             data_root=str(self.data.root),
             classes=len(self.data.classes),
             train_images=self.data.num_images,
-            labelled_images=args.labels or self.data.num_labelled,
+            labelled_images=self.num_labelled,
             val_images=self.data.num_val,
-            init=args.init,
-            detector=args.detector,
             arms=[arm.name for arm in args.arms],
-            seeds=args.seeds,
-            pretrain_minutes=args.pretrain_minutes,
-            pretrain_iters=args.pretrain_iters,
-            finetune_iters=args.finetune_iters,
-            view_size=args.view_size,
-            threads=args.threads,
-            workers=args.workers,
-            amp=args.amp,
+            **{key: getattr(args, key) for key in kept},
             unit='percent',
         )
 
@@ -121,12 +144,8 @@ class Plan:
     def num_steps(self) -> int:
         """How many runs there are, those already done included."""
         extra = bool(self.weights and self.weights != WEIGHTS)
-        proposals = sum(
-            'proposals_command' in Config.fromfile(path)
-            for path in self.pretraining.values()
-        )
         runs = len(self.pretraining) + self.args.seeds * len(self.rows)
-        return runs + extra + proposals
+        return runs + extra + len(self.searches)
 
     def describe(self) -> str:
         """The plan in some lines, with the expected time."""
@@ -137,7 +156,7 @@ class Plan:
         )
         lines = [
             f'{data.root.name}: {data.num_images} train images, '
-            f'{args.labels or data.num_labelled} of them with labels, '
+            f'{self.num_labelled} of them with labels, '
             f'{data.num_val} val images, {len(data.classes)} classes',
             *(
                 f'pretrain {name}: {os.path.relpath(path, ROOT)}'
@@ -171,12 +190,11 @@ class Plan:
         return START_UP + seconds * (FGL_SHARE if row.detector == 'fgl' else 1)
 
     def start(self) -> None:
-        """Check that ``--out`` is new or of the same settings; claim it.
+        """Check that the folder is new or of the same settings; claim it.
 
         Raises:
             ValueError: It holds results of other settings.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / 'settings.json'
         if path.is_file():
             old = json.loads(path.read_text())
@@ -197,7 +215,7 @@ class Plan:
                     + '\n  '.join(changed)
                     + '\nGive another --out.'
                 )
-        save(path, self.settings)
+        write_json(path, self.settings)
         for name in self.args.redo:
             for state in (self.out / 'steps').glob('*.json'):
                 if re.fullmatch(

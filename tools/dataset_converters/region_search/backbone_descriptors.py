@@ -6,7 +6,6 @@ Shape shorthand: N regions, D numbers a region.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import cv2
 import mmcv
@@ -18,6 +17,7 @@ from mmengine.runner import CheckpointLoader, load_state_dict
 from torch import Tensor, nn
 
 from mmfgl.registry import MODELS
+from region_search.cache import ImageProposals
 
 MARGIN = 1.15  # side of the square around a region, over its longer side
 SIDE = 64  # of the resized square in pixels
@@ -28,7 +28,8 @@ class BackboneDescriber:
     """Mean features of a backbone's last two levels, inside a region.
 
     Args:
-        config: Config file whose model's backbone and normalisation are used.
+        config: Config file of a detector or of ReToD, whose backbone and
+            normalisation are used.
         weights: Checkpoint with the backbone under ``backbone.``.
 
     Raises:
@@ -38,7 +39,12 @@ class BackboneDescriber:
     def __init__(self, config: str, weights: str) -> None:
         cfg = Config.fromfile(config)
         init_default_scope(cfg.get('default_scope', 'mmengine'))
-        self.backbone: nn.Module = MODELS.build(cfg.model.backbone)
+        model, backbone = cfg.model, cfg.model.get('backbone')
+        if 'detector' in model:
+            model = model.detector
+            # a detector's config names mmdet's parts without a scope
+            backbone = {'_scope_': 'mmdet', **model.backbone}
+        self.backbone: nn.Module = MODELS.build(backbone)
         self.backbone.eval()  # mmpretrain's backbones return None here
         state = CheckpointLoader.load_checkpoint(weights, map_location='cpu')
         state = state.get('state_dict', state)
@@ -55,12 +61,10 @@ class BackboneDescriber:
                 'checkpoint that the pretraining starts from'
             )
         load_state_dict(self.backbone, own)
-        preprocess = cfg.model.data_preprocessor
+        preprocess = model.data_preprocessor
         self.mean = torch.tensor(preprocess.mean).view(3, 1, 1)
         self.std = torch.tensor(preprocess.std).view(3, 1, 1)
-        self.to_rgb = preprocess.get('bgr_to_rgb', False) or preprocess.get(
-            'to_rgb', False
-        )
+        self.to_rgb = preprocess.get('bgr_to_rgb', False)
 
     @torch.no_grad()
     def __call__(self, img: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -98,8 +102,10 @@ class BackboneDescriber:
 
 
 def describe_with_backbone(
-    paths: Sequence[str], found: Sequence[Any], describe: BackboneDescriber
-) -> Iterator[int]:
+    paths: Sequence[str],
+    found: Sequence[ImageProposals],
+    describe: BackboneDescriber,
+) -> Iterator[None]:
     """Replace the descriptors of all images by features, in place.
 
     Features are standardised over all regions, reduced by PCA and given
@@ -107,19 +113,19 @@ def describe_with_backbone(
 
     Args:
         paths: Image files.
-        found: ``ImageProposals`` of each.
+        found: The regions of each.
         describe: The describer.
 
     Yields:
-        The number of images done, after each.
+        Nothing, after each image, to show the progress.
     """
     from sklearn.decomposition import PCA
 
     rows = []
-    for done, (path, regions) in enumerate(zip(paths, found, strict=True), 1):
+    for path, regions in zip(paths, found, strict=True):
         if len(regions.boxes):
             rows.append(describe(mmcv.imread(path), regions.boxes))
-        yield done
+        yield
     features = np.concatenate(rows)
     features = (features - features.mean(0)) / (features.std(0) + 1e-6)
     count = min(NUM_COMPONENTS, *features.shape)

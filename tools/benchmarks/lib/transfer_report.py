@@ -7,12 +7,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer_results import finetune_dir, pretrain_dir
-
-from mmfgl.utils.reports import Report, read_curve
+from lib.transfer_results import finetune_dir, pretrain_dir
+from mmfgl.utils.reports import Report, markdown_table, read_curve
 from mmfgl.utils.reports.plots import plot_curves
 
 SHOWN = ('AP', 'AP50', 'AP75', 'APs')
+HEADER = ('arm', *SHOWN, 'seeds', 'pretraining, s', 'views seen')
+
+
+def table_rows(arms: Mapping[str, Mapping]) -> list[list]:
+    """Rows of the table with the columns ``HEADER``.
+
+    Args:
+        arms: ``results['arms']``.
+    """
+    return [
+        [
+            name,
+            *(_spread(arm[metric]) for metric in SHOWN),
+            len(arm['AP']),
+            float(arm['pretrain_seconds']),
+            arm['images_seen'],
+        ]
+        for name, arm in arms.items()
+    ]
 
 
 def _spread(values: Sequence[float | None]) -> str:
@@ -26,29 +44,24 @@ def _spread(values: Sequence[float | None]) -> str:
     return text
 
 
-def table_rows(arms: Mapping[str, Mapping]) -> list[dict[str, Any]]:
-    """Rows of the table.
+def table(results: Mapping[str, Any]) -> str:
+    """The table of the results in Markdown.
 
     Args:
-        arms: ``results['arms']``.
-
-    Returns:
-        One mapping of column to cell per arm.
+        results: Content of ``results.json``; of several data sets, the means
+            come first.
     """
-    return [
-        {
-            'arm': name,
-            **{metric: _spread(arm[metric]) for metric in SHOWN},
-            'seeds': len(arm['AP']),
-            'pretraining, s': float(arm['pretrain_seconds']),
-            'views seen': arm['images_seen'],
-        }
-        for name, arm in arms.items()
-    ]
+    parts = {'': results}
+    if 'data_sets' in results:
+        parts = {'Mean of the data sets': results, **results['data_sets']}
+    return '\n\n'.join(
+        f'{title}\n\n{markdown_table(HEADER, table_rows(part["arms"]))}'
+        for title, part in parts.items()
+    ).strip()
 
 
-def write_report(out: Path, results: Mapping[str, Any], command: str) -> str:
-    """Write ``report.html``, ``report.md``, ``table.md`` and the PNGs.
+def write_report(out: Path, results: Mapping[str, Any], command: str) -> Path:
+    """Write ``report.html``, ``report.md`` and the PNGs of a data set.
 
     Args:
         out: Folder of the benchmark.
@@ -56,7 +69,7 @@ def write_report(out: Path, results: Mapping[str, Any], command: str) -> str:
         command: The command line.
 
     Returns:
-        The table in Markdown.
+        The HTML file.
     """
     arms = results['arms']
     report = Report(
@@ -69,7 +82,8 @@ def write_report(out: Path, results: Mapping[str, Any], command: str) -> str:
         'Percent; mean ± standard deviation over the fine-tuning seeds. '
         'Views seen: images times views of the pretraining.'
     )
-    report.add_table('Results', table_rows(arms), caption)
+    rows = [dict(zip(HEADER, row, strict=True)) for row in table_rows(arms)]
+    report.add_table('Results', rows, caption)
     for name, title, curves, xlabel, ylabel in _curves(out, arms):
         report.add_curves(title, curves, xlabel, ylabel)
         png = plot_curves(curves, xlabel, ylabel)
@@ -82,12 +96,7 @@ def write_report(out: Path, results: Mapping[str, Any], command: str) -> str:
     settings = dict(results['settings'])
     report.add_settings('Settings', settings.pop('machine') | settings)
     report.add_code('Command', command)
-    report.write(out)
-    section = (out / 'report.md').read_text().split('\n## ')[1]
-    rows = [line for line in section.splitlines() if line.startswith('|')]
-    table = '\n'.join(rows) + '\n'
-    (out / 'table.md').write_text(table, encoding='utf-8')
-    return table
+    return report.write(out)
 
 
 def _curves(out: Path, arms: Mapping[str, Mapping]) -> Iterator[tuple]:

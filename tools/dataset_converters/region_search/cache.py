@@ -1,8 +1,9 @@
 """Region proposals of many images, computed once and kept on disk."""
 
+from __future__ import annotations
+
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,10 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmfgl.datasets.region_descriptors import describe_regions
 from mmfgl.registry import TASK_UTILS
+from mmfgl.utils.atomic_files import atomic_file, write_atomically
+from region_search.colour_descriptors import describe_colours
 
 FORMAT = 1  # raised when the content of an entry changes
+ARRAYS = ('boxes', 'labels', 'descriptors')
 
 
 @dataclass
@@ -48,7 +51,7 @@ class ProposalCache:
     Args:
         proposer: Config of the region proposer.
         folder: Folder of the cache.
-        describe: Whether to describe the regions for clustering.
+        describe: Whether to describe the regions by their colours.
     """
 
     def __init__(
@@ -57,22 +60,17 @@ class ProposalCache:
         settings = dict(
             proposer=dict(proposer), describe=describe, format=FORMAT
         )
-        text = json.dumps(settings, sort_keys=True, default=str)
-        key = hashlib.sha1(text.encode()).hexdigest()[:16]
+        text = json.dumps(settings, sort_keys=True, default=str).encode()
         self.proposer = TASK_UTILS.build(dict(proposer))
         self.describe = describe
-        self.folder = Path(folder) / key
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / 'settings.json', text.encode())
+        self.folder = Path(folder) / hashlib.sha1(text).hexdigest()[:16]
+        write_atomically(text, self.folder / 'settings.json')
 
     def __call__(self, img_path: str) -> ImageProposals | None:
         """Regions of an image, from the disk or the proposer.
 
-        Args:
-            img_path: The image file.
-
         Returns:
-            Its regions, or ``None`` if the file cannot be read or decoded.
+            ``None`` if the file cannot be read or decoded.
         """
         try:
             data = Path(img_path).read_bytes()
@@ -80,9 +78,11 @@ class ProposalCache:
             return None
         key = hashlib.sha1(data).hexdigest()
         entry = self.folder / key[:2] / f'{key}.npz'
-        found = self._read(entry)
+        found = _read(entry)
         if found is None and (found := self._propose(img_path, data, key)):
-            self._save(entry, found)
+            arrays = {name: getattr(found, name) for name in ARRAYS}
+            with atomic_file(entry) as file:
+                np.savez(file, img_shape=np.array(found.img_shape), **arrays)
         return found
 
     def _propose(
@@ -99,39 +99,19 @@ class ProposalCache:
         boxes, labels = self.proposer.propose_labelled(info, rng)
         descriptors = np.zeros((len(boxes), 0), np.float32)
         if self.describe:
-            descriptors = describe_regions(img, boxes)
+            descriptors = describe_colours(img, boxes)
         return ImageProposals(img.shape[:2], boxes, labels, descriptors)
 
-    @staticmethod
-    def _read(entry: Path) -> ImageProposals | None:
-        """Read an entry; one that is missing or damaged gives ``None``."""
-        try:
-            with np.load(entry) as data:
-                height, width = data['img_shape'].tolist()
-                return ImageProposals(
-                    (height, width),
-                    data['boxes'],
-                    data['labels'],
-                    data['descriptors'],
-                    cached=True,
-                )
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-            return None
 
-    @staticmethod
-    def _save(entry: Path, found: ImageProposals) -> None:
-        """Write an entry."""
-        entry.parent.mkdir(exist_ok=True)
-        temporary = entry.with_name(f'{entry.name}.{os.getpid()}')
-        with open(temporary, 'wb') as file:
-            np.savez(
-                file,
-                img_shape=np.array(found.img_shape),
-                boxes=found.boxes,
-                labels=found.labels,
-                descriptors=found.descriptors,
-            )
-        os.replace(temporary, entry)
+def _read(entry: Path) -> ImageProposals | None:
+    """Read an entry; one that is missing or damaged gives ``None``."""
+    try:
+        with np.load(entry) as data:
+            shape = tuple(data['img_shape'].tolist())
+            arrays = (data[name] for name in ARRAYS)
+            return ImageProposals(shape, *arrays, cached=True)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def propose_all(
@@ -147,7 +127,7 @@ def propose_all(
         paths: Image files.
         proposer: Config of the region proposer.
         folder: Folder of the cache.
-        describe: Whether to describe the regions.
+        describe: Whether to describe the regions by their colours.
         workers: Number of processes; 0 for this one alone.
 
     Yields:
@@ -173,10 +153,3 @@ def _start(*settings) -> None:
 def _work(path: str) -> ImageProposals | None:
     """Regions of one image in a worker."""
     return _cache(path)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    temporary = path.with_name(f'{path.name}.{os.getpid()}')
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

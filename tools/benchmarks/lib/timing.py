@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 
 def alternate(
     steps: dict[str, Callable[[], None]], repeats: int, device: str
-) -> dict[str, list[float]]:
+) -> dict[str, float]:
     """Time steps in turn, so that a noisy machine disturbs them alike.
 
     Args:
@@ -26,7 +25,7 @@ def alternate(
         device: Device that is waited for.
 
     Returns:
-        Seconds of every run of each step.
+        Median seconds of each step.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
@@ -39,11 +38,6 @@ def alternate(
             steps[name]()
             _wait(device)
             times[name].append(time.perf_counter() - start)
-    return times
-
-
-def median(times: dict[str, list[float]]) -> dict[str, float]:
-    """Median of each list."""
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -52,13 +46,11 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def memory_of(program: str, args: argparse.Namespace, what: str) -> float:
-    """Peak memory of a model in a process of its own.
+def memory_of(program: Sequence[str]) -> float:
+    """Peak memory of a program that measures itself by :func:`report_peak`.
 
     Args:
-        program: The program to call with ``--memory-of``.
-        args: Its command line.
-        what: Value of ``--memory-of``.
+        program: Script and arguments.
 
     Returns:
         Peak in MB, without what the imports take.
@@ -66,13 +58,11 @@ def memory_of(program: str, args: argparse.Namespace, what: str) -> float:
     Raises:
         RuntimeError: If the process fails.
     """
-    command = [sys.executable, program, '--memory-of', what]
-    for name in ('config', 'size', 'batch', 'proposals', 'device', 'seed'):
-        command += [f'--{name}', str(getattr(args, name))]
+    command = [sys.executable, *map(str, program)]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(
-            f'measuring the memory of {what} failed:\n{run.stderr[-2000:]}'
+            f'measuring the memory failed: {command}\n{run.stderr[-2000:]}'
         )
     return json.loads(run.stdout.splitlines()[-1])['peak_mb']
 

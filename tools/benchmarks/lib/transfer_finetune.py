@@ -1,31 +1,26 @@
-"""Fine-tuning configs of transfer.py, and the data set they read."""
+"""Fine-tuning configs of transfer.py."""
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
-from transfer_arms import BACKBONES, CONFIGS
 
-from mmfgl.datasets.unlabelled_images import IMG_EXTENSIONS
+from lib.coco_data import DataSet
+from lib.transfer_arms import BACKBONES, CONFIGS, DETECTORS
 from mmfgl.utils.launch import set_amp
 
 # Modules that a pretraining may hold for a detector, whole or not at all.
 # fc_cls is never among them: its classes are others.
 SHARED = {
     'faster-rcnn': (
-        'backbone',
         'neck',
         'rpn_head',
         'roi_head.bbox_head.shared_fcs',
     ),
     'fgl': (
-        'backbone',
         'neck',
         'rpn_head',
         'roi_head.bbox_roi_extractor',
@@ -35,102 +30,8 @@ SHARED = {
         'roi_head.bbox_head.fc_quality',
     ),
 }
-# The peers too have a `neck`, which is no feature pyramid.
+# Other methods too have a `neck`, which is no feature pyramid.
 MARKS = {'neck': 'neck.lateral_convs'}
-PREFIX = {'faster-rcnn': 'faster-rcnn', 'fgl': 'fgl-faster-rcnn'}
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A COCO-format data set: ``train/ val/ annotations/``.
-
-    Attributes:
-        root: Its folder.
-        classes: Class names in the order of the JSON.
-        num_images: Images in ``train/``, labelled or not.
-        num_labelled: Images listed in ``annotations/train.json``.
-        num_val: Images listed in ``annotations/val.json``.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    num_images: int
-    num_labelled: int
-    num_val: int
-
-    @classmethod
-    def read(cls, root: str | Path) -> DataSet:
-        """Look at a folder.
-
-        Raises:
-            FileNotFoundError: A part of the layout is missing.
-            ValueError: ``train`` and ``val`` have other classes.
-        """
-        root = Path(root).resolve()
-        need = [root / 'train', root / 'val']
-        need += [root / f'annotations/{s}.json' for s in ('train', 'val')]
-        missing = [str(path) for path in need if not path.exists()]
-        if missing:
-            raise FileNotFoundError(
-                '--data-root needs train/ val/ annotations/{train,val}.json '
-                f'in COCO format; missing: {", ".join(missing)}'
-            )
-        train, val = (json.loads(path.read_text()) for path in need[2:])
-        classes, other = (
-            tuple(category['name'] for category in part['categories'])
-            for part in (train, val)
-        )
-        if classes != other:
-            raise ValueError(
-                'annotations/train.json and val.json list other categories, '
-                f'or in another order: {classes} and {other}'
-            )
-        images = [
-            path
-            for path in (root / 'train').rglob('*')
-            if path.suffix.lower() in IMG_EXTENSIONS
-        ]
-        return cls(
-            root,
-            classes,
-            len(images),
-            len(train['images']),
-            len(val['images']),
-        )
-
-
-def write_subset(data: DataSet, count: int, path: Path) -> None:
-    """Write the annotations of ``count`` random train images.
-
-    The choice is the same for every arm and seed. Only images with an object
-    are drawn, since a detector trains on no others.
-
-    Args:
-        data: The data set.
-        count: Number of images.
-        path: JSON file to write.
-
-    Raises:
-        ValueError: There are fewer labelled images.
-    """
-    source = data.root / 'annotations/train.json'
-    content = json.loads(source.read_text())
-    used = {note['image_id'] for note in content['annotations']}
-    images = [image for image in content['images'] if image['id'] in used]
-    if not 0 < count <= len(images):
-        raise ValueError(
-            f'--labels {count}: annotations/train.json has {len(images)} '
-            'images with objects'
-        )
-    images.sort(key=lambda image: image['id'])
-    chosen = random.Random(0).sample(images, count)
-    ids = {image['id'] for image in chosen}
-    content['images'] = chosen
-    content['annotations'] = [
-        note for note in content['annotations'] if note['image_id'] in ids
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
 
 
 def modules_to_load(checkpoint: str | Path, detector: str) -> list[str]:
@@ -147,7 +48,7 @@ def modules_to_load(checkpoint: str | Path, detector: str) -> list[str]:
     state = content.get('state_dict', content)
     return ['backbone'] + [
         name
-        for name in SHARED[detector][1:]
+        for name in SHARED[detector]
         if any(key.startswith(f'{MARKS.get(name, name)}.') for key in state)
     ]
 
@@ -180,20 +81,17 @@ def finetune_config(
     Returns:
         The config; evaluated once, at the end.
     """
-    cfg = Config.fromfile(
-        CONFIGS / 'fgl_faster_rcnn' / f'{PREFIX[detector]}_{BACKBONES[init]}'
-        '_fpn_1xb8-400_aquarium.py'
-    )
+    name = f'{DETECTORS[detector]}_{BACKBONES[init]}_fpn_1xb8-400_aquarium.py'
+    cfg = Config.fromfile(CONFIGS / 'fgl_faster_rcnn' / name)
     for key in ('tta_model', 'tta_pipeline'):
         cfg.pop(key, None)
     _set_data(cfg, data, ann_file)
     cfg.model.roi_head.bbox_head.num_classes = len(data.classes)
     cfg.train_cfg.update(max_iters=iters, val_interval=iters)
     warmup = min(50, max(1, iters // 10))
-    cfg.param_scheduler[0].update(end=warmup)
-    cfg.param_scheduler[1].update(
-        begin=warmup, end=iters, T_max=max(1, iters - warmup)
-    )
+    rise, fall = cfg.param_scheduler
+    rise.update(end=warmup)
+    fall.update(begin=warmup, end=iters, T_max=max(1, iters - warmup))
     cfg.default_hooks.checkpoint.update(
         interval=iters, max_keep_ckpts=1, save_optimizer=False
     )

@@ -14,18 +14,22 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
-from torch import nn
+from torch import Tensor, nn
 
 import mmfgl  # noqa: F401
 from mmfgl.testing import region_batch
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
-FGL = CONFIGS / 'fgl_faster_rcnn/fgl-faster-rcnn_r50_fpn_8xb2-1x_coco.py'
-FASTER_RCNN = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
-RETOD = CONFIGS / 'retod/retod_r50-fpn_8xb64-100e_coco.py'
+CONFIGS = Path(__file__).parents[3] / 'configs'
+DETECTORS = {
+    'fgl': str(
+        CONFIGS / 'fgl_faster_rcnn/fgl-faster-rcnn_r50_fpn_8xb2-1x_coco.py'
+    ),
+    'faster-rcnn': 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+}
+RETOD = str(CONFIGS / 'retod/retod_r50-fpn_8xb64-100e_coco.py')
 PRETRAINERS = {
     'byol': 'mmpretrain::byol/byol_resnet50_16xb256-coslr-200e_in1k.py',
     'mocov2': 'mmpretrain::mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py',
@@ -37,19 +41,17 @@ SHARED = ('backbone.', 'neck.', 'rpn_head.')
 
 @lru_cache
 def _config(name: str) -> Config:
-    if '::' in name:
-        return get_config(name)
-    return Config.fromfile(name)
+    return get_config(name) if '::' in name else Config.fromfile(name)
 
 
-def sampling_ratio(config: str) -> int:
+def sampling_ratio() -> int:
     """RoIAlign samples a side of a cell, for both detectors FGL's."""
-    extractor = _config(config).model.roi_head.bbox_roi_extractor
+    extractor = _config(DETECTORS['fgl']).model.roi_head.bbox_roi_extractor
     return extractor.roi_layer.sampling_ratio
 
 
 def detectors(
-    args: argparse.Namespace, names: Sequence[str] = ('fgl', 'faster-rcnn')
+    args: argparse.Namespace, names: Sequence[str] = tuple(DETECTORS)
 ) -> dict[str, nn.Module]:
     """Detectors with the same random backbone, neck and RPN.
 
@@ -63,26 +65,24 @@ def detectors(
     """
     models = {}
     for name in names:
-        path = args.config if name == 'fgl' else FASTER_RCNN
-        cfg = copy.deepcopy(_config(path).model)
+        cfg = copy.deepcopy(_config(DETECTORS[name]).model)
         cfg.backbone.init_cfg = None
         extractor = cfg.roi_head.bbox_roi_extractor
-        extractor.roi_layer.sampling_ratio = sampling_ratio(args.config)
+        extractor.roi_layer.sampling_ratio = sampling_ratio()
         cfg.test_cfg.rpn.max_per_img = args.proposals
         with DefaultScope.overwrite_default_scope('mmdet'):
-            torch.manual_seed(args.seed)
+            torch.manual_seed(0)
             model = MODELS.build(cfg)
             model.init_weights()
         models[name] = _fix_proposals(model.to(args.device), args)
-    if len(models) > 1:
-        first, *others = models.values()
-        weights = {
-            key: value
-            for key, value in first.state_dict().items()
-            if key.startswith(SHARED)
-        }
-        for model in others:
-            model.load_state_dict(weights, strict=False)
+    first, *others = models.values()
+    weights = {
+        key: value
+        for key, value in first.state_dict().items()
+        if key.startswith(SHARED)
+    }
+    for model in others:
+        model.load_state_dict(weights, strict=False)
     return models
 
 
@@ -107,22 +107,21 @@ def _fix_proposals(model: nn.Module, args: argparse.Namespace) -> nn.Module:
     return model
 
 
-def _random_boxes(num: int, args: argparse.Namespace) -> torch.Tensor:
+def _random_boxes(num: int, args: argparse.Namespace) -> Tensor:
     """(num, 4) boxes with sides of 16 pixels to half the image, log-uniform.
 
-    They crowd around ``NUM_OBJECTS`` places, as proposals do.
+    They crowd around some centres, as proposals do.
     """
-    generator = torch.Generator().manual_seed(args.seed)
+    generator = torch.Generator().manual_seed(0)
     frame = torch.tensor([args.width, args.height]).float()
-    places = torch.rand(NUM_OBJECTS * 4, 2, generator=generator)
-    own = torch.randint(len(places), (num,), generator=generator)
+    centres = torch.rand(NUM_OBJECTS * 4, 2, generator=generator)
+    own = torch.randint(len(centres), (num,), generator=generator)
     noise = torch.randn(num, 2, generator=generator) * 0.03
-    centres = (places[own] + noise).clamp(0, 1) * frame
+    centres = (centres[own] + noise).clamp(0, 1) * frame
     logs = torch.rand(num, 2, generator=generator)
     sides = 16 * (frame / 32) ** logs
     boxes = torch.cat([centres - sides / 2, centres + sides / 2], 1)
-    frame = frame.repeat(2)
-    return torch.minimum(boxes.clamp(min=0), frame)
+    return torch.minimum(boxes.clamp(min=0), frame.repeat(2))
 
 
 def images(args: argparse.Namespace, num: int) -> dict:
@@ -135,15 +134,10 @@ def images(args: argparse.Namespace, num: int) -> dict:
     Returns:
         ``inputs`` and ``data_samples`` as from a data loader.
     """
-    generator = torch.Generator().manual_seed(args.seed)
     shape = (args.height, args.width)
     inputs, samples = [], []
     for index in range(num):
-        inputs.append(
-            torch.randint(
-                256, (3, *shape), generator=generator, dtype=torch.uint8
-            )
-        )
+        inputs.append(torch.randint(256, (3, *shape), dtype=torch.uint8))
         sample = DetDataSample(
             metainfo=dict(
                 img_id=index,
@@ -154,29 +148,29 @@ def images(args: argparse.Namespace, num: int) -> dict:
         )
         sample.gt_instances = InstanceData(
             bboxes=_random_boxes(NUM_OBJECTS, args),
-            labels=torch.randint(80, (NUM_OBJECTS,), generator=generator),
+            labels=torch.randint(80, (NUM_OBJECTS,)),
         )
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
 
 
-def detection_trainer(
-    args: argparse.Namespace, model: nn.Module
-) -> Callable[[], None]:
-    """A training step: losses, gradients and SGD (lr 0: weights stay).
+def inference(args: argparse.Namespace, model: nn.Module) -> Callable:
+    """A function that detects the objects of one image."""
+    batch = images(args, 1)
+    model.eval()
+    return torch.no_grad()(lambda: model.test_step(batch))
 
-    Args:
-        args: Command line of speed.py.
-        model: The detector.
 
-    Returns:
-        Function that takes one step.
+def training(args: argparse.Namespace, model: nn.Module) -> Callable:
+    """A function that takes a step: losses, gradients and SGD.
+
+    The learning rate is 0: weights stay.
     """
     batch = images(args, args.batch)
     wrapper = _optimizer(model)
+    model.train()
 
     def step() -> None:
-        model.train()
         # the parents move boxes between fields of the samples
         samples = [sample.clone() for sample in batch['data_samples']]
         model.train_step(dict(batch, data_samples=samples), wrapper)
@@ -184,7 +178,7 @@ def detection_trainer(
     return step
 
 
-def _optimizer(model: nn.Module):
+def _optimizer(model: nn.Module) -> OptimWrapper:
     """SGD with momentum, the same for every contestant."""
     optimizer = dict(type='SGD', lr=0.0, momentum=0.9, weight_decay=1e-4)
     return build_optim_wrapper(
@@ -192,46 +186,46 @@ def _optimizer(model: nn.Module):
     )
 
 
-def pretrainers(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """Training steps of ReToD and of mmpretrain's methods, all R50.
+def pretraining(args: argparse.Namespace) -> dict[str, Callable]:
+    """Functions that take a training step, by method.
+
+    ReToD and mmpretrain's methods, all with a R50, on images in two views.
 
     Args:
         args: Command line of speed.py.
-
-    Returns:
-        Functions that take one step, by method.
     """
+    cfg = _config(RETOD)
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    (views,) = (s for s in pipeline if s.type == 'mmfgl.RegionViews')
+    batch = region_batch(
+        num_images=args.pretrain_batch,
+        num_regions=views.num_regions,
+        size=args.crop,
+        num_objects=views.max_objects,
+        num_labels=cfg.num_clusters,
+    )
+    # the momentum of mmpretrain's targets follows the length of the run
+    MessageHub.get_current_instance().update_info('max_iters', 10_000)
+    names = dict(retod=RETOD, **PRETRAINERS)
     return {
-        name: _pretrainer(args, name, path)
-        for name, path in dict(retod=str(RETOD), **PRETRAINERS).items()
+        name: _pretrainer(path, batch, args.device)
+        for name, path in names.items()
     }
 
 
-def _pretrainer(
-    args: argparse.Namespace, name: str, path: str
-) -> Callable[[], None]:
-    cfg = _config(path)
+def _pretrainer(path: str, batch: dict, device: str) -> Callable:
+    cfg = copy.deepcopy(_config(path).model)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        torch.manual_seed(args.seed)
-        model = MODELS.build(copy.deepcopy(cfg.model)).to(args.device)
-    model.train()
-    # the momentum of mmpretrain's targets follows the length of the run
-    MessageHub.get_current_instance().update_info('max_iters', 10_000)
+        torch.manual_seed(0)
+        model = MODELS.build(cfg).to(device).train()
     wrapper = _optimizer(model)
-    regions = _config(str(RETOD)).region_views_pipeline[1].num_regions
-    batch = region_batch(
-        num_images=args.pretrain_batch, num_regions=regions, size=args.crop
-    )
-    if name != 'retod':
+    moves_teacher = hasattr(model, 'update_teacher')
+    if moves_teacher:
+        model.teacher_is_driven = True
 
-        def step() -> None:
-            model.train_step(batch, wrapper)
-
-        return step
-    model.teacher_is_driven = True
-
-    def retod_step() -> None:
+    def step() -> None:
         model.train_step(batch, wrapper)
-        model.update_teacher(0.996)
+        if moves_teacher:
+            model.update_teacher(0.996)
 
-    return retod_step
+    return step

@@ -50,7 +50,7 @@ def collect(
 def _read_arm(out: Path, name: str, pretraining: str) -> dict[str, Any]:
     """Everything about one row of the table."""
     spent = dict(seconds=0.0, iters=0, images=0)
-    proposals = state_of(out, f'proposals_{pretraining}').get('seconds', 0.0)
+    search = state_of(out, f'proposals_{pretraining}').get('seconds', 0.0)
     if pretraining and state_of(out, f'pretrain_{pretraining}').get('done'):
         file = pretrain_dir(out, pretraining) / 'budget.json'
         spent = json.loads(file.read_text())
@@ -62,11 +62,11 @@ def _read_arm(out: Path, name: str, pretraining: str) -> dict[str, Any]:
     loaded = _LOADED.findall(log.read_text()) if log.is_file() else []
     return dict(
         **{key: [values[key] for values in metrics] for key in METRICS},
-        pretrain_seconds=round(spent['seconds'] + proposals, 1),
+        pretrain_seconds=round(spent['seconds'] + search, 1),
         images_seen=spent['images'],
         pretraining=pretraining or None,
         pretrain_iters=spent['iters'],
-        proposal_seconds=round(proposals, 1),
+        proposal_seconds=round(search, 1),
         loaded=loaded[-1] if loaded else None,
         finetune_seconds_per_iter=[seconds_per_iter(run) for run in runs],
     )
@@ -98,11 +98,43 @@ def seconds_per_iter(work_dir: Path) -> float | None:
     return round(statistics.median(times), 3) if times else None
 
 
-def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON: complete, or not at all."""
-    scratch = path.with_suffix('.tmp')
-    scratch.write_text(json.dumps(content, indent=2) + '\n')
-    scratch.replace(path)
+def combine(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Results over several data sets.
+
+    Args:
+        parts: Name of a data set -> its results, all of the same settings.
+
+    Returns:
+        The same keys: of every arm that was run on all data sets the mean
+        metrics of each seed, and the total seconds and images of the
+        pretraining; besides, ``data_sets`` with all the parts.
+    """
+    results = list(parts.values())
+    arms = {}
+    for name in results[0]['arms']:
+        if not all(name in part['arms'] for part in results):
+            continue
+        each = [part['arms'][name] for part in results]
+        arms[name] = {
+            metric: [
+                _mean(values)
+                for values in zip(*(arm[metric] for arm in each), strict=False)
+            ]
+            for metric in METRICS
+        }
+        for key in ('pretrain_seconds', 'images_seen'):
+            arms[name][key] = sum(arm[key] for arm in each)
+    settings = dict(results[0]['settings'], data=list(parts), arms=list(arms))
+    for key in ('data_root', 'classes'):
+        settings[key] = [part['settings'][key] for part in results]
+    for key in ('train_images', 'labelled_images', 'val_images'):
+        settings[key] = sum(part['settings'][key] for part in results)
+    return dict(arms=arms, settings=settings, data_sets=dict(parts))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(statistics.mean(known), 2) if known else None
 
 
 def state_of(out: Path, step: str) -> dict:
