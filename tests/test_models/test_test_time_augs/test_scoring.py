@@ -134,3 +134,21 @@ def test_masks_are_averaged_over_views(tools):
 
     detector.roi_head.__class__ = OwnMasks
     assert tools.tta(detector, data)[0].pred_instances.masks.any()
+
+
+def test_masks_are_turned_back(tools):
+    detector = tools.build_detector('masks')
+    images = tools.make_images()[:1]
+    upright = torch.linspace(-4, 4, 36).view(6, 6)  # no symmetry
+    dims = {'diagonal': [-2, -1], 'horizontal': [-1], 'vertical': [-2]}
+    # plain; then the reference, and the others by the name of the flip
+    turns = iter([[], [], *dims.values()])
+    detector.roi_head._mask_forward = lambda feats, rois: dict(
+        mask_preds=upright.flip(next(turns)).expand(len(rois), 3, -1, -1)
+    )
+    expected = tools.plain(detector, tools.plain_batch(images))
+    assert 0.02 < expected[0].pred_instances.masks.float().mean() < 0.98
+    data = tools.view_batch(images, [None], [None, *dims])
+    results = tools.tta(detector, data, voting_iou=None)
+    tools.assert_same(results, expected, exact=False)
+    assert next(turns, None) is None
