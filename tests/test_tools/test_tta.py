@@ -101,22 +101,16 @@ def test_side_by_side(
     assert table.splitlines()[6].count('–') == 9
     assert 'pyramid, is left out: ' in shown and 'FGLRoIHead' in shown
     # a warm-up each, then turns in another order, on the same images
-    kinds = [
-        'FasterRCNN',
-        'DetTTAModel',
-        'DetTTAWithWBF',
-        'RoITTAModel',
-        'RoITTAModel',
-    ]
-    assert [kind for kind, _ in given] == kinds * 2 + kinds[1:] + kinds[:1]
-    per_view = [1, number, number, number, 5]
-    for turns, sizes, images in (
-        (given[5:10], per_view, 4),
-        (given[10:], per_view[1:] + per_view[:1], 1),
-    ):
-        for (_, ids), size in zip(turns, sizes, strict=True):
-            assert [len(i) for i in ids] == [size] * images
-            assert [i[0] for i in ids] == [i[0] for i in turns[0][1]]
+    views_of = [1, number, number, number, 5]
+    sizes = [[len(ids) for ids in batches] for _, batches in given]
+    assert sizes[:5] == [[n] for n in views_of]
+    assert sizes[5:10] == [[n] * 4 for n in views_of]
+    assert sizes[10:] == [[n] for n in views_of[1:] + views_of[:1]]
+    for turns in (given[5:10], given[10:]):
+        assert len({tuple(ids[0] for ids in b) for _, b in turns}) == 1
+    kinds = [kind for kind, _ in given]
+    assert kinds[:3] == ['FasterRCNN', 'DetTTAModel', 'DetTTAWithWBF']
+    assert kinds[10:] == kinds[1:5] + kinds[:1]
 
 
 def config(data, **options):
@@ -131,7 +125,7 @@ def steps(pipeline):
     return choices, [s for s in choices if s['type'] == 'Resize']
 
 
-def test_ready_made_views_at_the_scale_of_the_config(data):
+def test_ready_made_views_at_the_scale_of_the_config(data, capsys):
     from lib import tta_config
 
     cfg = config(data)
@@ -151,6 +145,11 @@ def test_ready_made_views_at_the_scale_of_the_config(data):
     cfg.test_dataloader.dataset.pipeline.pop(2)
     with pytest.raises(ValueError, match='need a test pipeline with one Res'):
         tta_config.set_views(cfg, 'flip')
+    cfg = config(data)
+    cfg.test_dataloader.dataset.pipeline.pop(2)
+    tta_config.set_views(cfg, 'config')
+    assert 'slices_pipeline' not in cfg
+    assert 'slices, is left out' in capsys.readouterr().out
 
 
 def test_classes_come_from_a_checkpoint_that_fits_the_data(data):
@@ -206,18 +205,14 @@ def test_options_of_the_config_go_to_their_mode(data):
 def test_weighted_boxes_fusion_of_views(detector):
     from lib import tta_arms
 
-    model = tta_arms.DetTTAWithWBF(dict(max_per_img=2), module=detector)
-    model.tta_cfg = tta_arms.DET_TTA_CFG
+    model = tta_arms.DetTTAWithWBF(tta_arms.DET_TTA_CFG, module=detector)
     samples = []
     for boxes, flip in (
         ([[10, 10, 30, 30], [60, 20, 90, 40]], None),
         ([[70, 10, 88, 30]], 'horizontal'),  # [12, 10, 30, 30] upright
     ):
-        sample = DetDataSample(
-            metainfo=dict(
-                ori_shape=(50, 100), flip=flip is not None, flip_direction=flip
-            )
-        )
+        meta = dict(ori_shape=(50, 100), flip=bool(flip), flip_direction=flip)
+        sample = DetDataSample(metainfo=meta)
         sample.pred_instances = InstanceData(
             bboxes=torch.tensor(boxes).float(),
             scores=torch.full((len(boxes),), 0.6),

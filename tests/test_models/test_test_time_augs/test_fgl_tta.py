@@ -96,11 +96,3 @@ def test_equal_levels_give_plain_prediction(tools):
     )
     assert all(len(r.pred_instances) > 0 for r in results)
     tools.assert_same(results, expected, exact=False)
-
-
-def test_pyramid_without_proposals(tools):
-    detector = tools.build_detector('fgl')
-    detector.rpn_head.test_cfg.min_bbox_size = 1000
-    data = tools.view_batch(tools.make_images(), [None])
-    for result in tools.tta(detector, data, mode='pyramid'):
-        assert result.pred_instances.bboxes.shape == (0, 4)

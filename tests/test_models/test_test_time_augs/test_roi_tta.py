@@ -132,7 +132,7 @@ def assert_empty(result):
         assert found.masks.shape == (0, *result.ori_shape)
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', [*KINDS, 'fgl'])
 @pytest.mark.parametrize('without', ['proposals', 'detections'])
 @pytest.mark.parametrize('windows', [[], QUARTERS], ids=['whole', 'slices'])
 def test_nothing_found(tools, kind, without, windows):
@@ -144,7 +144,8 @@ def test_nothing_found(tools, kind, without, windows):
     data = tools.view_batch(
         tools.make_images(), [None, (64, 64)], FLIPS[:2], windows=windows
     )
-    for result in tools.tta(detector, data):
+    mode = 'pyramid' if kind == 'fgl' else 'views'
+    for result in tools.tta(detector, data, mode=mode):
         assert_empty(result)
 
 

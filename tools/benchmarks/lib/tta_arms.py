@@ -100,7 +100,8 @@ def build_arms(cfg: Config, detector: nn.Module) -> dict[str, nn.Module]:
         )
     except ValueError as error:
         print(f'RoITTAModel, pyramid, is left out: {error}')
-    arms['roi_tta_slices'] = RoITTAModel(detector, **views)
+    if 'slices_pipeline' in cfg:
+        arms['roi_tta_slices'] = RoITTAModel(detector, **views)
     return arms
 
 

@@ -57,14 +57,10 @@ def annotation_file(cfg: Config) -> str:
 
 
 def fit_classes(cfg: Config, checkpoint: dict) -> None:
-    """Give the config the classes that the checkpoint was trained on.
+    """Take classes and ``num_classes`` from the checkpoint's meta data.
 
     Only if the annotation file has them too; otherwise the config stays as
     it is, for ``check_num_classes`` to complain about.
-
-    Args:
-        cfg: Changed in place: classes of the test data, ``num_classes``.
-        checkpoint: Its ``meta.dataset_meta`` names the classes.
     """
     classes = checkpoint.get('meta', {}).get('dataset_meta', {})
     classes = list(classes.get('classes', ()))
@@ -77,22 +73,18 @@ def fit_classes(cfg: Config, checkpoint: dict) -> None:
     if {c['name'] for c in categories}.issuperset(classes):
         print(f'Classes of the checkpoint: {", ".join(classes)}')
         dataset.metainfo = dict(classes=tuple(classes))
-        heads = (
-            cfg.model.roi_head.bbox_head,
-            cfg.model.roi_head.get('mask_head'),
-        )
-        for head in heads:
-            if head is not None:
-                head.num_classes = len(classes)
+        for head in ('bbox_head', 'mask_head'):
+            if cfg.model.roi_head.get(head):
+                cfg.model.roi_head[head].num_classes = len(classes)
 
 
 def set_views(cfg: Config, views: str) -> None:
-    """Set ``slices_pipeline`` and, unless ``'config'``, ``tta_pipeline``.
+    """Set ``tta_pipeline``, unless ``'config'``, and ``slices_pipeline``.
 
     Raises:
-        ValueError: If the config lacks what that needs.
+        ValueError: If the config lacks what the views need. What the slices
+            need is printed alone.
     """
-    cfg.slices_pipeline = _ready_made(cfg, 'slices')
     if views != 'config':
         cfg.tta_pipeline = _ready_made(cfg, views)
     elif 'tta_pipeline' not in cfg:
@@ -100,6 +92,10 @@ def set_views(cfg: Config, views: str) -> None:
             'the config has no tta_pipeline: add a base of '
             'configs/_base_/tta/ to it, or choose one here by --views'
         )
+    try:
+        cfg.slices_pipeline = _ready_made(cfg, 'slices')
+    except ValueError as error:
+        print(f'RoITTAModel, slices, is left out: {error}')
 
 
 def _ready_made(cfg: Config, name: str) -> list:

@@ -26,22 +26,17 @@ STATS = {
 
 
 def build_loaders(cfg: Config) -> dict[str, DataLoader]:
-    """Loaders of the plain images, the views and the slices, in one order.
+    """Loaders ``'plain'``, ``'views'`` and ``'slices'`` of the same images.
 
     They load in this process: workers would disturb the timing.
-
-    Args:
-        cfg: The config; ``tta_pipeline`` and ``slices_pipeline`` make views.
-
-    Returns:
-        Loaders ``'plain'``, ``'views'`` and ``'slices'``.
     """
     loaders = {}
-    pipelines = dict(views='tta_pipeline', slices='slices_pipeline')
-    for name in ('plain', *pipelines):
+    pipelines = dict(plain=test_dataset(cfg).pipeline, views=cfg.tta_pipeline)
+    if 'slices_pipeline' in cfg:
+        pipelines['slices'] = cfg.slices_pipeline
+    for name, pipeline in pipelines.items():
         own = copy.deepcopy(cfg)
-        if name in pipelines:
-            test_dataset(own).pipeline = own[pipelines[name]]
+        test_dataset(own).pipeline = pipeline
         loader = own.test_dataloader
         loader.update(num_workers=0, persistent_workers=False)
         loader.pop('prefetch_factor', None)
