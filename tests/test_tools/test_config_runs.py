@@ -82,7 +82,8 @@ def test_candidates_from_the_grid(run, tmp_path, flags):
     def big_views(cfg):
         # views that differ in size from the grid's cells
         cfg.model.region_proposer.cell_sizes = (24, 48)
-        resizes = cfg.tta_pipeline[1].transforms[0]
+        (step,) = (s for s in cfg.tta_pipeline if s.type == 'TestTimeAug')
+        resizes = step.transforms[0]
         for step, side in zip(resizes, (48, 64, 80), strict=True):
             step.scale = (side, side)
 
