@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmfgl.registry import MODELS
-from mmfgl.testing import detection_batch, stir, tiny_fgl_cfg
+from mmfgl.testing import detection_batch, randomise_weights, tiny_fgl_cfg
 
 CLASSES = 3
 SIZES = [(64, 96), (80, 64)]
@@ -58,10 +58,13 @@ def batch_of(num_boxes):
 
 @pytest.mark.parametrize('shared', [False, True], ids=['own', 'shared'])
 @pytest.mark.parametrize('num_boxes', [3, (3, 0), 0], ids=str)
-def test_every_parameter_gets_a_gradient(shared, num_boxes):
+@pytest.mark.parametrize('autocast', [False, True])
+def test_every_parameter_gets_a_gradient(shared, num_boxes, autocast):
     model = build(shared).train()
     data = model.data_preprocessor(batch_of(num_boxes), True)
-    losses = model(**data, mode='loss')
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        losses = model(**data, mode='loss')
+    assert losses['loss_mask'].dtype == torch.float32
     assert (losses['loss_mask'] > 0) == (num_boxes != 0)
     value, _ = model.parse_losses(losses)
     value.backward()
@@ -73,7 +76,7 @@ def test_every_parameter_gets_a_gradient(shared, num_boxes):
 @pytest.mark.parametrize('shared', [False, True], ids=['own', 'shared'])
 def test_masks_lie_in_their_boxes(shared):
     model = build(shared)
-    stir(model.roi_head).eval()
+    randomise_weights(model.roi_head).eval()
     batch = detection_batch(SIZES, num_boxes=(3, 0))
     filled = 0
     for size, result in zip(SIZES, model.test_step(batch), strict=True):
@@ -93,7 +96,7 @@ def test_masks_lie_in_their_boxes(shared):
 @pytest.mark.parametrize('counts', [(0, 0), (0, 4)], ids=str)
 def test_images_without_proposals(counts):
     model = build()
-    stir(model.roi_head).eval()
+    randomise_weights(model.roi_head).eval()
     batch = detection_batch(SIZES, num_boxes=4)
     data = model.data_preprocessor(batch, False)
     feats = model.extract_feat(data['inputs'])
