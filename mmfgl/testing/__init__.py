@@ -8,6 +8,7 @@ from .batches import (
 )
 from .data import tiny_coco
 from .models import (
+    half_dtypes,
     randomise_weights,
     stir,
     tiny_fgl_cfg,
@@ -22,6 +23,7 @@ from .objectness import (
 
 __all__ = [
     'detection_batch',
+    'half_dtypes',
     'random_boxes',
     'randomise_weights',
     'region_batch',
