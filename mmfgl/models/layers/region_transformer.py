@@ -94,14 +94,13 @@ class RegionTransformer(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.embed_dims = embed_dims
 
-        def blocks(depth: int) -> nn.ModuleList:
-            return nn.ModuleList(
-                RegionBlock(embed_dims, num_heads, ffn_ratio, attention_dims)
-                for _ in range(depth)
-            )
-
-        self.encoder = blocks(num_encoder_layers)
-        self.decoder = blocks(num_decoder_layers)
+        options = embed_dims, num_heads, ffn_ratio, attention_dims
+        self.encoder = nn.ModuleList(
+            RegionBlock(*options) for _ in range(num_encoder_layers)
+        )
+        self.decoder = nn.ModuleList(
+            RegionBlock(*options) for _ in range(num_decoder_layers)
+        )
         if geometry_bias and not (num_encoder_layers or num_decoder_layers):
             raise ValueError(
                 'geometry_bias needs at least one encoder or decoder layer'

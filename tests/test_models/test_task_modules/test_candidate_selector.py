@@ -207,7 +207,7 @@ def test_all_filtered_keeps_the_floor(count, mode, training):
     ('options', 'message'),
     [
         (dict(mode='keep'), 'mode'),
-        (dict(num_targets=0), 'num_targets'),
+        (dict(num_targets=0), 'num_targets must be >= 1'),
         (dict(min_kept=0), 'min_kept'),
         (dict(similarity_thr=0.5), 'none were given'),  # tokens
     ],
