@@ -73,7 +73,7 @@ def pretrain_cfg(data, work_dir, iters=3, hooks=(), momentum=0.9, **changes):
     pipeline = [
         dict(type='mmfgl.LoadUnlabelledImage'),
         dict(
-            type='mmfgl.TwoRegionViews',
+            type='mmfgl.RegionViews',
             proposer=dict(type='mmfgl.GridRegions', cell_sizes=(32, 48)),
             view_size=64,
             num_regions=6,

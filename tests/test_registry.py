@@ -24,7 +24,7 @@ found = {
     'FGLFasterRCNN': registry.MODELS,
     'ReToD': registry.MODELS,
     'RoITTAModel': registry.MODELS,
-    'TwoRegionViews': registry.TRANSFORMS,
+    'RegionViews': registry.TRANSFORMS,
     'UnlabelledImages': registry.DATASETS,
     'CPUAmpOptimWrapper': registry.OPTIM_WRAPPERS,
     'CandidateSelector': registry.TASK_UTILS,

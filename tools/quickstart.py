@@ -34,11 +34,12 @@ DATA = 'data/digit_scenes'
 WEIGHTS = 'checkpoints/efficientnet-lite0_imagenet.pth'
 # Name of a training run -> its config, a pattern with a single match.
 CONFIGS = {
-    'pretrain': 'configs/retod/retod_efficientnet-lite0-fpn*_digit-scenes.py',
+    'pretrain': 'configs/retod/'
+    'objectness_efficientnet-lite0-fpn*_digit-scenes.py',
     'imagenet': 'configs/fgl_faster_rcnn/'
     'fgl-faster-rcnn_efficientnet-lite0_fpn*_digit-scenes.py',
     'retod': 'configs/fgl_faster_rcnn/'
-    'fgl-faster-rcnn_efficientnet-lite0-retod_fpn*_digit-scenes.py',
+    'fgl-faster-rcnn_efficientnet-lite0-objectness_fpn*_digit-scenes.py',
 }
 ARMS = {'imagenet': 'ImageNet', 'retod': 'ImageNet, then ReToD'}
 MODES = {'plain': [], 'tta': ['--tta']}
@@ -97,13 +98,16 @@ def make_steps(out: Path, amp: bool = False) -> list[Step]:
         [Path(WEIGHTS)],
         SECONDS['weights'],
     )
-    cfg = Config.fromfile(find_config('pretrain'))
-    names = dict(
-        images=f'{DATA}/unlabelled', proposals=cfg.proposals, weights=WEIGHTS
-    )
+    config = find_config('pretrain')
+    cfg = Config.fromfile(config)
+    command = ['tools/dataset_converters/propose_regions.py']
+    command += [f'{DATA}/unlabelled', f'--out={cfg.proposals}', '--workers=2']
+    command += ['--cfg-options', 'mode=single', 'max_regions=15']
+    command += [f'--clusters={cfg.num_clusters}']
+    command += ['--features', config, WEIGHTS]
     regions = Step(
         'regions',
-        [part.format(**names) for part in cfg.proposals_command],
+        command,
         [Path(cfg.proposals)],
         SECONDS['regions'],
         [data, weights],

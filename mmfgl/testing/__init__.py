@@ -8,28 +8,23 @@ from .batches import (
 )
 from .data import tiny_coco
 from .models import (
+    randomise_weights,
     stir,
     tiny_fgl_cfg,
     tiny_region_encoder_cfg,
-    tiny_retod_cfg,
 )
-from .objectness import (
-    tiny_objectness_cfg,
-    tiny_plain_detector_cfg,
-    tiny_plain_retod_cfg,
-)
+from .retod import tiny_plain_detector_cfg, tiny_retod_cfg
 
 __all__ = [
     'detection_batch',
     'random_boxes',
+    'randomise_weights',
     'region_batch',
     'region_samples',
     'stir',
     'tiny_coco',
     'tiny_fgl_cfg',
-    'tiny_objectness_cfg',
     'tiny_plain_detector_cfg',
-    'tiny_plain_retod_cfg',
     'tiny_region_encoder_cfg',
     'tiny_retod_cfg',
 ]

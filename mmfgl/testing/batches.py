@@ -9,7 +9,6 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmfgl.datasets.region_data_sample import RegionDataSample
-from mmfgl.datasets.transforms.view_maps import clip_boxes, jitter_boxes
 
 
 def random_boxes(
@@ -80,73 +79,57 @@ def region_samples(
     seed: int = 0,
     num_objects: int | None = None,
     num_labels: int = 1,
+    num_views: int = 2,
 ) -> list[dict]:
     """What a data set of unlabelled images returns, image by image.
 
-    The views are unrelated noise images that share their regions; enough for
-    a training step.
+    The views are unrelated noise images; enough for a training step.
 
     Args:
         num_images: Number of images.
-        num_regions: Number N of regions an image.
+        num_regions: Number N of regions an image, may be 0.
         size: Side of the views in pixels.
         seed: Seed.
         num_objects: Number of pseudo objects of each view, ``None`` for data
             without objects.
         num_labels: Number of pseudo-classes.
+        num_views: Number V of views.
 
     Returns:
-        Dicts of ``inputs`` (two uint8 views (3, H, W)) and ``data_samples``.
+        Dicts of ``inputs`` (V uint8 views (3, H, W)) and ``data_samples``.
     """
     rng = np.random.default_rng(seed)
+    frame = (size, size)
     items = []
     for _ in range(num_images):
-        frame = (size, size)
-        boxes = [random_boxes(num_regions, frame, rng) for _ in range(2)]
-        jittered = [
-            clip_boxes(jitter_boxes(b, 0.1, rng), frame) for b in boxes
-        ]
         sample = RegionDataSample()
-        sample.boxes = torch.from_numpy(np.stack(boxes))
-        sample.jittered = torch.from_numpy(np.stack(jittered))
-        inputs = [_image(frame, rng) for _ in range(2)]
+        boxes = random_boxes(num_views * num_regions, frame, rng)
+        sample.boxes = torch.from_numpy(boxes).view(num_views, num_regions, 4)
+        inputs = [_image(frame, rng) for _ in range(num_views)]
         if num_objects is not None:
-            _add_objects(sample, num_objects, num_labels, frame, rng)
+            count = num_views * num_objects
+            views = torch.arange(num_views).repeat_interleave(num_objects)
+            objects = torch.from_numpy(random_boxes(count, frame, rng))
+            sample.objects = torch.cat([views[:, None], objects], 1)
+            labels = rng.integers(0, num_labels, count)
+            sample.object_labels = torch.from_numpy(labels)
         items.append(dict(inputs=inputs, data_samples=sample))
     return items
 
 
-def _add_objects(
-    sample: RegionDataSample,
-    num_objects: int,
-    num_labels: int,
-    frame: tuple[int, int],
-    rng: np.random.Generator,
-) -> None:
-    """Give a sample random pseudo objects in each of its two views."""
-    views = np.repeat(np.arange(2), num_objects)[:, None]
-    boxes = random_boxes(2 * num_objects, frame, rng)
-    objects = np.concatenate([views, boxes], 1).astype(np.float32)
-    sample.objects = torch.from_numpy(objects)
-    labels = rng.integers(0, num_labels, 2 * num_objects)
-    sample.object_labels = torch.from_numpy(labels)
-
-
 def region_batch(**kwargs) -> dict:
-    """Several :func:`region_samples`, collated.
+    """Several images of :func:`region_samples`, collated.
 
     Args:
         **kwargs: Arguments of :func:`region_samples`.
 
     Returns:
-        ``inputs`` (two uint8 tensors (B, 3, H, W)) and ``data_samples``.
+        ``inputs`` (V uint8 tensors (B, 3, H, W)) and ``data_samples``.
     """
     items = region_samples(**kwargs)
+    views = zip(*[item['inputs'] for item in items], strict=True)
     return dict(
-        inputs=[
-            torch.stack([item['inputs'][view] for item in items])
-            for view in range(2)
-        ],
+        inputs=[torch.stack(view) for view in views],
         data_samples=[item['data_samples'] for item in items],
     )
 

@@ -118,7 +118,7 @@ def shrink_pipeline(pipeline: list[dict]) -> None:
             round(SIDE * side / longest) for side in step['scale']
         )
     for step in steps:
-        if step['type'] == 'mmfgl.TwoRegionViews':
+        if step['type'] == 'mmfgl.RegionViews':
             step['view_size'] = SIDE
         elif step['type'].endswith('ResizedCrop'):
             step['scale'] = SIDE

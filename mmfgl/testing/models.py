@@ -176,53 +176,9 @@ def _test_cfg() -> dict:
     )
 
 
-def tiny_retod_cfg(head: dict | None = None, **changes) -> ConfigDict:
-    """ReToD of the modules of :func:`tiny_fgl_cfg`, with 12 prototypes.
-
-    Args:
-        head: Entries of the head to replace or add.
-        **changes: Entries of the model to replace or add.
-
-    Returns:
-        Config of :class:`mmfgl.models.selfsup.ReToD`.
-    """
-    head_cfg = dict(
-        type='mmfgl.ReToDHead',
-        projector=dict(
-            type='mmfgl.RegionProjector',
-            in_channels=CHANNELS,
-            hidden_channels=24,
-            out_channels=16,
-            num_prototypes=12,
-        ),
-        targets=dict(type='mmfgl.RegionTargets', mode='sinkhorn'),
-        loss_distill=dict(type='mmfgl.RegionDistillLoss'),
-        loss_mask=dict(type='mmfgl.RegionDistillLoss'),
-        loss_coord=dict(type='mmdet.SmoothL1Loss'),
-        loss_giou=dict(type='mmdet.GIoULoss'),
-        bbox_coder=dict(
-            type='mmdet.DeltaXYWHBBoxCoder',
-            target_stds=[0.1, 0.1, 0.2, 0.2],
-        ),
-    )
-    head_cfg.update(head or {})
-    cfg = dict(
-        type='mmfgl.ReToD',
-        data_preprocessor=dict(
-            type='mmpretrain.SelfSupDataPreprocessor',
-            mean=[127.5] * 3,
-            std=[64.0] * 3,
-        ),
-        backbone=tiny_backbone_cfg(),
-        neck=tiny_neck_cfg(),
-        roi_head=tiny_region_encoder_cfg(),
-        head=head_cfg,
-    )
-    cfg.update(changes)
-    return ConfigDict(cfg)
-
-
-def stir(module: nn.Module, std: float = 0.3, seed: int = 0) -> nn.Module:
+def randomise_weights(
+    module: nn.Module, std: float = 0.3, seed: int = 0
+) -> nn.Module:
     """Draw every parameter of a module at random, in place.
 
     Attention and feed-forward layers start as the identity and box layers
@@ -242,3 +198,6 @@ def stir(module: nn.Module, std: float = 0.3, seed: int = 0) -> nn.Module:
         for param in module.parameters():
             param.copy_(torch.randn(param.shape, generator=generator) * std)
     return module
+
+
+stir = randomise_weights  # for tests that still use the old name

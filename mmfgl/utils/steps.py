@@ -57,7 +57,7 @@ class Step:
     resumable: bool = False
 
     def digest(self) -> str:
-        """Digest of all that decides the result but the code."""
+        """Return a digest of all that decides the result but the code."""
         parts = [*self.command, *(step.digest() for step in self.needs)]
         if self.config is not None:
             parts.append(Config.fromfile(self.config).pretty_text)
@@ -116,7 +116,7 @@ class StepRunner:
                 print(f'{title}: already done, took {state["seconds"]:.0f} s')
             else:
                 print(f'{title}: expect about {_clock(step.seconds)}')
-                state = self._run(step, state)
+                self._run(step, state)
             seconds[step.name] = state['seconds']
         return seconds
 
@@ -130,7 +130,8 @@ class StepRunner:
                 return state | {'started': True}
         return dict(digest=digest, seconds=0.0, done=False, started=False)
 
-    def _run(self, step: Step, state: dict) -> dict:
+    def _run(self, step: Step, state: dict) -> None:
+        """Run one step; ``state`` is updated and written."""
         command = step.resolved_command()
         folder = step.work_dir
         if folder is not None and folder.exists():
@@ -145,14 +146,13 @@ class StepRunner:
         before, start = state['seconds'], time.monotonic()
         try:
             self._stream(step, command)
+            state['done'] = True
         finally:
-            # Also after an interruption, so that a resumed run counts whole.
-            state['seconds'] = before + time.monotonic() - start
+            # also after an interruption, so that a resumed run counts whole
+            seconds = time.monotonic() - start
+            state['seconds'] = before + seconds
             self._save(step, state)
-        state['done'] = True
-        self._save(step, state)
-        print(f'    done in {_clock(time.monotonic() - start)}', flush=True)
-        return state
+        print(f'    done in {_clock(seconds)}', flush=True)
 
     def _save(self, step: Step, state: dict) -> None:
         path = self.folder / f'{step.name}.json'

@@ -89,7 +89,7 @@ def region_loader(data, workers=0):
             pipeline=[
                 dict(type='mmfgl.LoadUnlabelledImage'),
                 dict(
-                    type='mmfgl.TwoRegionViews',
+                    type='mmfgl.RegionViews',
                     proposer=dict(
                         type='mmfgl.GridRegions', cell_sizes=(32, 48)
                     ),

@@ -187,7 +187,7 @@ def test_pretraining_config(modules, init, detector, arm):
     sizes = {
         step.get('scale', step.get('view_size'))
         for step in arms.steps_of(cfg.train_dataloader.dataset.pipeline)
-        if step['type'].endswith(('RandomResizedCrop', 'TwoRegionViews'))
+        if step['type'].endswith(('RandomResizedCrop', '.RegionViews'))
     }
     assert sizes == {96}
     dataset = cfg.train_dataloader.dataset

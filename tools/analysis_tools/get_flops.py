@@ -25,6 +25,7 @@ from torch import nn
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.testing import detection_batch
 from mmfgl.utils.flops import count_flops
+from mmfgl.utils.reports import markdown_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,16 +87,15 @@ def main() -> None:
     """Print one row a config."""
     args = parse_args()
     shape = (args.shape[0], args.shape[-1])
-    print(f'| config, {shape[0]}x{shape[1]} | parameters | frozen | FLOPs |')
-    print('|---|---|---|---|')
+    rows = []
     for path in args.configs:
         if not Path(path).is_file():
             sys.exit(f'no such file: {path}')
         seen = measure(build(path, args.cfg_options), shape)
-        print(
-            f'| {Path(path).stem} | {seen["params"] / 1e6:.2f} M | '
-            f'{seen["frozen"] / 1e6:.2f} M | {seen["flops"] / 1e9:.2f} G |'
-        )
+        cells = [seen['params'] / 1e6, seen['frozen'] / 1e6]
+        rows.append([Path(path).stem, *cells, seen['flops'] / 1e9])
+    header = [f'config, {shape[0]}x{shape[1]}', 'parameters, M', 'frozen, M']
+    print(markdown_table([*header, 'FLOPs, G'], rows, digits=2))
 
 
 if __name__ == '__main__':

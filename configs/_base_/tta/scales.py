@@ -2,30 +2,18 @@
 #
 #     python tools/test.py CONFIG CHECKPOINT --tta
 #
-# Add this file to `_base_` of a config. Scales are those of COCO; a config of
-# another size adds, with its own test scale in the middle (the reference):
-#
-#     tta_pipeline = _base_.tta_pipeline
-#     tta_pipeline[1].transforms[0] = [
-#         dict(type='Resize', scale=(side, side), keep_ratio=True)
-#         for side in (256, 320, 400)
-#     ]
-tta_model = dict(type='mmfgl.RoITTAModel')
+# Add this file to `_base_` of a config; see scales_flip.py for other image
+# sizes.
+_base_ = './scales_flip.py'
+
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    _base_.tta_load,
     dict(
         type='TestTimeAug',
         transforms=[
-            [
-                dict(type='Resize', scale=(1067, 640), keep_ratio=True),
-                dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-                dict(type='Resize', scale=(1667, 1000), keep_ratio=True),
-            ],
-            # no flip, but the model wants the views to say so
-            [dict(type='RandomFlip', prob=0.0)],
-            # after the flip: ground truth stays in original pixels
-            [dict(type='LoadAnnotations', with_bbox=True)],
-            [dict(type='PackDetInputs')],
+            _base_.tta_scales,
+            _base_.tta_no_flip,
+            *_base_.tta_ending,
         ],
     ),
 ]

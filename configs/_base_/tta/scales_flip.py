@@ -1,13 +1,46 @@
-# RoI test-time augmentation: three scales, each with its mirror image.
+# RoI test-time augmentation: the image at 0.8, 1 and 1.25 times its size, each
+# with its mirror image.
 #
 #     python tools/test.py CONFIG CHECKPOINT --tta
 #
-# Add this file to `_base_` of a config; see scales.py for other image sizes
-# and flip.py for when not to flip.
-_base_ = './scales.py'
+# Add this file to `_base_` of a config. Scales are those of COCO; a config of
+# another size names its own, its test scale in the middle (the reference):
+#
+#     tta_scales = [
+#         dict(type='Resize', scale=(side, side), keep_ratio=True)
+#         for side in (256, 320, 400)
+#     ]
+#     tta_pipeline = [
+#         _base_.tta_load,
+#         dict(
+#             type='TestTimeAug',
+#             transforms=[tta_scales, _base_.tta_flips, *_base_.tta_ending],
+#         ),
+#     ]
+#
+# Objects whose mirror image is another class (digits, letters) take
+# `_base_.tta_no_flip` in place of `_base_.tta_flips`.
+tta_model = dict(type='mmfgl.RoITTAModel')
 
-tta_pipeline = _base_.tta_pipeline
-tta_pipeline[1].transforms[1] = [
+tta_load = dict(type='LoadImageFromFile')
+tta_scales = [
+    dict(type='Resize', scale=(1067, 640), keep_ratio=True),
+    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='Resize', scale=(1667, 1000), keep_ratio=True),
+]
+tta_one_scale = [dict(type='Resize', scale=(1333, 800), keep_ratio=True)]
+tta_flips = [
     dict(type='RandomFlip', prob=0.0),
     dict(type='RandomFlip', prob=1.0),
+]
+# no flip, but the model wants the views to say so
+tta_no_flip = [dict(type='RandomFlip', prob=0.0)]
+tta_ending = [
+    # after all that moves boxes: ground truth stays in original pixels
+    [dict(type='LoadAnnotations', with_bbox=True)],
+    [dict(type='PackDetInputs')],
+]
+tta_pipeline = [
+    tta_load,
+    dict(type='TestTimeAug', transforms=[tta_scales, tta_flips, *tta_ending]),
 ]

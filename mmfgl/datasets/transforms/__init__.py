@@ -1,17 +1,17 @@
 """Data transforms."""
 
-from .cached_loading import LoadCachedImage
 from .fast_colour import FastGaussianBlur, TableColorJitter
-from .loading import LoadUnlabelledImage
+from .image_slice import ImageSlice
+from .loading import LoadCachedImage, LoadUnlabelledImage
 from .pack_region_views import PackRegionViews
-from .region_views import TwoRegionViews, warp_view
+from .region_views import RegionViews
 
 __all__ = [
     'FastGaussianBlur',
+    'ImageSlice',
     'LoadCachedImage',
     'LoadUnlabelledImage',
     'PackRegionViews',
+    'RegionViews',
     'TableColorJitter',
-    'TwoRegionViews',
-    'warp_view',
 ]

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 from mmfgl.registry import HOOKS
+from mmfgl.utils import unwrap
 from mmfgl.utils.randomness import SeededBatches, rng_kept
 
 
@@ -47,7 +47,7 @@ class RegionProbeHook(Hook):
         self,
         dataloader: dict,
         interval: int = 500,
-        branch: str = 'teacher',
+        branch: str = 'student',
         max_images: int = 64,
         seed: int = 0,
     ) -> None:
@@ -65,11 +65,7 @@ class RegionProbeHook(Hook):
         self._batches: list[dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Load the images and probe the model as it starts.
-
-        Args:
-            runner: The runner.
-        """
+        """Load the images and probe the model as it starts."""
         if is_main_process():
             with rng_kept():
                 self._batches = self._load(runner)
@@ -82,14 +78,7 @@ class RegionProbeHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Probe every ``interval`` iterations and after the last.
-
-        Args:
-            runner: The runner.
-            batch_idx: Index of the batch.
-            data_batch: The batch.
-            outputs: Logged values.
-        """
+        """Probe every ``interval`` iterations and after the last."""
         if (
             self.every_n_train_iters(runner, self.interval)
             or runner.iter + 1 == runner.max_iters
@@ -114,9 +103,7 @@ class RegionProbeHook(Hook):
     @master_only
     def _probe(self, runner: Runner, step: int) -> None:
         """Score and log."""
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
+        model = unwrap(runner.model)
         with rng_kept():
             score, regions = region_top1(model, self._batches, self.branch)
         runner.message_hub.update_scalar('train/probe/region_top1', score)
@@ -129,7 +116,7 @@ class RegionProbeHook(Hook):
 
 @torch.no_grad()
 def region_top1(
-    model: torch.nn.Module, batches: list[dict], branch: str = 'teacher'
+    model: torch.nn.Module, batches: list[dict], branch: str = 'student'
 ) -> tuple[float, int]:
     """Share of regions that find themselves in the other view.
 
@@ -143,7 +130,7 @@ def region_top1(
     Returns:
         The share, and the number of regions that were to choose from.
     """
-    from mmfgl.models.selfsup import encode_regions
+    from mmfgl.models.selfsup import encode_views
 
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -151,7 +138,7 @@ def region_top1(
         views: tuple[list[Tensor], list[Tensor]] = ([], [])
         for batch in batches:
             data = model.data_preprocessor(batch, False)
-            tokens = encode_regions(
+            tokens = encode_views(
                 model, data['inputs'], data['data_samples'], branch
             )  # (V, B, N, D)
             for view, part in zip(views, tokens, strict=True):

@@ -1,14 +1,14 @@
-"""Updates ReToD's teacher and chooses what a checkpoint exports."""
+"""Updates ReToD's EMA teacher and chooses what a checkpoint exports."""
 
 import math
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from mmfgl.engine.hooks.robust.nonfinite_guard_hook import step_was_skipped
 from mmfgl.registry import HOOKS
+from mmfgl.utils import unwrap
 
 
 @HOOKS.register_module()
@@ -28,6 +28,10 @@ class TeacherHook(Hook):
         momentum: Momentum at the start.
         end_momentum: Momentum at the end.
         export: ``'teacher'`` or ``'student'``.
+
+    Raises:
+        ValueError: If an argument is out of range or, in training, the model
+            has no teacher.
     """
 
     META_KEY = 'mmfgl_export'
@@ -52,12 +56,15 @@ class TeacherHook(Hook):
         self.export = export
 
     def before_train(self, runner: Runner) -> None:
-        """Tell the model that its teacher is looked after.
-
-        Args:
-            runner: The runner.
-        """
-        _unwrap(runner.model).teacher_is_driven = True
+        """Tell the model that its teacher is looked after."""
+        model = unwrap(runner.model)
+        if model.target_generator is None:
+            raise ValueError(
+                'TeacherHook has no EMA teacher to move: take it out of '
+                "custom_hooks, or set model.target_generator=dict(type='mmfgl"
+                ".EMATeacher')"
+            )
+        model.teacher_is_driven = True
 
     def after_train_iter(
         self,
@@ -66,65 +73,41 @@ class TeacherHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Update the teacher if the optimizer has just stepped.
-
-        Args:
-            runner: The runner.
-            batch_idx: Index of the batch.
-            data_batch: The batch.
-            outputs: Logged values.
-        """
+        """Update the teacher if the optimizer has just stepped."""
         if not runner.optim_wrapper.should_update() or step_was_skipped(
             runner
         ):
             return
         momentum = self.momentum_at((runner.iter + 1) / runner.max_iters)
-        _unwrap(runner.model).update_teacher(momentum)
+        unwrap(runner.model).update_teacher(momentum)
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)
 
     def momentum_at(self, progress: float) -> float:
-        """Momentum at a point of the run.
+        """Share of the teacher's weights that is kept at a point of the run.
 
         Args:
             progress: Share of the run that is done, in [0, 1].
-
-        Returns:
-            Share of the teacher's weights that is kept.
         """
         cosine = (math.cos(math.pi * min(progress, 1.0)) + 1) / 2
         return self.end_momentum - (self.end_momentum - self.momentum) * cosine
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Put the exported branch under the detector's names.
-
-        Args:
-            runner: The runner.
-            checkpoint: The checkpoint, changed in place.
-        """
+        """Put the exported branch under the detector's names, in place."""
         checkpoint['meta'][self.META_KEY] = self.export
         if self.export == 'teacher':
-            _swap_branches(_unwrap(runner.model), checkpoint['state_dict'])
+            _swap_branches(unwrap(runner.model), checkpoint['state_dict'])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Put the branches of a ReToD checkpoint back in their places.
-
-        Args:
-            runner: The runner.
-            checkpoint: The checkpoint, changed in place.
-        """
+        """Put the branches of a ReToD checkpoint back in their places."""
         if checkpoint.get('meta', {}).get(self.META_KEY) == 'teacher':
-            _swap_branches(_unwrap(runner.model), checkpoint['state_dict'])
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    """The model without its distributed wrapper."""
-    return model.module if is_model_wrapper(model) else model
+            _swap_branches(unwrap(runner.model), checkpoint['state_dict'])
 
 
 def _swap_branches(model: nn.Module, state: dict) -> None:
     """Swap student and teacher entries of a state dict, in place."""
-    for name in model.teacher.names:
-        own, theirs = f'{name}.', f'teacher.{name.rpartition(".")[2]}.'
+    for name in model.target_generator.names:
+        own = f'{name}.'
+        theirs = f'target_generator.{name.rpartition(".")[2]}.'
         for key in [k for k in state if k.startswith(theirs)]:
             student = own + key[len(theirs) :]
             state[student], state[key] = state[key], state[student]

@@ -1,6 +1,6 @@
 """Balancing the losses of several tasks, behind one interface."""
 
-from .base import TaskBalancer, TaskLoss
+from .base import TaskBalancer, TaskDraw, TaskLoss
 from .dwa import DWABalancer
 from .famo import FAMOBalancer
 from .fixed import FixedBalancer
@@ -14,6 +14,7 @@ __all__ = [
     'FixedBalancer',
     'TaskAdaptiveLoss',
     'TaskBalancer',
+    'TaskDraw',
     'TaskLoss',
     'TaskSampler',
     'UncertaintyBalancer',

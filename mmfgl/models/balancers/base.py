@@ -3,9 +3,10 @@
 Shape shorthand: T tasks, in the order they are given.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from mmengine.dist import all_reduce
@@ -18,46 +19,74 @@ class TaskLoss:
     """The loss of one task, with what makes it comparable to others.
 
     Attributes:
-        terms: Scalar losses by name; the task's loss is their sum.
-        floor: Least value that the sum can take, without gradient, e.g. the
+        value: Scalar fp32 loss with a gradient.
+        floor: Least value that it can take, without gradient, e.g. the
             teacher's entropy under a cross-entropy.
-        unit: What counts as 1, e.g. log K of a cross-entropy.
+        loss_scale: Value of an uninformed guess above the floor, e.g. log K
+            of a cross-entropy over K prototypes, times the loss weight.
+        logs: Scalars to log; no name holds 'loss', which would add them to
+            the total.
     """
 
-    terms: dict[str, Tensor]
+    value: Tensor
     floor: Tensor | float = 0.0
-    unit: float = 1.0
+    loss_scale: float = 1.0
+    logs: dict[str, Tensor] = field(default_factory=dict)
 
-    def value(self, comparable: bool) -> Tensor:
-        """The loss of the task.
+    @property
+    def excess(self) -> Tensor:
+        """The loss above its floor, over its scale."""
+        return (self.value - self.floor) / self.loss_scale
+
+
+@dataclass
+class TaskDraw:
+    """The tasks of one step.
+
+    Attributes:
+        scales: 1 / q of every task whose loss is computed, q being its
+            probability.
+        seconds: Measured cost by task, or ``None`` where it is not measured.
+    """
+
+    scales: dict[str, float]
+    seconds: dict[str, float] | None = None
+
+    @contextmanager
+    def measure(self, *names: str) -> Iterator[None]:
+        """Add the time spent inside to the cost of tasks, in equal parts.
 
         Args:
-            comparable: Take off the floor and divide by the unit.
-
-        Returns:
-            Scalar with a gradient.
+            *names: Tasks that share the cost.
         """
-        total = sum(self.terms.values())
-        return (total - self.floor) / self.unit if comparable else total
+        if self.seconds is None or not names:
+            yield
+            return
+        _wait_for_device()
+        start = time.perf_counter()
+        yield
+        _wait_for_device()
+        share = (time.perf_counter() - start) / len(names)
+        for name in names:
+            self.seconds[name] = self.seconds.get(name, 0.0) + share
 
 
 class TaskBalancer(BaseModule):
     """Base of the balancers: a factor for the loss of each task.
 
-    One training step calls :meth:`draw` (which tasks run), then
-    :meth:`factors` with the losses of those that ran; a balancer learns from
-    them there, inside the forward pass, so there is nothing to call after
-    the optimizer's step and nothing to forget. All state is buffers or
-    parameters, equal on all ranks.
+    A training step calls :meth:`draw` (whose losses are computed), then the
+    balancer itself with those losses; it learns from them there, inside the
+    forward pass, so there is nothing to call after the optimizer's step. All
+    state is buffers or parameters, equal on all ranks.
 
-    Hinged tasks are not balanced, because their loss is zero most of the
-    time and no measure of progress: they keep their fixed weight.
+    Unbalanced tasks keep their fixed weight: their loss is zero most of the
+    time (a hinge) and no measure of progress.
 
     Args:
         tasks: Names of all tasks.
         weights: Fixed weights by name, multiplied with the factor that the
             balancer finds; 1 where not given.
-        hinged: Names of tasks with a hinged loss; those that are not among
+        unbalanced: Names of unbalanced tasks; those that are not among
             ``tasks`` are ignored.
         init_cfg: Initialisation config of MMEngine.
 
@@ -65,14 +94,14 @@ class TaskBalancer(BaseModule):
         ValueError: If a task appears twice or a weight belongs to none.
     """
 
-    #: Whether :meth:`factors` wants comparable excess losses.
+    #: Whether losses are balanced as excess over their floor and scale.
     comparable = False
 
     def __init__(
         self,
         tasks: Sequence[str],
         weights: dict[str, float] | None = None,
-        hinged: Sequence[str] = ('diversity',),
+        unbalanced: Sequence[str] = ('diversity',),
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -84,75 +113,61 @@ class TaskBalancer(BaseModule):
                 f'weights for {sorted(set(weights) - set(tasks))}, but the '
                 f'tasks are {list(tasks)}'
             )
-        self.hinged = tuple(name for name in tasks if name in hinged)
-        self.tasks = tuple(name for name in tasks if name not in hinged)
+        self.unbalanced = tuple(name for name in tasks if name in unbalanced)
+        self.tasks = tuple(name for name in tasks if name not in unbalanced)
         self.weights = {name: weights.get(name, 1.0) for name in tasks}
-        self._statistics: dict[str, Tensor] = {}
 
-    def draw(self) -> dict[str, float]:
-        """Choose the tasks of this step; the same on all ranks.
+    def draw(self) -> TaskDraw:
+        """Choose whose losses are computed; the same on all ranks."""
+        return TaskDraw(dict.fromkeys((*self.tasks, *self.unbalanced), 1.0))
 
-        Returns:
-            Scale 1 / q of every task that runs, q being its probability.
-        """
-        return dict.fromkeys((*self.tasks, *self.hinged), 1.0)
-
-    @contextmanager
-    def measure(self, *names: str) -> Iterator[None]:
-        """Measure the cost of tasks: the time spent inside; may do nothing.
+    def forward(
+        self, losses: dict[str, TaskLoss], draw: TaskDraw | None = None
+    ) -> dict[str, Tensor]:
+        """Weigh losses; the gradient of their sum is the one to follow.
 
         Args:
-            *names: Tasks that share the cost.
-        """
-        yield
-
-    def factors(self, losses: dict[str, Tensor]) -> dict[str, Tensor | float]:
-        """Factors of the losses of the tasks that ran.
-
-        Args:
-            losses: Scalar losses by task.
+            losses: Losses of the tasks that were drawn.
+            draw: The draw; by default every task counts once.
 
         Returns:
-            One factor a task, without gradient unless the balancer learns by
-            gradient.
+            ``loss_<task>`` of each task, the balancer's own losses, what the
+            tasks log and, unless it is fixed, ``weight_<task>``.
         """
-        balanced = {k: v for k, v in losses.items() if k not in self.hinged}
-        self._statistics = {}
-        factors = self._factors(balanced) if balanced else {}
-        for name in losses:
-            factor = factors[name] if name in balanced else 1.0
-            factors[name] = self.weights[name] * factor
-            self._log(f'weight_{name}', factors[name])
-        return factors
+        balanced = {
+            name: loss.excess if self.comparable else loss.value
+            for name, loss in losses.items()
+            if name in self.tasks
+        }
+        factors, logs = self._factors(balanced) if balanced else ({}, {})
+        out: dict[str, Tensor] = {}
+        for name, loss in losses.items():
+            factor = factors.get(name, 1.0) * self.weights[name]
+            if isinstance(factor, Tensor):
+                logs[f'weight_{name}'] = factor.detach().clone()
+            if draw is not None:
+                factor = factor * draw.scales[name]
+            if self.comparable:
+                factor = factor / loss.loss_scale
+            out[f'loss_{name}'] = loss.value * factor
+            out.update(loss.logs)
+        out.update(self._own_losses())
+        out.update(logs)
+        return out
 
-    def forward(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weighted terms; the gradient of their sum is the one to follow.
+    def _factors(
+        self, losses: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Factors of balanced tasks, and what to log about them.
 
         Args:
-            losses: Scalar losses by task.
-
-        Returns:
-            One term a task and the balancer's own, see :meth:`penalty`.
+            losses: Scalar losses (excess, if ``comparable``) by task.
         """
-        factors = self.factors(losses)
-        terms = {name: factors[name] * loss for name, loss in losses.items()}
-        return {**terms, **self.penalty()}
-
-    def penalty(self) -> dict[str, Tensor]:
-        """Terms of the balancer itself, to be added to the losses."""
-        return {}
-
-    def statistics(self) -> dict[str, Tensor]:
-        """Weights and aspects of the last step, to be logged."""
-        return dict(self._statistics)
-
-    def _factors(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Factors of the tasks that are not hinged."""
         raise NotImplementedError
 
-    def _log(self, key: str, value: Tensor | float) -> None:
-        """Keep a scalar for :meth:`statistics`."""
-        self._statistics[key] = torch.as_tensor(value).detach().clone()
+    def _own_losses(self) -> dict[str, Tensor]:
+        """Losses of the balancer itself."""
+        return {}
 
     @torch.no_grad()
     def _gather(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -170,3 +185,9 @@ class TaskBalancer(BaseModule):
         all_reduce(values, op='mean')
         ran = [name in losses for name in self.tasks]
         return values, torch.tensor(ran, device=values.device)
+
+
+def _wait_for_device() -> None:
+    """Wait for the work that is queued on the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -47,7 +47,7 @@ class DWABalancer(TaskBalancer):
         self.register_buffer('num_averages', torch.tensor(0))
 
     @torch.no_grad()
-    def _factors(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _factors(self, losses: dict[str, Tensor]) -> tuple[dict, dict]:
         if self.training:
             values, _ = self._gather(losses)
             self.sums += values
@@ -62,4 +62,4 @@ class DWABalancer(TaskBalancer):
         ratios = self.averages[0] / self.averages[1].clamp(min=1e-12)
         factors = len(ratios) * (ratios / self.temperature).softmax(dim=0)
         factors = torch.where(self.num_averages >= 2, factors, 1.0)
-        return dict(zip(self.tasks, factors.unbind(), strict=True))
+        return dict(zip(self.tasks, factors.unbind(), strict=True)), {}

@@ -67,7 +67,7 @@ class FAMOBalancer(TaskBalancer):
         return self.xi.softmax(dim=0)
 
     @torch.no_grad()
-    def _factors(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _factors(self, losses: dict[str, Tensor]) -> tuple[dict, dict]:
         values, ran = self._gather(losses)
         values = values.clamp(min=0)
         # of the batch before; of this one the first time
@@ -83,10 +83,9 @@ class FAMOBalancer(TaskBalancer):
             self.last.copy_(torch.where(ran, values, self.last))
             self.known |= ran
         factors = dict(zip(self.tasks, factors.unbind(), strict=True))
-        for name, value in zip(self.tasks, values.unbind(), strict=True):
-            if name in losses:
-                self._log(f'excess_{name}', value)
-        return {name: factors[name] for name in losses}
+        excess = dict(zip(self.tasks, values.unbind(), strict=True))
+        logs = {f'excess_{name}': excess[name] for name in losses}
+        return {name: factors[name] for name in losses}, logs
 
     def _learn(self, values: Tensor, ran: Tensor) -> None:
         """Move ``xi`` by the progress since the last batch."""

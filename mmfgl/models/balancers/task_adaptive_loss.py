@@ -3,12 +3,12 @@
 Shape shorthand: T tasks.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from mmfgl.models.balancers.base import TaskDraw, TaskLoss
 from mmfgl.models.balancers.famo import FAMOBalancer
 from mmfgl.models.balancers.task_sampler import TaskSampler
 from mmfgl.registry import MODELS
@@ -18,17 +18,15 @@ from mmfgl.registry import MODELS
 class TaskAdaptiveLoss(FAMOBalancer):
     """Balance tasks by how their training goes, over four aspects.
 
-    - *accuracy*: FAMO over comparable excess losses, see
-      :class:`FAMOBalancer`;
+    - *accuracy*: FAMO over excess losses, see :class:`FAMOBalancer`;
     - *stability*: the gate ``clip(1 / (1 + kappa * CoV_k), least_gate, 1)``
       with CoV_k the running coefficient of variation of loss k turns a noisy
       task down;
-    - *diversity*: hinged tasks, the diversity term, are not balanced: below
-      the entropy floor the term has its full weight, whatever the other
-      tasks do, above it is zero;
-    - *speed*: tasks run with a probability that rises with their weight and
-      falls with their cost, see :class:`TaskSampler`; off unless ``speed``
-      is given.
+    - *diversity*: the diversity task is unbalanced: below the entropy floor
+      it has its full weight, whatever the other tasks do, above it is zero;
+    - *speed*: losses are computed with a probability that rises with their
+      weight and falls with their cost, see :class:`TaskSampler`; off unless
+      ``speed`` is given.
 
     Args:
         tasks: Names of all tasks.
@@ -36,8 +34,11 @@ class TaskAdaptiveLoss(FAMOBalancer):
         least_gate: Least value of the gate, in (0, 1].
         momentum: Share of the old mean and variance that is kept.
         speed: Arguments of :class:`TaskSampler` as a dict, or ``None`` to
-            run every task in every step.
+            compute every loss in every step.
         **kwargs: Arguments of :class:`FAMOBalancer`.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     def __init__(
@@ -64,55 +65,40 @@ class TaskAdaptiveLoss(FAMOBalancer):
         count = len(self.tasks)
         self.register_buffer('mean', torch.zeros(count))
         self.register_buffer('variance', torch.zeros(count))
-        self._scales = dict.fromkeys(self.tasks, 1.0)
 
-    def draw(self) -> dict[str, float]:
-        """Choose the tasks of this step; the same on all ranks.
+    def draw(self) -> TaskDraw:
+        """Choose whose losses are computed; unbalanced ones always are."""
+        if self.sampler is None or not self.training:
+            return super().draw()
+        draw = self.sampler.draw(self.shares)
+        draw.scales.update(dict.fromkeys(self.unbalanced, 1.0))
+        return draw
 
-        Returns:
-            Scale 1 / q of every task that runs, hinged ones always.
-        """
-        self._scales = dict.fromkeys(self.tasks, 1.0)
-        if self.sampler is not None and self.training:
-            self._scales = self.sampler.draw(self.shares)
-        return {**self._scales, **dict.fromkeys(self.hinged, 1.0)}
-
-    @contextmanager
-    def measure(self, *names: str) -> Iterator[None]:
-        """Measure the cost of tasks: the time spent inside.
+    def forward(
+        self, losses: dict[str, TaskLoss], draw: TaskDraw | None = None
+    ) -> dict[str, Tensor]:
+        """Weigh losses, see :class:`TaskBalancer`.
 
         Args:
-            *names: Tasks that share the cost.
-        """
-        if self.sampler is None:
-            yield
-        else:
-            with self.sampler.measure(names):
-                yield
-
-    def factors(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Factors of the losses of the tasks that ran, 1/q included.
-
-        Args:
-            losses: Comparable excess losses by task.
+            losses: Losses of the tasks that were drawn.
+            draw: The draw; by default every task counts once.
 
         Returns:
-            One factor a task.
+            Losses and logs, ``gate_``, ``skip_``, ``cost_`` and ``floor_``
+            of the tasks among them.
         """
-        factors = super().factors(losses)
-        for name in self.hinged:
+        out = super().forward(losses, draw)
+        for name in self.unbalanced:
             if name in losses:
-                self._log(f'floor_{name}', (losses[name] > 0).float())
+                out[f'floor_{name}'] = (losses[name].value > 0).float()
         if self.sampler is not None:
-            self.sampler.learn()
-            costs = self.sampler.costs.unbind()
+            if draw is not None:
+                self.sampler.learn(draw)
+            costs = self.sampler.costs.clone().unbind()
             for name, cost in zip(self.tasks, costs, strict=True):
-                self._log(f'skip_{name}', float(name not in losses))
-                self._log(f'cost_{name}', cost)
-        return {
-            name: factor * self._scales.get(name, 1.0)
-            for name, factor in factors.items()
-        }
+                out[f'skip_{name}'] = torch.tensor(float(name not in losses))
+                out[f'cost_{name}'] = cost
+        return out
 
     @property
     def gates(self) -> Tensor:
@@ -121,13 +107,14 @@ class TaskAdaptiveLoss(FAMOBalancer):
         return (1 / (1 + self.kappa * variation)).clamp(self.least_gate, 1)
 
     @torch.no_grad()
-    def _factors(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _factors(self, losses: dict[str, Tensor]) -> tuple[dict, dict]:
         # gates of the batches before, which do not depend on what ran now
         gates = dict(zip(self.tasks, self.gates.unbind(), strict=True))
-        factors = super()._factors(losses)
+        factors, logs = super()._factors(losses)
         for name in factors:
-            self._log(f'gate_{name}', gates[name])
-        return {name: gates[name] * factors[name] for name in factors}
+            logs[f'gate_{name}'] = gates[name]
+            factors[name] = gates[name] * factors[name]
+        return factors, logs
 
     def _learn(self, values: Tensor, ran: Tensor) -> None:
         """Move ``xi``, and the running mean and variance of each loss."""

@@ -3,14 +3,14 @@
 Shape shorthand: T tasks.
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from mmengine.dist import all_reduce
 from mmengine.model import BaseModule
 from torch import Tensor
+
+from mmfgl.models.balancers.base import TaskDraw
 
 
 class TaskSampler(BaseModule):
@@ -72,34 +72,35 @@ class TaskSampler(BaseModule):
         start = [costs[name] if costs else 0.0 for name in self.tasks]
         self.register_buffer('costs', torch.tensor(start))
         self.register_buffer('step', torch.tensor(0))
-        self._times: dict[str, float] | None = None
 
-    def draw(self, shares: Tensor) -> dict[str, float]:
+    def draw(self, shares: Tensor) -> TaskDraw:
         """Choose the tasks of a step.
 
         Args:
             shares: (T,) weights z of the tasks.
 
         Returns:
-            1 / q of every task that runs.
+            The tasks that run; their costs are to be measured where
+            ``seconds`` is no ``None``.
         """
         step = int(self.step)
         self.step += 1
         warm = step >= self.warmup
         measured = not warm or (step - self.warmup) % self.interval == 0
-        self._times = {} if measured and not self.fixed_costs else None
+        seconds = {} if measured and not self.fixed_costs else None
         if not warm:
-            return dict.fromkeys(self.tasks, 1.0)
+            return TaskDraw(dict.fromkeys(self.tasks, 1.0), seconds)
         generator = torch.Generator().manual_seed(self.seed * 1000003 + step)
         dice = torch.rand(len(self.tasks), generator=generator).tolist()
         chances = self.probabilities(shares).tolist()
-        return {
+        scales = {
             name: 1 / chance
             for name, chance, die in zip(
                 self.tasks, chances, dice, strict=True
             )
             if die < chance
         }
+        return TaskDraw(scales, seconds)
 
     @torch.no_grad()
     def probabilities(self, shares: Tensor) -> Tensor:
@@ -115,43 +116,17 @@ class TaskSampler(BaseModule):
         ratio = shares.float() / costs.clamp(min=1e-6)
         return (self.speed * ratio).clamp(self.q_min, 1)
 
-    @contextmanager
-    def measure(self, names: Sequence[str]) -> Iterator[None]:
-        """Add the time spent inside to the tasks, in equal parts.
-
-        Args:
-            names: Tasks that share the cost.
-        """
-        names = [name for name in names if name in self.tasks]
-        if self._times is None or not names:
-            yield
-            return
-        _wait_for_device()
-        start = time.perf_counter()
-        yield
-        _wait_for_device()
-        share = (time.perf_counter() - start) / len(names)
-        for name in names:
-            self._times[name] = self._times.get(name, 0.0) + share
-
     @torch.no_grad()
-    def learn(self) -> None:
-        """Take in what was measured since the draw, on all ranks."""
-        if not self._times:
+    def learn(self, draw: TaskDraw) -> None:
+        """Take in the costs measured in a step, on all ranks."""
+        if not draw.seconds:
             return
         # the same tasks ran on all ranks, so all send the same message
         times = self.costs.new_tensor(
-            [self._times.get(name, 0.0) for name in self.tasks]
+            [draw.seconds.get(name, 0.0) for name in self.tasks]
         )
         all_reduce(times, op='mean')
         fresh = self.costs == 0
         mixed = self.costs.lerp(times, 1 - self.momentum)
         mixed = torch.where(fresh, times, mixed)
         self.costs.copy_(torch.where(times > 0, mixed, self.costs))
-        self._times = None
-
-
-def _wait_for_device() -> None:
-    """Wait for the work that is queued on the GPU, if there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

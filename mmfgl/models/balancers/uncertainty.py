@@ -27,18 +27,10 @@ class UncertaintyBalancer(TaskBalancer):
         super().__init__(tasks, **kwargs)
         self.log_variances = nn.Parameter(torch.zeros(len(self.tasks)))
 
-    def _factors(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        factors = (-self.log_variances).exp()
-        return {
-            name: factors[index]
-            for index, name in enumerate(self.tasks)
-            if name in losses
-        }
+    def _factors(self, losses: dict[str, Tensor]) -> tuple[dict, dict]:
+        factors = (-self.log_variances).exp().unbind()
+        return dict(zip(self.tasks, factors, strict=True)), {}
 
-    def penalty(self) -> dict[str, Tensor]:
-        """Half the log-variances, which stop the weights from vanishing.
-
-        Returns:
-            ``loss_balance``.
-        """
+    def _own_losses(self) -> dict[str, Tensor]:
+        # half the log-variances stop the weights from vanishing
         return dict(loss_balance=self.log_variances.sum() / 2)

@@ -79,17 +79,31 @@ class FGLFasterRCNN(FasterRCNN):
         """
         return self.backbone.get_layer_depth(param_name, prefix='backbone.')
 
-    def loss(self, batch_inputs: Tensor, batch_data_samples: list) -> dict:
-        """Losses of a batch; see :class:`FasterRCNN`.
+    def propose(
+        self, feats: tuple[Tensor, ...], batch_data_samples: list
+    ) -> list[InstanceData]:
+        """Candidates of the images of a batch.
 
         Args:
-            batch_inputs: (B, 3, H, W) network inputs.
-            batch_data_samples: Data samples with ``gt_instances``.
+            feats: Pyramid levels of the batch.
+            batch_data_samples: Data samples. Proposals that they hold already
+                are taken; without an RPN those of the region proposer are
+                written into them.
 
         Returns:
-            Loss names and values.
+            Instances of each image with ``bboxes`` in network-input pixels
+            and ``scores``.
         """
-        self._propose(batch_data_samples, batch_inputs)
+        self._add_proposals(batch_data_samples, feats[0].device)
+        if batch_data_samples[0].get('proposals') is None:
+            return self.rpn_head.predict(
+                feats, batch_data_samples, rescale=False
+            )
+        return [sample.proposals for sample in batch_data_samples]
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: list) -> dict:
+        """Losses of a batch; see :class:`FasterRCNN`."""
+        self._add_proposals(batch_data_samples, batch_inputs.device)
         return super().loss(batch_inputs, batch_data_samples)
 
     def predict(
@@ -98,31 +112,24 @@ class FGLFasterRCNN(FasterRCNN):
         batch_data_samples: list,
         rescale: bool = True,
     ) -> list:
-        """Detections of a batch; see :class:`FasterRCNN`.
-
-        Args:
-            batch_inputs: (B, 3, H, W) network inputs.
-            batch_data_samples: Data samples.
-            rescale: Return boxes in original pixels.
-
-        Returns:
-            Data samples with ``pred_instances``.
-        """
-        self._propose(batch_data_samples, batch_inputs)
+        """Detections of a batch; see :class:`FasterRCNN`."""
+        self._add_proposals(batch_data_samples, batch_inputs.device)
         return super().predict(batch_inputs, batch_data_samples, rescale)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: list):
         """'tensor' mode; see :class:`FasterRCNN`."""
-        self._propose(batch_data_samples, batch_inputs)
+        self._add_proposals(batch_data_samples, batch_inputs.device)
         return super()._forward(batch_inputs, batch_data_samples)
 
-    def _propose(self, batch_data_samples: list, like: Tensor) -> None:
+    def _add_proposals(
+        self, batch_data_samples: list, device: torch.device
+    ) -> None:
         """Give every image the proposals of the region proposer, if any."""
         if self.region_proposer is None:
             return
         for sample in batch_data_samples:
             boxes = self.region_proposer.propose(sample.metainfo)
-            boxes = torch.as_tensor(boxes).to(like)
+            boxes = torch.as_tensor(boxes, dtype=torch.float32, device=device)
             sample.proposals = InstanceData(
                 bboxes=boxes, scores=boxes.new_ones(len(boxes))
             )

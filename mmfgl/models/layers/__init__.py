@@ -2,17 +2,12 @@
 
 from .attention_mask import close_leaks, iou_attention_mask, log_geometry
 from .box_voting import vote_neighbours
-from .boxes import (
-    border_overlap,
-    box_area,
-    normalise_boxes,
-    pairwise_intersection,
-    pairwise_iou,
-)
+from .boxes import border_overlap, box_area, normalise_boxes, pairwise_iou
 from .masked_attention import GeometryBias, MaskedAttention
 from .position_embedding import BoxPositionEmbedding
 from .region_transformer import RegionBlock, RegionTransformer
-from .roi_pool import DeviceRoIPool, roi_pool_cpu
+from .roi_levels import level_positions, readable_levels, roi_levels
+from .roi_pool import DeviceRoIPool
 
 __all__ = [
     'BoxPositionEmbedding',
@@ -21,14 +16,15 @@ __all__ = [
     'MaskedAttention',
     'RegionBlock',
     'RegionTransformer',
-    'roi_pool_cpu',
     'border_overlap',
     'box_area',
     'close_leaks',
     'iou_attention_mask',
+    'level_positions',
     'log_geometry',
     'normalise_boxes',
-    'pairwise_intersection',
     'pairwise_iou',
+    'readable_levels',
+    'roi_levels',
     'vote_neighbours',
 ]

@@ -10,7 +10,11 @@ from mmfgl.models.layers.boxes import pairwise_iou
 
 
 def vote_neighbours(
-    kept: Tensor, labels: Tensor, boxes: Tensor, scores: Tensor, iou: float
+    kept: Tensor,
+    labels: Tensor,
+    boxes: Tensor,
+    scores: Tensor,
+    voting_iou: float,
 ) -> Tensor:
     """Move boxes to the mean of their neighbours of the same class.
 
@@ -23,7 +27,7 @@ def vote_neighbours(
         labels: (N,) their classes.
         boxes: (R, 4 K) boxes of all RoIs, same frame.
         scores: (R, C + 1) their scores, which weigh them.
-        iou: IoU from which on a box is a neighbour.
+        voting_iou: IoU from which on a box is a neighbour.
 
     Returns:
         (N, 4) boxes.
@@ -36,12 +40,12 @@ def vote_neighbours(
         raise ValueError(
             f'the box head gives {corners.shape[1]} boxes an RoI for '
             f'{scores.shape[-1] - 1} classes; box voting needs one box an '
-            'RoI or one a class: set neighbour_iou=None'
+            'RoI or one a class: set voting_iou=None'
         )
     column = labels if corners.shape[1] > 1 else labels * 0
     near = corners[:, column]  # (R, N, 4)
     overlap = pairwise_iou(kept.unsqueeze(1), near.transpose(0, 1))
-    close = (overlap.squeeze(1) >= iou).T  # (R, N)
+    close = (overlap.squeeze(1) >= voting_iou).T  # (R, N)
     votes = (scores[:, labels] * close).unsqueeze(-1)
     total = votes.sum(0).clamp(min=torch.finfo(votes.dtype).tiny)
     return kept + (votes * (near - kept)).sum(0) / total

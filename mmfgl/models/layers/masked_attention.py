@@ -29,16 +29,15 @@ class GeometryBias(BaseModule):
 
     Args:
         num_heads: Number of heads H.
-        hidden_channels: Width of the hidden layer.
     """
 
-    def __init__(self, num_heads: int, hidden_channels: int = 16) -> None:
+    def __init__(self, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.layers = nn.Sequential(
-            nn.Linear(4, hidden_channels),
+            nn.Linear(4, 16),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden_channels, num_heads),
+            nn.Linear(16, num_heads),
         )
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
@@ -91,12 +90,11 @@ class MaskedAttention(BaseModule):
         attention_dims: int | None = None,
     ) -> None:
         super().__init__()
-        name = 'embed_dims' if attention_dims is None else 'attention_dims'
         inner = attention_dims or embed_dims
         if inner % num_heads:
             raise ValueError(
-                f'{name} ({inner}) must be a multiple of num_heads '
-                f'({num_heads})'
+                f'num_heads ({num_heads}) must divide attention_dims '
+                f'(embed_dims by default), which is {inner}'
             )
         self.num_heads = num_heads
         self.query = nn.Linear(embed_dims, inner)

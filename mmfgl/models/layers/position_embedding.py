@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from mmfgl.registry import MODELS
 
+# Frequencies for each of the four numbers.
+NUM_OCTAVES = 6
+
 
 @MODELS.register_module()
 class BoxPositionEmbedding(BaseModule):
@@ -19,21 +22,15 @@ class BoxPositionEmbedding(BaseModule):
 
     Args:
         embed_dims: Token width D.
-        num_octaves: Number of frequencies for each of the four numbers.
         init_cfg: Initialisation config of MMEngine.
     """
 
-    def __init__(
-        self,
-        embed_dims: int,
-        num_octaves: int = 6,
-        init_cfg: dict | None = None,
-    ) -> None:
+    def __init__(self, embed_dims: int, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
-        octaves = math.pi * 2.0 ** torch.arange(num_octaves)
+        octaves = math.pi * 2.0 ** torch.arange(NUM_OCTAVES)
         self.register_buffer('octaves', octaves, persistent=False)
-        self.proj = nn.Linear(4 + 8 * num_octaves, embed_dims)
-        # at first places must not drown the content of the tokens
+        self.proj = nn.Linear(4 + 8 * NUM_OCTAVES, embed_dims)
+        # at first it must not drown the content of the tokens
         nn.init.normal_(self.proj.weight, std=0.02)
         nn.init.zeros_(self.proj.bias)
 

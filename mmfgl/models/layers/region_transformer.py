@@ -3,8 +3,10 @@
 Shape shorthand: B images, N candidates, Q queries, D token width, H heads.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
+import torch
 from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -73,16 +75,15 @@ class RegionBlock(BaseModule):
 class RegionTransformer(BaseModule):
     """Encoder over the candidates of an image, decoder for its targets.
 
-    The same module, under the same name, is pretrained by ReToD and used by
-    the FGL RoI head. Position embeddings are part of the tokens.
+    Position embeddings are part of the tokens.
 
     Args:
         embed_dims: Token width D.
         num_heads: Number of attention heads H.
         num_encoder_layers: Encoder blocks; 0 makes :meth:`encode` the
             identity.
-        num_decoder_layers: Decoder blocks; 0 makes :meth:`decode` return the
-            queries.
+        num_decoder_layers: Decoder blocks; 0 makes the targets' encoded
+            tokens the answer.
         ffn_ratio: Width of the feed-forward layers over D.
         attention_dims: Width of queries, keys and values, D by default; see
             :class:`MaskedAttention`.
@@ -121,6 +122,57 @@ class RegionTransformer(BaseModule):
                 'geometry_bias needs at least one encoder or decoder layer'
             )
         self.geometry = GeometryBias(num_heads) if geometry_bias else None
+
+    def forward(
+        self,
+        tokens: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """Encode the candidates and decode the targets of each image.
+
+        Images never attend each other. Those with equal numbers of candidates
+        and targets go through together; nothing is padded.
+
+        Args:
+            tokens: (N, D) tokens of each image.
+            masks: (N, N) bool attention mask of each image, ``True`` = open.
+            targets: (Q,) long, the rows of each image that are to be answered.
+            boxes: (N, 4) candidates of each image, any one frame.
+
+        Returns:
+            One (Q, D) tensor of target embeddings an image.
+        """
+        groups = defaultdict(list)
+        for index, (token, target) in enumerate(
+            zip(tokens, targets, strict=True)
+        ):
+            groups[len(token), len(target)].append(index)
+        answers = {}
+        for members in groups.values():
+            parts = (
+                torch.stack([values[i] for i in members])
+                for values in (tokens, masks, targets, boxes)
+            )
+            answers.update(zip(members, self._answer(*parts), strict=True))
+        return [answers[index] for index in range(len(tokens))]
+
+    def _answer(
+        self, tokens: Tensor, mask: Tensor, targets: Tensor, boxes: Tensor
+    ) -> Tensor:
+        """(B, Q, D) embeddings from B images stacked, see :meth:`forward`."""
+        memory = self.encode(tokens, mask, boxes)
+        queries = tokens if len(self.decoder) else memory
+        if targets.shape[1] == tokens.shape[1]:  # in the order of candidates
+            return self.decode(queries, memory, mask, boxes, boxes)
+        queries, rows, asked = (
+            values.gather(
+                1, targets[..., None].expand(-1, -1, values.shape[-1])
+            )
+            for values in (queries, mask, boxes)
+        )
+        return self.decode(queries, memory, rows, asked, boxes)
 
     def encode(
         self, tokens: Tensor, mask: Tensor, boxes: Tensor | None = None

@@ -10,11 +10,18 @@ from torchvision.ops import roi_pool
 
 
 class DeviceRoIPool(RoIPool):
-    """:class:`mmcv.ops.RoIPool` on a GPU, :func:`roi_pool_cpu` on a CPU.
+    """:class:`mmcv.ops.RoIPool` that runs on a CPU too.
 
     mmcv has no CPU kernel of RoIPool (Fast R-CNN, arXiv 1504.08083), and
     :func:`torchvision.ops.roi_pool` is another operator: it rounds the
     RoI's corners to whole cells first, mmcv does not.
+
+    The bins are those of mmcv's CUDA kernel: a RoI reaches from its first to
+    one past its last pixel, its corners are not rounded, a bin covers every
+    cell it touches (neighbours share cells), and the gradient goes to the
+    first of equal maxima. A bin outside the map is 0. So is a RoI with
+    negative sides (x2 + 1 <= x1), which gets no gradient; the CUDA kernel
+    sends its gradient to cell 0.
 
     Args:
         output_size: Bins S, or (S_y, S_x).
@@ -22,7 +29,7 @@ class DeviceRoIPool(RoIPool):
     """
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """Pool every RoI.
+        """Maximum of the features in each bin of each RoI.
 
         Args:
             input: (B, C, H, W) features.
@@ -34,62 +41,25 @@ class DeviceRoIPool(RoIPool):
         """
         if input.device.type != 'cpu':
             return super().forward(input, rois)
-        return roi_pool_cpu(input, rois, self.output_size, self.spatial_scale)
-
-
-def roi_pool_cpu(
-    feats: Tensor,
-    rois: Tensor,
-    output_size: tuple[int, int],
-    spatial_scale: float,
-) -> Tensor:
-    """Maximum of the features in each bin of each RoI.
-
-    The bins are those of mmcv's CUDA kernel: a RoI reaches from its first to
-    one past its last pixel, its corners are not rounded, a bin covers every
-    cell it touches (neighbours share cells), and the gradient goes to the
-    first of equal maxima. A bin outside the map is 0. So is a RoI with
-    negative sides (x2 + 1 <= x1), which gets no gradient; the CUDA kernel
-    sends its gradient to cell 0.
-
-    Every bin is handed to :func:`torchvision.ops.roi_pool` as a RoI of one
-    bin with whole-numbered corners, which it has nothing to round of.
-
-    Args:
-        feats: (B, C, H, W) features.
-        rois: (R, 5) rows (image index, x1, y1, x2, y2), network-input
-            pixels.
-        output_size: Bins (S_y, S_x).
-        spatial_scale: Cells of the feature map a pixel.
-
-    Returns:
-        (R, C, S_y, S_x) features.
-
-    Raises:
-        ValueError: If ``rois`` has not 5 columns.
-    """
-    if rois.shape[1:] != (5,):
-        raise ValueError(
-            'rois need 5 columns (image index, x1, y1, x2, y2), got the '
-            f'shape {tuple(rois.shape)}'
-        )
-    channels, height, width = feats.shape[1:]
-    num_y, num_x = output_size
-    shape = (len(rois), num_y, num_x)
-    scaled = rois.detach().to(feats.dtype)
-    x1, x2 = _bins(scaled[:, 1], scaled[:, 3], spatial_scale, num_x, width)
-    y1, y2 = _bins(scaled[:, 2], scaled[:, 4], spatial_scale, num_y, height)
-    bins = [
-        scaled[:, None, None, 0].expand(shape),
-        x1[:, None, :].expand(shape),
-        y1[:, :, None].expand(shape),
-        (x2 - 1)[:, None, :].expand(shape),
-        (y2 - 1)[:, :, None].expand(shape),
-    ]
-    full = (bins[3] >= bins[1]) & (bins[4] >= bins[2])
-    out = roi_pool(feats, torch.stack(bins, dim=-1).view(-1, 5), 1, 1.0)
-    out = torch.where(full[..., None], out.view(*shape, channels), 0.0)
-    return out.permute(0, 3, 1, 2).contiguous()
+        channels, height, width = input.shape[1:]
+        num_y, num_x = self.output_size
+        shape = (len(rois), num_y, num_x)
+        image, x1, y1, x2, y2 = rois.detach().to(input.dtype).unbind(dim=1)
+        x1, x2 = _bins(x1, x2, self.spatial_scale, num_x, width)
+        y1, y2 = _bins(y1, y2, self.spatial_scale, num_y, height)
+        # every bin is a RoI of one bin with whole-numbered corners, of which
+        # torchvision has nothing to round off
+        bins = [
+            image[:, None, None].expand(shape),
+            x1[:, None, :].expand(shape),
+            y1[:, :, None].expand(shape),
+            (x2 - 1)[:, None, :].expand(shape),
+            (y2 - 1)[:, :, None].expand(shape),
+        ]
+        full = (bins[3] >= bins[1]) & (bins[4] >= bins[2])
+        out = roi_pool(input, torch.stack(bins, dim=-1).view(-1, 5), 1, 1.0)
+        out = torch.where(full[..., None], out.view(*shape, channels), 0.0)
+        return out.permute(0, 3, 1, 2).contiguous()
 
 
 def _bins(

@@ -3,13 +3,13 @@
 from .bbox_heads import FGLBBoxHead
 from .fgl_roi_head import FGLRoIHead
 from .region_tokenizer import RegionTokenizer
+from .roi_context import RoIContext
 from .roi_extractors import FGLRoIExtractor
-from .scene import Scene
 
 __all__ = [
     'FGLBBoxHead',
     'FGLRoIExtractor',
     'FGLRoIHead',
     'RegionTokenizer',
-    'Scene',
+    'RoIContext',
 ]

@@ -1,52 +1,48 @@
 """RoI head that reads candidates through an IoU attention mask.
 
 Shape shorthand: B images, R RoIs of the batch, N RoIs of one image, Q
-important targets of one image, D token width.
+important targets of one image, C channels or classes, D token width, S cells
+a side.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.structures.bbox import bbox2roi
+from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmfgl.models.layers.attention_mask import iou_attention_mask
-from mmfgl.models.roi_heads.reading import add_scene, read_candidates
-from mmfgl.models.roi_heads.region_tokens import RegionTokens
-from mmfgl.models.roi_heads.scene import Scene
-from mmfgl.models.task_modules import Selection
+from mmfgl.models.layers import (
+    iou_attention_mask,
+    normalise_boxes,
+    readable_levels,
+)
+from mmfgl.models.roi_heads.roi_context import RoIContext
 from mmfgl.registry import MODELS, TASK_UTILS
 
 
 @MODELS.register_module()
-class FGLRoIHead(RegionTokens, StandardRoIHead):
+class FGLRoIHead(StandardRoIHead):
     """FGL RoI head: tokens, candidate selection, region Transformer.
 
     RoI features -> tokenizer -> (+ position embedding) -> encoder over the
     candidates of an image, through the IoU attention mask -> decoder, queries
-    = important targets, memory = candidates -> box head. Without ``bbox_head``
-    it is the region encoder that ReToD pretrains, under the same names.
+    = important targets, memory = candidates -> box head.
 
     Predictions keep the parents' contract of one row a RoI: RoIs that are
     not important targets get background with probability 1.
 
     Args:
-        bbox_roi_extractor: Config of the RoI extractor.
-        tokenizer: Config of the tokenizer.
+        bbox_roi_extractor: Config of a :class:`FGLRoIExtractor`.
+        tokenizer: Config of a :class:`RegionTokenizer`.
         transformer: Config of the region Transformer.
         attention: Band of the IoU attention mask: ``dict(low=, high=)``.
         selector: Config of the candidate selector. Defaults to
             :class:`CandidateSelector` with its defaults.
-        bbox_head: Config of the box head.
-        train_context: Proposals of each image that, in training, are read
-            beside the sampled RoIs: those of highest objectness that were not
-            sampled. At test time every proposal is read; without them
-            training shows the Transformer far fewer candidates. They take no
-            gradient and cost little.
-        scene_token: Let every candidate read one more, the whole image,
-            whatever the band of the mask: what lies elsewhere in the image
-            says much about look-alike classes.
+        bbox_head: Config of the box head. Without it this is the region
+            encoder alone, under the same names.
         **kwargs: Arguments of :class:`mmdet.models.StandardRoIHead`.
 
     Raises:
@@ -61,8 +57,6 @@ class FGLRoIHead(RegionTokens, StandardRoIHead):
         attention: dict | None = None,
         selector: dict | None = None,
         bbox_head: dict | None = None,
-        train_context: int = 0,
-        scene_token: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(
@@ -83,9 +77,30 @@ class FGLRoIHead(RegionTokens, StandardRoIHead):
         self.selector = TASK_UTILS.build(
             selector or dict(type='mmfgl.CandidateSelector')
         )
-        self.train_context = train_context
-        self.scene_token = scene_token
-        self._scenes: list[Scene] | None = None
+
+    def region_tokens(
+        self,
+        feats: Sequence[Tensor],
+        rois: Tensor,
+        level_shift: int | str = 0,
+    ) -> Tensor:
+        """Tokens of RoIs, without position embedding.
+
+        Args:
+            feats: Pyramid levels, each (B, C, H_k, W_k).
+            rois: (R, 5) rows (image index, x1, y1, x2, y2), network-input
+                pixels.
+            level_shift: See :meth:`FGLRoIExtractor.forward`.
+
+        Returns:
+            (R, D) tokens.
+        """
+        extractor, tokenizer = self.bbox_roi_extractor, self.tokenizer
+        feats = feats[: extractor.num_inputs]
+        squeezed = extractor(
+            feats, rois, level_shift=level_shift, squeeze=tokenizer.squeeze
+        )
+        return tokenizer.read(squeezed)
 
     def attention_masks(
         self, rpn_results_list: list, batch_img_metas: list[dict]
@@ -110,50 +125,78 @@ class FGLRoIHead(RegionTokens, StandardRoIHead):
         ]
 
     def loss(
-        self, x: tuple[Tensor, ...], rpn_results_list: list, batch_data_samples
+        self,
+        x: tuple[Tensor, ...],
+        rpn_results_list: list,
+        batch_data_samples: list,
     ) -> dict:
         """Losses of the head; see :class:`StandardRoIHead`.
 
         Args:
             x: Pyramid levels.
-            rpn_results_list: Proposals of each image.
+            rpn_results_list: Proposals of each image, with ``bboxes`` and
+                optionally ``scores`` (objectness).
             batch_data_samples: Data samples with ``gt_instances``.
 
         Returns:
             Loss names and values.
         """
-        scenes = [
-            Scene(
-                sample.metainfo['img_shape'],
-                results.get('scores'),
-                boxes=results.bboxes,
+        truths, ignored, _ = unpack_gt_instances(batch_data_samples)
+        gt_added = getattr(self.bbox_sampler, 'add_gt_as_proposals', False)
+        sampling_results, contexts = [], []
+        for index, results in enumerate(rpn_results_list):
+            priors = InstanceData(priors=results.bboxes)
+            assigned = self.bbox_assigner.assign(
+                priors, truths[index], ignored[index]
             )
-            for sample, results in zip(
-                batch_data_samples, rpn_results_list, strict=True
+            sampled = self.bbox_sampler.sample(
+                assigned,
+                priors,
+                truths[index],
+                feats=[level[index : index + 1] for level in x],
             )
-        ]
-        with self._seeing(scenes):
-            return super().loss(x, rpn_results_list, batch_data_samples)
+            sampling_results.append(sampled)
+            img_shape = batch_data_samples[index].metainfo['img_shape']
+            contexts.append(
+                RoIContext.of_sampled(
+                    sampled, img_shape, results.get('scores'), gt_added
+                )
+            )
+        results = self.bbox_loss(x, sampling_results, contexts)
+        losses = results['loss_bbox']
+        if self.with_mask:
+            mask_results = self.mask_loss(
+                x, sampling_results, results['bbox_feats'], truths
+            )
+            losses.update(mask_results['loss_mask'])
+        return losses
 
-    def bbox_loss(self, x: tuple[Tensor, ...], sampling_results: list) -> dict:
+    def bbox_loss(
+        self,
+        x: tuple[Tensor, ...],
+        sampling_results: list,
+        contexts: Sequence[RoIContext] | None = None,
+    ) -> dict:
         """Box losses of the sampled RoIs; see :class:`StandardRoIHead`.
 
         Args:
             x: Pyramid levels.
             sampling_results: Sampling results of each image.
+            contexts: RoI context of each image; see :meth:`_bbox_forward`.
 
         Returns:
             Results of the forward pass and ``loss_bbox``.
         """
-        gt_added = getattr(self.bbox_sampler, 'add_gt_as_proposals', False)
-        scenes = [
-            scene.sample(sampled, gt_added, self.train_context)
-            for scene, sampled in zip(
-                self._scenes, sampling_results, strict=True
-            )
-        ]
-        with self._seeing(scenes):
-            return super().bbox_loss(x, sampling_results)
+        rois = bbox2roi([sampled.priors for sampled in sampling_results])
+        results = self._bbox_forward(x, rois, contexts)
+        losses = self.bbox_head.loss_and_target(
+            results['cls_score'],
+            results['bbox_pred'],
+            rois,
+            sampling_results,
+            self.train_cfg,
+        )
+        return dict(results, loss_bbox=losses['loss_bbox'])
 
     def predict_bbox(
         self,
@@ -162,6 +205,7 @@ class FGLRoIHead(RegionTokens, StandardRoIHead):
         rpn_results_list: list,
         rcnn_test_cfg: dict | None,
         rescale: bool = False,
+        level_shift: int | str = 0,
     ) -> list:
         """Predict boxes; see :class:`StandardRoIHead`.
 
@@ -173,12 +217,19 @@ class FGLRoIHead(RegionTokens, StandardRoIHead):
             rcnn_test_cfg: Test config; ``None`` returns one raw row a
                 proposal.
             rescale: Return boxes in original pixels.
+            level_shift: See :meth:`FGLRoIExtractor.forward`.
 
         Returns:
             Instances of each image.
         """
-        scenes = [
-            Scene(
+        rois = bbox2roi([results.bboxes for results in rpn_results_list])
+        if len(rois) == 0:
+            return super().predict_bbox(
+                x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
+            )
+        contexts = [
+            RoIContext(
+                results.bboxes,
                 meta['img_shape'],
                 results.get('scores'),
                 attention_mask=results.get('attention_mask'),
@@ -187,107 +238,103 @@ class FGLRoIHead(RegionTokens, StandardRoIHead):
                 batch_img_metas, rpn_results_list, strict=True
             )
         ]
-        with self._seeing(scenes):
-            return super().predict_bbox(
-                x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
-            )
+        outputs = self._bbox_forward(x, rois, contexts, level_shift)
+        counts = [len(results) for results in rpn_results_list]
+        return self.bbox_head.predict_by_feat(
+            rois.split(counts),
+            outputs['cls_score'].split(counts),
+            outputs['bbox_pred'].split(counts),
+            batch_img_metas,
+            rcnn_test_cfg=rcnn_test_cfg,
+            rescale=rescale,
+        )
 
-    @contextmanager
-    def _seeing(self, scenes: list[Scene]) -> Iterator[None]:
-        """Hand the scenes to :meth:`_bbox_forward` through the parents.
-
-        The parents call it with features and RoIs alone; the selector also
-        needs image sizes and objectness.
-        """
-        before, self._scenes = self._scenes, scenes
-        try:
-            yield
-        finally:
-            self._scenes = before
-
-    def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+    def _bbox_forward(
+        self,
+        x: tuple[Tensor, ...],
+        rois: Tensor,
+        contexts: Sequence[RoIContext] | None = None,
+        level_shift: int | str = 0,
+    ) -> dict:
         """Forward of the box branch, for training, test and tensor mode.
 
         Args:
             x: Pyramid levels.
             rois: (R, 5) RoIs, sorted by image.
+            contexts: RoI context of each image, with the same RoIs. By
+                default all that is known is that images fill the features.
+            level_shift: See :meth:`FGLRoIExtractor.forward`.
 
         Returns:
             ``cls_score`` (R, C + 2), ``bbox_pred`` and ``bbox_feats`` (the
             RoI features, (R, C, S, S), ``None`` unless a mask head shares
             them), one row a RoI.
         """
-        scenes = self._scenes or self._scenes_from_features(x)
-        counts = torch.bincount(rois[:, 0].long(), minlength=len(scenes))
-        counts = counts.tolist()
-        tokens, whole, roi_feats = self._tokens(x, rois, counts, scenes)
-        boxes, seen = zip(
-            *(
-                scene.with_extra(b)
-                for scene, b in zip(
-                    scenes, rois[:, 1:].float().split(counts), strict=True
-                )
-            ),
-            strict=True,
-        )
-        selections = [
-            self.selector.select(
-                b, s.img_shape, s.scores, t.detach(), training=self.training
+        if contexts is None:
+            contexts = self._default_contexts(x, rois)
+        roi_feats = None
+        if self.with_mask and self.share_roi_extractor:
+            levels = x[: self.bbox_roi_extractor.num_inputs]
+            roi_feats = self.bbox_roi_extractor(
+                levels, rois, level_shift=level_shift
             )
-            for b, s, t in zip(boxes, seen, tokens, strict=True)
-        ]
-        masks = [
-            self._mask(b, scene, selection)
-            for b, scene, selection in zip(
-                boxes, seen, selections, strict=True
+            content = self.tokenizer(roi_feats)
+        else:
+            content = self.region_tokens(x, rois, level_shift)
+        frames = [normalise_boxes(c.boxes, c.img_shape) for c in contexts]
+        pos_embed = self.tokenizer.embed_position(torch.cat(frames))
+        counts = [len(context.boxes) for context in contexts]
+        tokens = (content + pos_embed).split(counts)
+        masks, targets, rows = [], [], []
+        for context, token in zip(contexts, tokens, strict=True):
+            selection = self.selector.select(
+                context.boxes,
+                context.img_shape,
+                context.scores,
+                token.detach(),
+                training=self.training,
             )
-        ]
-        # extra candidates come last and are not answered
-        targets = [
-            s.targets[s.targets < n]
-            for s, n in zip(selections, counts, strict=True)
-        ]
-        if whole is not None:
-            tokens = [torch.cat(pair) for pair in zip(tokens, whole[0])]
-            boxes = [torch.cat(pair) for pair in zip(boxes, whole[1])]
-            masks = [add_scene(mask) for mask in masks]
-        embeddings = read_candidates(
-            self.transformer, tokens, masks, targets, boxes
-        )
+            masks.append(self._attention_mask(context, selection.context))
+            rows.append(selection.targets + sum(counts[: len(targets)]))
+            targets.append(selection.targets)
+        boxes = [context.boxes for context in contexts]
+        embeddings = self.transformer(tokens, masks, targets, boxes)
         cls_score, bbox_pred = self.bbox_head(torch.cat(embeddings))
-        rows = _batch_rows(targets, counts)
+        rows = torch.cat(rows)
         if len(rows) < len(rois):
-            answered, deltas = cls_score, bbox_pred
-            cls_score = self.bbox_head.background_logits(len(rois), answered)
-            bbox_pred = deltas.new_zeros(len(rois), deltas.shape[1])
-            cls_score[rows], bbox_pred[rows] = answered, deltas
+            background = self.bbox_head.background_logits(len(rois), cls_score)
+            cls_score = background.index_copy(0, rows, cls_score)
+            still = bbox_pred.new_zeros(len(rois), bbox_pred.shape[1])
+            bbox_pred = still.index_copy(0, rows, bbox_pred)
         return dict(
             cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=roi_feats
         )
 
-    def _mask(
-        self, boxes: Tensor, scene: Scene, selection: Selection
-    ) -> Tensor:
-        """(N, N) bool attention mask of one image."""
-        context = selection.context
-        if scene.readable is not None:
-            context = context & scene.readable
-        if scene.attention_mask is None:
-            return iou_attention_mask(boxes, context=context, **self.attention)
-        mask = scene.attention_mask & context
-        return mask.fill_diagonal_(True)
+    def _mask_forward(self, x: tuple[Tensor, ...], rois=None, **kwargs):
+        """Forward of the mask branch, whose extractor knows fp32 maps only."""
+        return super()._mask_forward(readable_levels(x), rois, **kwargs)
 
-    def _scenes_from_features(self, x: tuple[Tensor, ...]) -> list[Scene]:
-        """Scenes for 'tensor' mode, where only the features are known."""
+    def _attention_mask(self, context: RoIContext, kept: Tensor) -> Tensor:
+        """(N, N) bool attention mask of one image.
+
+        Args:
+            context: RoI context of the image.
+            kept: (N,) bool, candidates that the selector kept.
+        """
+        mask = context.attention_mask
+        if mask is None:
+            mask = iou_attention_mask(context.boxes, **self.attention)
+        if context.attendable is not None:
+            kept = kept & context.attendable
+        return (mask & kept).fill_diagonal_(True)
+
+    def _default_contexts(
+        self, x: tuple[Tensor, ...], rois: Tensor
+    ) -> list[RoIContext]:
+        """Contexts for 'tensor' mode, where only the features are known."""
         stride = self.bbox_roi_extractor.featmap_strides[0]
         height, width = (side * stride for side in x[0].shape[-2:])
-        return [Scene((height, width)) for _ in range(len(x[0]))]
-
-
-def _batch_rows(targets: list[Tensor], counts: list[int]) -> Tensor:
-    """Rows of the batch that the targets of all images stand in."""
-    offset, rows = 0, []
-    for target, count in zip(targets, counts, strict=True):
-        rows.append(target + offset)
-        offset += count
-    return torch.cat(rows)
+        return [
+            RoIContext(rois[rois[:, 0] == index, 1:], (height, width))
+            for index in range(len(x[0]))
+        ]

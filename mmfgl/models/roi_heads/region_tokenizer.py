@@ -3,7 +3,10 @@
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmfgl.models.layers import BoxPositionEmbedding
 from mmfgl.registry import MODELS
+
+HIDDEN_CHANNELS = 1024
 
 
 @MODELS.register_module()
@@ -15,7 +18,7 @@ class RegionTokenizer(BaseModule):
     of a two-layer fully connected head (C=256, S=7, D=512, 64 squeezed
     channels, 1024 hidden: 4.5 against 13.9 million multiply-adds a RoI). The
     position embedding of the box is separate, because a masked token loses
-    its content but keeps its place.
+    its content but keeps its position.
 
     The squeeze is linear and starts orthogonal: together with the hidden
     layer it is one linear map of limited rank. With a ReLU between the two,
@@ -30,8 +33,6 @@ class RegionTokenizer(BaseModule):
         embed_dims: Token width D.
         squeeze_channels: Channels after the 1x1 convolution; ``None`` leaves
             it out, for features that are narrow already.
-        hidden_channels: Width of the hidden layer.
-        position_embedding: Config of the position embedding of boxes.
         init_cfg: Initialisation config of MMEngine.
     """
 
@@ -41,13 +42,11 @@ class RegionTokenizer(BaseModule):
         roi_feat_size: int = 7,
         embed_dims: int = 256,
         squeeze_channels: int | None = 64,
-        hidden_channels: int = 1024,
-        position_embedding: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.embed_dims = embed_dims
-        self.squeeze = nn.Identity()
+        self.squeeze = None
         if squeeze_channels is not None:
             self.squeeze = nn.Conv2d(in_channels, squeeze_channels, 1)
             nn.init.orthogonal_(self.squeeze.weight)
@@ -55,27 +54,19 @@ class RegionTokenizer(BaseModule):
         self.act = nn.ReLU(inplace=True)
         self.hidden = nn.Linear(
             (squeeze_channels or in_channels) * roi_feat_size**2,
-            hidden_channels,
+            HIDDEN_CHANNELS,
         )
-        self.project = nn.Linear(hidden_channels, embed_dims)
+        self.project = nn.Linear(HIDDEN_CHANNELS, embed_dims)
         for layer in (self.hidden, self.project):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
-        self.position = MODELS.build(
-            position_embedding
-            or dict(type='mmfgl.BoxPositionEmbedding', embed_dims=embed_dims)
-        )
+        self.position = BoxPositionEmbedding(embed_dims)
 
     def forward(self, roi_feats: Tensor) -> Tensor:
-        """Tokenize the content of regions.
-
-        Args:
-            roi_feats: (R, C, S, S) RoI features.
-
-        Returns:
-            (R, D) tokens without position embedding.
-        """
-        return self.read(self.squeeze(roi_feats))
+        """(R, C, S, S) RoI features -> (R, D) tokens without position."""
+        if self.squeeze is not None:
+            roi_feats = self.squeeze(roi_feats)
+        return self.read(roi_feats)
 
     def read(self, squeezed: Tensor) -> Tensor:
         """Tokenize features that :attr:`squeeze` has gone over already.
@@ -90,12 +81,5 @@ class RegionTokenizer(BaseModule):
         return self.act(self.project(x))
 
     def embed_position(self, boxes: Tensor) -> Tensor:
-        """Embed the boxes of regions.
-
-        Args:
-            boxes: (..., 4) boxes normalised by the image.
-
-        Returns:
-            (..., D) position embeddings.
-        """
+        """(..., 4) boxes normalised by the image -> (..., D) embeddings."""
         return self.position(boxes)

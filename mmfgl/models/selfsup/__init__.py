@@ -1,19 +1,30 @@
 """Self-supervised pretraining; the one part that imports mmpretrain."""
 
-from .batch_color_augment import BatchColorAugment
-from .plain_region_head import PlainRegionHead
-from .region_encoding import encode_regions
+from .prototype_head import PrototypeHead
+from .region_encoding import encode_regions, encode_views
 from .region_projector import RegionProjector
 from .retod import ReToD
-from .retod_head import ReToDHead
+from .task_context import TaskContext
+from .tasks import (
+    DiversityTask,
+    MaskedRegionTask,
+    ObjectnessTask,
+    PretrainingTask,
+    RegionDistillTask,
+)
 from .teachers import EMATeacher
 
 __all__ = [
-    'BatchColorAugment',
+    'DiversityTask',
     'EMATeacher',
-    'PlainRegionHead',
+    'MaskedRegionTask',
+    'ObjectnessTask',
+    'PretrainingTask',
+    'PrototypeHead',
     'ReToD',
-    'ReToDHead',
+    'RegionDistillTask',
     'RegionProjector',
+    'TaskContext',
     'encode_regions',
+    'encode_views',
 ]

@@ -1,149 +1,112 @@
 """ReToD: Region-Token Distillation.
 
-Shape shorthand: B images, V views (2), N regions an image, D token width,
-K prototypes. Views are stacked view by view: row ``v * B + b``.
+Shape shorthand: B images, V views of each, N regions an image. Views are
+stacked view by view: row ``v * B + b``.
 """
+
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import ConfigDict
 from mmpretrain.models.selfsup import BaseSelfSupervisor
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmfgl.datasets.region_data_sample import RegionDataSample
-from mmfgl.models.layers.attention_mask import close_leaks, iou_attention_mask
-from mmfgl.models.roi_heads import FGLRoIHead
-from mmfgl.models.selfsup.objectness import (
-    build_roi_head,
-    build_rpn_head,
-    objectness_losses,
-    objectness_unit,
-)
-from mmfgl.models.selfsup.region_encoding import stack_views, tokenize_regions
-from mmfgl.models.selfsup.task_losses import balance_losses
-from mmfgl.models.selfsup.teachers.ema_teacher import EMATeacher
+from mmfgl.models.selfsup.task_context import TaskContext
 from mmfgl.registry import MODELS
+
+# Without masks in the pseudo ground truth nothing would train these.
+_MASK_BRANCH = ('mask_roi_extractor', 'mask_head')
 
 
 @MODELS.register_module()
 class ReToD(BaseSelfSupervisor):
-    """Self-supervised pretraining of the modules an FGL detector uses.
+    """Self-supervised pretraining of the very modules a detector uses.
 
-    Two views of an image hold the same N regions. The student pools them at
-    jittered boxes, loses the content of a random share of its tokens and
-    encodes them through the IoU attention mask; the EMA teacher encodes the
-    exact regions. The student then predicts
-
-    - the teacher's distribution over prototypes of the same region in the
-      other view (*distill*), and of masked regions in the same view (*mask*;
-      iBOT, arXiv 2111.07832, on regions in place of patches);
-    - with the decoder, the offset from each jittered box to the true box,
-      reading the other view's tokens (*coord*; after UP-DETR, arXiv
-      2011.09094).
-
-    With ``rpn_head`` it also trains the detector's own RPN and, where
-    ``roi_head`` has a ``bbox_head``, the detector's own box head, on pseudo
-    ground truth that comes with the data (*objectness*): the detector then
-    starts with its localisation learnt (cf. AlignDet, arXiv 2307.11077).
-
-    ``backbone``, ``neck``, ``rpn_head`` and ``roi_head`` carry the detector's
-    names and load into it as they are; of a box head for other classes all
-    but its class layer. The teacher averages them all, so that an exported
-    head fits the exported backbone.
-
-    Losses are switched off by the configs that they are not given: see
-    :class:`ReToDHead`.
+    It wraps the config of any two-stage detector of MMDetection, builds it,
+    and registers its children under their own names (``backbone.``,
+    ``neck.``, ``rpn_head.``, ``roi_head.``), so that a checkpoint loads into
+    the detector as it is; of a box head for other classes all but its class
+    layer. The mask branch, if there is one, is left out: pseudo ground truth
+    has no masks. Images are normalised as the detector's are.
 
     Args:
-        backbone: Config of the backbone.
-        neck: Config of the pyramid.
-        roi_head: Config of :class:`FGLRoIHead`, with a ``bbox_head`` only
-            where ``objectness`` trains it, or of :class:`PlainRegionHead`.
-        head: Config of :class:`ReToDHead`.
-        rpn_head: Config of mmdet's ``RPNHead``, or ``None`` for no objectness
-            training.
-        objectness: ``dict(train_cfg=dict(rpn=..., rpn_proposal=...,
-            rcnn=...))``: the detector's training config.
-        balancer: Config of the balancer of the tasks 'distill', 'mask',
-            'coord' (with GIoU), 'objectness' and 'diversity', as far as they
-            are on, e.g. :class:`TaskAdaptiveLoss`. Defaults to
-            :class:`FixedBalancer`, the plain sum.
-        symmetric: Train the student on both views (``True``) or on the first
-            alone, which costs less a step.
-        leak_iou: A masked token may not attend an unmasked one that overlaps
-            it more than this.
-        data_preprocessor: Config of the data preprocessor.
+        detector: Config of the detector; ``num_classes`` of its box head is
+            the number of pseudo-classes.
+        tasks: Configs of the tasks, see :mod:`mmfgl.models.selfsup.tasks`.
+        head: Config of :class:`PrototypeHead`, for tasks over prototypes.
+        target_generator: Config of :class:`EMATeacher`, for tasks that learn
+            from it; :class:`TeacherHook` has to move it then.
+        balancer: Config of the balancer of the tasks, e.g.
+            :class:`TaskAdaptiveLoss`. Defaults to :class:`FixedBalancer`, the
+            plain sum.
+        data_preprocessor: Config of the data preprocessor, by default
+            mmpretrain's ``SelfSupDataPreprocessor`` with the mean, standard
+            deviation and channel order of the detector's.
         init_cfg: Initialisation config of MMEngine.
 
     Raises:
-        ValueError: If ``rpn_head``, ``objectness`` and ``bbox_head`` do not
-            fit together, or no loss is on.
+        ValueError: If there is no task, a task is listed twice, or the
+            detector lacks what a task trains.
     """
 
     def __init__(
         self,
-        backbone: dict,
-        neck: dict,
-        roi_head: dict,
-        head: dict,
-        rpn_head: dict | None = None,
-        objectness: dict | None = None,
+        detector: dict,
+        tasks: Sequence[dict],
+        head: dict | None = None,
+        target_generator: dict | None = None,
         balancer: dict | None = None,
-        symmetric: bool = True,
-        leak_iou: float = 0.5,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        built = _build_detector(detector)
         super().__init__(
-            backbone=backbone,
-            neck=neck,
+            backbone=built.backbone,
+            neck=built.neck if built.with_neck else None,
             head=head,
-            data_preprocessor=data_preprocessor,
+            data_preprocessor=data_preprocessor or _normalisation(detector),
             init_cfg=init_cfg,
         )
-        if (rpn_head is None) != (objectness is None):
-            raise ValueError(
-                'rpn_head and objectness belong together: give both, or '
-                'neither to train without pseudo ground truth'
+        averaged = []
+        for name, child in built.named_children():
+            if name != 'data_preprocessor':
+                self.add_module(name, child)
+                averaged.append(name)
+        # as TwoStageDetector.loss() chooses them
+        self.proposal_cfg = built.train_cfg.get(
+            'rpn_proposal', built.test_cfg.rpn
+        )
+        if head is not None:
+            averaged.append('head.projector')
+        if target_generator is not None:
+            self.target_generator = MODELS.build(
+                target_generator,
+                default_args=dict(student=self, modules=averaged),
             )
-        train_cfg = None
-        if rpn_head is not None:
-            train_cfg = ConfigDict(objectness)['train_cfg']
-            self.rpn_head = build_rpn_head(rpn_head, train_cfg)
-        self.roi_head = build_roi_head(roi_head, train_cfg)
-        if (
-            rpn_head is None
-            and isinstance(self.roi_head, FGLRoIHead)
-            and self.roi_head.with_bbox
-        ):
-            raise ValueError(
-                'nothing would train roi_head.bbox_head: give rpn_head and '
-                'objectness, or leave bbox_head out'
-            )
-        self.symmetric = symmetric
-        self.leak_iou = leak_iou
-        self.tasks = set(self.head.tasks)
-        if rpn_head is not None:
-            self.tasks.add('objectness')
-        if not self.tasks:
-            raise ValueError('all losses of ReToD are off: configure one')
+        self.tasks = self._build_tasks(tasks)
         self.balancer = MODELS.build(
             balancer or dict(type='mmfgl.FixedBalancer'),
-            default_args=dict(tasks=sorted(self.tasks)),
+            default_args=dict(tasks=list(self.tasks)),
         )
-        # the tasks of the current step
-        self.running = set(self.tasks)
-        self._has_idle_parts = not (
-            'coord' in self.tasks
-            and self.tasks & {'distill', 'mask', 'diversity'}
-        )
-        averaged = ['backbone', 'neck', 'roi_head']
-        if rpn_head is not None:
-            averaged.append('rpn_head')
-        if hasattr(self.head, 'projector'):
-            averaged.append('head.projector')
-        self.teacher = EMATeacher(self, averaged)
         # set by the hook that updates the teacher
         self.teacher_is_driven = False
+
+    def _build_tasks(self, tasks: Sequence[dict]) -> nn.ModuleDict:
+        """Build the tasks, by name, and check them against the model."""
+        built = nn.ModuleDict()
+        for cfg in tasks:
+            task = MODELS.build(cfg)
+            if task.name in built:
+                raise ValueError(f'the task {task.name!r} is listed twice')
+            task.check(self)
+            built[task.name] = task
+        if not built:
+            raise ValueError(
+                'ReToD has no task: list one, e.g. '
+                "tasks=[dict(type='mmfgl.ObjectnessTask')]"
+            )
+        return built
 
     def extract_feat(self, inputs: Tensor | list[Tensor]) -> tuple[Tensor]:
         """Pyramid features of the student.
@@ -155,205 +118,102 @@ class ReToD(BaseSelfSupervisor):
         Returns:
             Pyramid levels, each (B, C, H_l, W_l).
         """
-        if isinstance(inputs, list):
-            inputs = inputs[0]
-        return self.neck(self.backbone(inputs))
+        feats = self.backbone(
+            inputs[0] if isinstance(inputs, list) else inputs
+        )
+        return self.neck(feats) if self.with_neck else feats
 
     def update_teacher(self, momentum: float) -> None:
-        """Move the teacher towards the student; call it once a step.
+        """Move the EMA teacher towards the student; call it once a step.
 
         Args:
             momentum: Share of the teacher's weights that is kept.
         """
-        self.teacher.update(self, momentum)
+        self.target_generator.update(self, momentum)
 
     def loss(
         self, inputs: list[Tensor], data_samples: list[RegionDataSample]
     ) -> dict[str, Tensor]:
-        """Losses of a batch of images in two views.
+        """Losses of a batch of images in their views.
 
         Args:
             inputs: V tensors (B, 3, H, W), one a view.
-            data_samples: Regions of the B images.
+            data_samples: Regions and objects of the B images.
 
         Returns:
-            Losses (names with 'loss') and statistics to log.
+            ``loss_<task>`` and statistics to log.
 
         Raises:
             RuntimeError: In training, if nothing updates the teacher.
         """
+        self._check_teacher()
+        views = torch.cat(inputs)  # (V B, 3, H, W)
+        context = TaskContext(
+            self, self.extract_feat(views), views, data_samples
+        )
+        draw = self.balancer.draw()
+        running = {
+            name: task
+            for name, task in self.tasks.items()
+            if name in draw.scales
+        }
+        for shared in ('logits', 'targets'):
+            users = [k for k, task in running.items() if shared in task.needs]
+            if users:
+                with draw.measure(*users):
+                    getattr(context, shared)
+        losses = {}
+        for name, task in running.items():
+            with draw.measure(name):
+                losses[name] = task.loss(context)
+        out = self.balancer(losses, draw)
+        if len(running) < len(self.tasks) or 'objectness' not in running:
+            self._keep_in_graph(out)
+        return out
+
+    def _check_teacher(self) -> None:
+        """Raise if a teacher stands still; let it start from the student."""
+        if self.target_generator is None:
+            return
         if self.training and not self.teacher_is_driven:
             raise RuntimeError(
-                "nothing updates ReToD's teacher: add dict(type='mmfgl."
+                "nothing updates ReToD's EMA teacher: add dict(type='mmfgl."
                 "TeacherHook') to custom_hooks, or, in your own training "
                 'loop, set model.teacher_is_driven = True and call '
                 'model.update_teacher(momentum) after every optimizer step'
             )
-        self.teacher.start(self)
-        views = torch.cat(inputs)  # (V B, 3, H, W)
-        rows = len(views) if self.symmetric else len(data_samples)
-        self.running = set(self.balancer.draw())
-        feats = self.neck(self.backbone(views[:rows]))
-        losses = {}
-        if self.running & self.head.tasks:
-            losses.update(self._region_losses(feats, views, data_samples))
-        if 'objectness' in self.running:
-            with self.balancer.measure('objectness'):
-                losses.update(
-                    objectness_losses(
-                        self.rpn_head,
-                        self.roi_head,
-                        feats,
-                        data_samples,
-                        range(rows // len(data_samples)),
-                        tuple(views.shape[-2:]),
-                    )
-                )
-        losses = balance_losses(losses, self.balancer, self._unit)
-        if self._has_idle_parts or self.running != self.tasks:
-            self._keep_in_graph(losses)
-        return losses
-
-    def _unit(self, task: str) -> float:
-        """What counts as 1 of a task's loss."""
-        if task == 'objectness':
-            return objectness_unit(self.rpn_head, self.roi_head)
-        return self.head.unit(task)
+        self.target_generator.start(self)
 
     def _keep_in_graph(self, losses: dict[str, Tensor]) -> None:
         """Give parts that no loss has read a gradient of zero, in place.
 
         Distributed training waits for the gradient of every parameter.
         """
-        parts = [self.roi_head, self.head]
-        if 'objectness' in self.tasks:
-            parts.append(self.rpn_head)
-        params = [p for part in parts for p in part.parameters()]
-        zero = sum(p.sum() for p in params if p.requires_grad) * 0
+        zero = sum(
+            param.sum()
+            for name, param in self.named_parameters()
+            if param.requires_grad
+            and not name.startswith(('backbone.', 'neck.'))
+        )
         name = next(key for key in losses if 'loss' in key)
-        losses[name] = losses[name] + zero
+        losses[name] = losses[name] + zero * 0
 
-    def _region_losses(
-        self,
-        feats: tuple[Tensor, ...],
-        views: Tensor,
-        data_samples: list[RegionDataSample],
-    ) -> dict[str, Tensor]:
-        """Losses of the region tokens: all but objectness.
 
-        Args:
-            feats: The student's pyramid of the views it is trained on.
-            views: (V B, 3, H, W) all views.
-            data_samples: Regions of the B images.
+def _build_detector(cfg: dict) -> nn.Module:
+    """Build a detector without its mask branch; ``cfg`` is left alone."""
+    # the detector's config names mmdet's parts without a scope
+    cfg = ConfigDict({'_scope_': 'mmdet', **cfg})
+    cfg.roi_head = ConfigDict(
+        {k: v for k, v in cfg.roi_head.items() if k not in _MASK_BRANCH}
+    )
+    return MODELS.build(cfg)
 
-        Returns:
-            Losses and statistics.
-        """
-        batch, rows = len(data_samples), slice(len(feats[0]))
-        boxes = stack_views([s.boxes for s in data_samples])  # (V B, N, 4)
-        jittered = stack_views([s.jittered for s in data_samples])
-        tasks, memory, targets = self.running, None, None
-        with self.balancer.measure(*sorted(tasks & self.head.tasks)):
-            content, encoded, masked = self._study(
-                feats, jittered[rows], views.shape[-2:]
-            )
-        # own-view targets serve the masked tokens alone
-        first = 0 if self.symmetric or 'mask' in tasks else batch
-        taught = sorted(tasks & {'distill', 'mask', 'coord'})
-        if taught:
-            with self.balancer.measure(*taught):
-                memory, targets = self._teach(views[first:], boxes[first:])
-        # the other view of row v * B + b is row (1 - v) * B + b
-        shift = 0 if first else batch
-        other_memory, other_targets = (
-            None if x is None else x.roll(shift, 0)[rows]
-            for x in (memory, targets)
-        )
-        losses = {}
-        if encoded is not None:
-            losses.update(
-                self.head.distill(
-                    encoded,
-                    targets[rows] if 'mask' in tasks else None,
-                    other_targets if 'distill' in tasks else None,
-                    masked,
-                )
-            )
-        if 'coord' in tasks:
-            with self.balancer.measure('coord'):
-                mask = iou_attention_mask(
-                    jittered[rows], boxes[rows], **self.roi_head.attention
-                )
-                embeddings = self.roi_head.transformer.decode(
-                    content,
-                    other_memory,
-                    mask,
-                    # a geometry bias must not see the exact boxes: their
-                    # place beside the jittered ones is the answer
-                    jittered[rows],
-                    jittered[rows],
-                )
-                losses.update(
-                    self.head.regress(embeddings, jittered[rows], boxes[rows])
-                )
-        return losses
 
-    @torch.no_grad()
-    def _teach(
-        self, views: Tensor, boxes: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """Teacher pass over exact boxes.
-
-        Args:
-            views: (B, 3, H, W) images.
-            boxes: (B, N, 4) boxes in view pixels.
-
-        Returns:
-            - (B, N, D) encoded tokens.
-            - (B, N, K) targets, or ``None`` if no loss needs them.
-        """
-        feats = self.teacher.neck(self.teacher.backbone(views))
-        roi_head = self.teacher.roi_head
-        tokens, places = tokenize_regions(
-            roi_head, feats, boxes, views.shape[-2:]
-        )
-        mask = iou_attention_mask(boxes, **roi_head.attention)
-        memory = roi_head.transformer.encode(tokens + places, mask, boxes)
-        if not self.running & {'distill', 'mask'}:
-            return memory, None
-        return memory, self.head.targets(self.teacher.projector(memory))
-
-    def _study(
-        self,
-        feats: tuple[Tensor, ...],
-        boxes: Tensor,
-        img_shape: tuple[int, int],
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Student pass over jittered boxes.
-
-        Args:
-            feats: Pyramid levels of B views.
-            boxes: (B, N, 4) boxes in view pixels.
-            img_shape: (height, width) of the views.
-
-        Returns:
-            - (B, N, D) whole tokens with position, the decoder's queries.
-            - (B, N, D) encoded tokens, some of them masked before, or
-              ``None`` if no loss needs them.
-            - (B, N) bool, which, or ``None`` without masks.
-        """
-        tokens, places = tokenize_regions(
-            self.roi_head, feats, boxes, img_shape
-        )
-        whole, masked = tokens + places, None
-        if not self.running & {'distill', 'mask', 'diversity'}:
-            return whole, None, None
-        mask = iou_attention_mask(boxes, **self.roi_head.attention)
-        if 'mask' in self.running:
-            masked = self.head.draw_masks(*boxes.shape[:2])
-            mask = close_leaks(mask, boxes, masked, self.leak_iou)
-            tokens = self.head.mask_content(tokens, masked)
-        encoded = self.roi_head.transformer.encode(
-            tokens + places, mask, boxes
-        )
-        return whole, encoded, masked
+def _normalisation(detector: dict) -> dict:
+    """How a detector normalises images, for mmpretrain's preprocessor."""
+    cfg = detector.get('data_preprocessor') or {}
+    keys = ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr')
+    return dict(
+        type='mmpretrain.SelfSupDataPreprocessor',
+        **{key: cfg[key] for key in keys if key in cfg},
+    )

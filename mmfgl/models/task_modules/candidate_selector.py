@@ -9,8 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmfgl.models.layers.boxes import border_overlap, pairwise_iou
+from mmfgl.models.layers import border_overlap, pairwise_iou
 from mmfgl.registry import TASK_UTILS
+
+# Width of the border band as a share of the image's sides.
+BORDER_BAND = 0.02
+# Smallest IoU with another candidate that counts as consensus.
+CONSENSUS_IOU = 0.5
+# Objectness below which a token goes into the background prototype.
+PROTOTYPE_SCORE = 0.1
 
 
 @dataclass
@@ -33,49 +40,43 @@ class CandidateSelector:
 
     A candidate leaves the attention context when it looks like background
     (objectness below ``score_thr``, or a token whose cosine similarity to the
-    mean token of the low-objectness candidates exceeds ``similarity_thr``) or
-    when it lies on the image border (overlap with the border band above
-    ``border_thr``). At least ``min_kept`` candidates stay: the filters give
-    back the ones of highest objectness.
+    mean token of the candidates of objectness below 0.1 exceeds
+    ``similarity_thr``) or when it lies on the image border (more than
+    ``border_thr`` of its area in a band of 0.02 of the image's sides). At
+    least ``min_kept`` candidates stay: the filters give back the ones of
+    highest objectness.
 
     Important targets are, at test time, the ``num_targets`` candidates of
     highest consensus x objectness, where the consensus of a candidate is
-    1 + the sum of its IoUs (of at least ``consensus_iou``) with the others,
-    weighted by their objectness. In training every sampled RoI is a target.
+    1 + the sum of its IoUs (of at least 0.5) with the others, weighted by
+    their objectness. In training every sampled RoI is a target.
 
     Args:
         score_thr: Objectness below which a candidate counts as background.
             0 turns the filter off.
         similarity_thr: Cosine similarity to the background prototype above
             which a candidate counts as background. ``None`` turns it off.
-        prototype_thr: Objectness below which a candidate's token goes into
-            the background prototype.
-        border_thr: Overlap with the border band above which a candidate is
-            filtered. ``None`` turns it off.
-        border_band: Width of the band as a share of the image's sides.
-        border_mode: ``'iof'`` or ``'iou'``, see
-            :func:`border_overlap`.
+        border_thr: Share of a candidate's area in the border band above which
+            it is filtered. ``None`` turns it off.
         min_kept: Floor of the filters.
         mode: ``'context'`` removes filtered candidates from the attention
             context only, so that truncated objects can still be found;
             ``'drop'`` removes them from the output too.
         num_targets: Number Q of important targets at test time. ``None``
             takes all.
-        consensus_iou: Smallest IoU that counts as consensus.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
         self,
         score_thr: float = 0.0,
         similarity_thr: float | None = None,
-        prototype_thr: float = 0.1,
         border_thr: float | None = 0.9,
-        border_band: float = 0.02,
-        border_mode: str = 'iof',
         min_kept: int = 16,
         mode: str = 'context',
         num_targets: int | None = None,
-        consensus_iou: float = 0.5,
     ) -> None:
         if mode not in ('context', 'drop'):
             raise ValueError(f"mode must be 'context' or 'drop', got {mode!r}")
@@ -85,14 +86,10 @@ class CandidateSelector:
             raise ValueError(f'min_kept must be >= 1, got {min_kept}')
         self.score_thr = score_thr
         self.similarity_thr = similarity_thr
-        self.prototype_thr = prototype_thr
         self.border_thr = border_thr
-        self.border_band = border_band
-        self.border_mode = border_mode
         self.min_kept = min_kept
         self.mode = mode
         self.num_targets = num_targets
-        self.consensus_iou = consensus_iou
 
     @torch.no_grad()
     def select(
@@ -117,15 +114,20 @@ class CandidateSelector:
         Returns:
             The selection. ``context`` is never all ``False`` and ``targets``
             never empty unless R is 0.
+
+        Raises:
+            ValueError: If ``similarity_thr`` is set and no token given.
         """
+        boxes = boxes.float()
         if scores is None:
             scores = boxes.new_ones(len(boxes))
         scores = scores.float()
-        context = self._filter(boxes.float(), img_shape, scores, tokens)
-        if training:
-            targets = torch.arange(len(boxes), device=boxes.device)
-        else:
-            targets = self._targets(boxes.float(), scores, context)
+        context = self._filter(boxes, img_shape, scores, tokens)
+        targets = torch.arange(len(boxes), device=boxes.device)
+        if not training:
+            if self.mode == 'drop':
+                targets = targets[context]
+            targets = self._most_important(targets, boxes, scores)
         return Selection(context, targets)
 
     def _filter(
@@ -145,37 +147,29 @@ class CandidateSelector:
                 )
             passed &= ~self._like_background(tokens.float(), scores)
         if self.border_thr is not None:
-            overlap = border_overlap(
-                boxes, img_shape, self.border_band, self.border_mode
-            )
+            overlap = border_overlap(boxes, img_shape, BORDER_BAND)
             passed &= overlap <= self.border_thr
-        missing = min(self.min_kept, len(boxes)) - int(passed.sum())
-        if missing > 0:
-            rank = scores.masked_fill(passed, -1.0)
-            passed[rank.topk(missing).indices] = True
-        return passed
+        # those that passed come first, then the others by objectness
+        rank = scores.masked_fill(passed, torch.inf)
+        floor = rank.topk(min(self.min_kept, len(rank))).indices
+        return passed.index_fill(0, floor, True)
 
     def _like_background(self, tokens: Tensor, scores: Tensor) -> Tensor:
-        """(R,) bool: tokens close to the background prototype."""
-        low = scores < self.prototype_thr
-        if not low.any():
-            return torch.zeros_like(low)
-        prototype = tokens[low].mean(dim=0, keepdim=True)
-        similarity = F.cosine_similarity(tokens, prototype)
-        return similarity > self.similarity_thr
+        """(R,) bool: tokens close to the background prototype, if any."""
+        low = scores < PROTOTYPE_SCORE
+        prototype = low.float() @ tokens  # the cosine ignores its length
+        similarity = F.cosine_similarity(tokens, prototype[None])
+        return (similarity > self.similarity_thr) & low.any()
 
-    def _targets(
-        self, boxes: Tensor, scores: Tensor, context: Tensor
+    def _most_important(
+        self, pool: Tensor, boxes: Tensor, scores: Tensor
     ) -> Tensor:
-        """(Q,) long: the important targets, in the order of candidates."""
-        pool = torch.arange(len(boxes), device=boxes.device)
-        if self.mode == 'drop':
-            pool = pool[context]
+        """(Q,) long: the most important of the candidates of a pool."""
         if self.num_targets is None or len(pool) <= self.num_targets:
             return pool
         boxes, scores = boxes[pool], scores[pool]
         iou = pairwise_iou(boxes, boxes).fill_diagonal_(0)
-        iou = iou.masked_fill(iou < self.consensus_iou, 0)
+        iou = iou.masked_fill(iou < CONSENSUS_IOU, 0)
         importance = scores * (1 + iou @ scores)
         best = importance.topk(self.num_targets).indices
         return pool[best.sort().values]

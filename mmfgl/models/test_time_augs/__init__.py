@@ -1,7 +1,6 @@
 """Test-time augmentation."""
 
-from .options import RoITTAOptions
 from .roi_tta import RoITTAModel
 from .views import View
 
-__all__ = ['RoITTAModel', 'RoITTAOptions', 'View']
+__all__ = ['RoITTAModel', 'View']

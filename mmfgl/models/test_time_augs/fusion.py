@@ -1,26 +1,28 @@
-"""Fuse what several passes say about the same RoIs.
+"""Fuse what several views, or pyramid levels, say about the same RoIs.
 
-Shape shorthand: P passes (views or pyramid levels), R RoIs, C classes,
-K boxes an RoI (C, or 1 for class-agnostic heads).
+Shape shorthand: V views (or levels), R RoIs, C classes, K boxes an RoI (C, or
+1 for class-agnostic heads).
 """
 
 from dataclasses import dataclass
 
 import torch
-from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
-from mmfgl.models.test_time_augs.options import RoITTAOptions
+from mmfgl.models.layers import pairwise_iou
+
+# of weighted boxes fusion, arXiv 1910.13302
+WBF_IOU = 0.55
 
 
-@dataclass
-class Evidence:
+@dataclass(frozen=True)
+class Predictions:
     """Raw predictions for the RoIs of one image, before NMS.
 
     Attributes:
-        boxes: (P, R, 4 K) boxes in pixels of the reference frame.
-        scores: (P, R, C + 1) class probabilities, background last.
-        weights: (P, R) weights, >= 0; every RoI has one above 0.
+        boxes: (V, R, 4 K) boxes in pixels of the reference view.
+        scores: (V, R, C + 1) class probabilities, background last.
+        weights: (V, R) weights, >= 0; every RoI has one above 0.
     """
 
     boxes: Tensor
@@ -29,114 +31,75 @@ class Evidence:
 
 
 def with_fallback(weights: Tensor) -> Tensor:
-    """Give RoIs that no pass counts to the first pass, the reference.
+    """Give RoIs that count in no view to the first, the reference.
 
     Args:
-        weights: (P, R) weights.
+        weights: (V, R) weights.
 
     Returns:
-        (P, R) weights with a positive sum over the passes.
+        (V, R) weights with a positive sum over the views.
     """
     weights = weights.clone()
     weights[0, weights.sum(0) <= 0] = 1
     return weights
 
 
-def fuse(evidence: Evidence, options: RoITTAOptions) -> tuple[Tensor, Tensor]:
-    """Fuse the passes of one image.
+def fuse(predictions: Predictions, box_fusion: str) -> tuple[Tensor, Tensor]:
+    """Average the probabilities and the boxes of the views of one image.
+
+    Each box counts by its view's weight x the score of its class.
 
     Args:
-        evidence: What each pass says.
-        options: Kinds of fusion.
+        predictions: What each view says.
+        box_fusion: See :class:`RoITTAModel`. ``'wbf'`` keeps to the boxes of
+            one RoI.
 
     Returns:
-        - (R, 4 K) boxes in pixels of the reference frame.
+        - (R, 4 K) boxes in pixels of the reference view.
         - (R, C + 1) scores.
-
-        With one pass these are its boxes and scores, bit for bit.
     """
-    if len(evidence.boxes) == 1:
-        return evidence.boxes[0], evidence.scores[0]
-    scores = fuse_scores(
-        evidence.scores, evidence.weights, options.score_fusion
-    )
-    boxes = fuse_boxes(
-        evidence.boxes,
-        evidence.scores,
-        evidence.weights,
-        options.box_fusion,
-        options.vote_iou,
-    )
-    return boxes, scores
-
-
-def fuse_scores(scores: Tensor, weights: Tensor, mode: str) -> Tensor:
-    """Fuse class probabilities.
-
-    Args:
-        scores: (P, R, C + 1) probabilities.
-        weights: (P, R) weights.
-        mode: ``'max'``, or a weighted mean (``'mean'``, ``'weighted'``).
-
-    Returns:
-        (R, C + 1) scores.
-    """
-    if mode == 'max':
-        ignored = (weights <= 0).unsqueeze(-1)
-        return scores.masked_fill(ignored, 0).amax(0)
-    shares = weights / weights.sum(0)
-    return (scores * shares.unsqueeze(-1)).sum(0)
-
-
-def fuse_boxes(
-    boxes: Tensor,
-    scores: Tensor,
-    weights: Tensor,
-    mode: str,
-    vote_iou: float = 0.65,
-) -> Tensor:
-    """Fuse boxes; each counts by its pass's weight x its class's score.
-
-    Args:
-        boxes: (P, R, 4 K) boxes, one frame.
-        scores: (P, R, C + 1) probabilities.
-        weights: (P, R) weights.
-        mode: ``'score_weighted'``, ``'voting'`` or ``'reference'``, see
-            :class:`RoITTAOptions`. Voting follows arXiv 1505.01749 within the
-            boxes of one RoI.
-        vote_iou: IoU with the leading box from which on a box votes.
-
-    Returns:
-        (R, 4 K) boxes.
-    """
-    if mode == 'reference':
-        return boxes[0]
-    passes, num_rois = weights.shape
-    num_boxes = boxes.shape[-1] // 4
-    confidence = _confidence(scores, num_boxes)
-    shares = weights.unsqueeze(-1) * confidence  # (P, R, K)
-    corners = boxes.reshape(passes, num_rois, num_boxes, 4)
+    boxes, weights = predictions.boxes, predictions.weights
+    shares = (weights / weights.sum(0)).unsqueeze(-1)  # (V, R, 1)
+    scores = (predictions.scores * shares).sum(0)
+    corners = boxes.unflatten(-1, (-1, 4))  # (V, R, K, 4)
+    shares = shares * _box_scores(predictions.scores, corners.shape[2])
     leader = corners[0]
-    if mode == 'voting':
-        per_box = corners.permute(1, 2, 0, 3)  # (R, K, P, 4)
-        iou = bbox_overlaps(per_box, per_box)  # (R, K, P, P)
-        votes = shares.permute(1, 2, 0)  # (R, K, P)
-        support = (iou * votes.unsqueeze(-2)).sum(-1)
-        best = support.masked_fill(votes <= 0, -1).argmax(-1)  # (R, K)
-        row = best[..., None, None].expand(*best.shape, 1, passes)
-        agrees = iou.gather(2, row).squeeze(2) >= vote_iou
-        shares = shares * agrees.permute(2, 0, 1)
-        pick = best[None, ..., None].expand(1, *best.shape, 4)
-        leader = corners.gather(0, pick)[0]
+    if box_fusion == 'wbf':
+        best, agrees = _best_supported(corners, shares)
+        leader = corners.gather(
+            0, best[None, ..., None].expand_as(leader[None])
+        )[0]
+        shares = shares * agrees
     shares = shares.unsqueeze(-1)
     total = shares.sum(0).clamp(min=torch.finfo(shares.dtype).tiny)
     # as an offset from one of the boxes: exact where all boxes are equal
     mean = leader + (shares * (corners - leader)).sum(0) / total
-    return mean.flatten(1)
+    return mean.flatten(1), scores
 
 
-def _confidence(scores: Tensor, num_boxes: int) -> Tensor:
-    """(P, R, K) scores that the boxes of an RoI stand for."""
+def _best_supported(corners: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """The box of each RoI that overlaps the others most.
+
+    Args:
+        corners: (V, R, K, 4) boxes.
+        shares: (V, R, K) how much each counts.
+
+    Returns:
+        - (R, K) view of that box.
+        - (V, R, K) bool: which boxes overlap it enough to be fused with it.
+    """
+    per_box = corners.permute(1, 2, 0, 3)  # (R, K, V, 4)
+    votes = shares.permute(1, 2, 0)  # (R, K, V)
+    iou = pairwise_iou(per_box, per_box)  # (R, K, V, V)
+    support = (iou * votes.unsqueeze(-2)).sum(-1)
+    best = support.masked_fill(votes <= 0, -1).argmax(-1)  # (R, K)
+    row = best[..., None, None].expand(*best.shape, 1, len(corners))
+    agrees = iou.gather(2, row).squeeze(2) >= WBF_IOU
+    return best, agrees.permute(2, 0, 1)
+
+
+def _box_scores(scores: Tensor, num_boxes: int) -> Tensor:
+    """(V, R, K) scores that the boxes of an RoI stand for."""
     foreground = scores[..., :-1]
     if num_boxes == foreground.shape[-1]:
         return foreground
@@ -145,6 +108,5 @@ def _confidence(scores: Tensor, num_boxes: int) -> Tensor:
     raise ValueError(
         f'the box head gives {num_boxes} boxes an RoI for '
         f'{foreground.shape[-1]} classes; RoITTAModel needs one box an RoI '
-        "or one a class. box_fusion='reference' with neighbour_iou=None takes "
-        'any number.'
+        'or one a class'
     )

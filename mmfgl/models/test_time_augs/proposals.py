@@ -11,49 +11,68 @@ from torch import nn
 from mmfgl.models.test_time_augs.views import View, ViewBatch
 
 
-def proposing(reference: ViewBatch, batch: ViewBatch, kind: str) -> list[bool]:
-    """Whether the RPN of a view, other than the reference, is asked.
-
-    Args:
-        reference: The reference view of each image.
-        batch: Another view of each image.
-        kind: ``proposals`` of :class:`RoITTAOptions`.
-
-    Returns:
-        The answer for each image.
-    """
-    return [
-        kind == 'merged' or (kind == 'scales' and view.flip == own.flip)
-        for own, view in zip(reference.views, batch.views, strict=True)
-    ]
-
-
-def view_proposals(
-    module: nn.Module, batch: ViewBatch, frames: Sequence[View]
+def propose(
+    module: nn.Module, batches: Sequence[ViewBatch]
 ) -> list[InstanceData]:
-    """Proposals of one view of each image, as the detector makes them.
+    """Propose boxes once a scale and slice, and merge them.
+
+    Flipped views propose nothing. Proposals that touch a cut edge of a slice
+    are left out: they show a part of an object. Boxes that are no RPN's (no
+    RPN, or ``proposals`` in the data) are those of the reference view.
 
     Args:
         module: A two-stage detector.
-        batch: The views, features extracted.
-        frames: Target frame of each image.
+        batches: The views, reference first.
 
     Returns:
-        Proposals of each image; ``bboxes`` (R, 4) in pixels of the frame, the
-        other fields as they are.
+        Proposals of each image: ``bboxes`` (R, 4) in pixels of the reference
+        view, ``scores`` and, with several views, best first.
     """
-    if hasattr(module, '_propose'):  # FGLFasterRCNN without an RPN
-        module._propose(batch.samples, next(module.parameters()))
-    if batch.samples[0].get('proposals') is None:
+    first = batches[0]
+    reference = _propose_in_view(module, first)
+    if _given(first) or not module.with_rpn:
+        return reference
+    lists = [[proposals] for proposals in reference]
+    for batch in batches[1:]:
+        if all(view.flip for view in batch.views):
+            continue
+        found = _propose_in_view(module, batch)
+        for of_image, more, view, frame in zip(
+            lists, found, batch.views, first.views, strict=True
+        ):
+            if not view.flip:
+                more = more[view.shows_whole(more.bboxes)]
+                more.bboxes = view.to(more.bboxes, frame)
+                of_image.append(more)
+    cfg = module.rpn_head.test_cfg
+    return [
+        merge_proposals(of_image, frame, cfg)
+        if len(of_image) > 1
+        else of_image[0]
+        for of_image, frame in zip(lists, first.views, strict=True)
+    ]
+
+
+def _given(batch: ViewBatch) -> bool:
+    return batch.samples[0].get('proposals') is not None
+
+
+def _propose_in_view(
+    module: nn.Module, batch: ViewBatch
+) -> list[InstanceData]:
+    """Proposals of one view, ``bboxes`` (R, 4) in its pixels."""
+    if _given(batch):
+        results = [sample.proposals for sample in batch.samples]
+    elif hasattr(module, 'propose'):
+        results = module.propose(batch.feats, batch.samples)
+    else:
         results = module.rpn_head.predict(
             batch.feats, batch.samples, rescale=False
         )
-    else:
-        results = [sample.proposals for sample in batch.samples]
     proposals = []
-    for result, view, frame in zip(results, batch.views, frames, strict=True):
+    for result in results:
         fields = dict(result.items())
-        fields['bboxes'] = view.to(get_box_tensor(result.bboxes), frame)
+        fields['bboxes'] = get_box_tensor(result.bboxes)
         proposals.append(InstanceData(**fields))
     return proposals
 

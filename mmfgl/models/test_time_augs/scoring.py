@@ -1,230 +1,194 @@
-"""Score the same RoIs in several passes through the RoI head.
+"""Score the same RoIs in several views or from several pyramid levels.
 
-Shape shorthand: P passes, B images, R RoIs of one image, C classes, K boxes an
-RoI.
+Shape shorthand: V views (or levels), B images, R RoIs of one image, C classes,
+K boxes an RoI.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmfgl.models.test_time_augs.fusion import Evidence, with_fallback
-from mmfgl.models.test_time_augs.passes import Pass
-from mmfgl.models.test_time_augs.views import View
+from mmfgl.models.layers import level_positions, roi_levels
+from mmfgl.models.test_time_augs.fusion import Predictions, with_fallback
+from mmfgl.models.test_time_augs.views import View, ViewBatch
 
 
-@contextmanager
-def shifted_levels(roi_head: nn.Module, shift: int | str) -> Iterator[None]:
-    """Let the RoI extractors pool from other levels than the RoIs' own.
+def view_weights(views: Sequence[View], boxes: Tensor) -> Tensor:
+    """Which views of an image each box is scored in.
 
-    Args:
-        roi_head: Its ``bbox_roi_extractor`` and ``mask_roi_extractor`` are
-            moved inside the context and restored after it, come what may.
-        shift: See :class:`Pass`; positive goes to coarser levels.
-    """
-    names = ('bbox_roi_extractor', 'mask_roi_extractor')
-    found = [getattr(roi_head, name, None) for name in names]
-    # the mask branch may share the extractor of the box branch
-    extractors = {id(e): e for e in found if e is not None and shift}
-    for extractor in extractors.values():
-        extractor.map_roi_levels = partial(
-            _moved_levels,
-            extractor.map_roi_levels,
-            extractor.finest_scale,
-            shift,
-        )
-    try:
-        yield
-    finally:
-        for extractor in extractors.values():
-            del extractor.map_roi_levels
-
-
-def _moved_levels(
-    map_roi_levels: Callable,
-    finest_scale: float,
-    shift: int | str,
-    rois: Tensor,
-    num_levels: int,
-    clamp: bool = True,
-) -> Tensor:
-    """(R,) levels, moved by ``shift``."""
-    own = map_roi_levels(rois, num_levels)
-    if shift == 'nearest':
-        place = _level_place(rois, own, finest_scale)
-        shift = torch.where(place - own < 0.5, -1, 1)
-    levels = own + shift
-    return levels.clamp(0, num_levels - 1) if clamp else levels
-
-
-def _level_place(rois: Tensor, own: Tensor, finest_scale: float) -> Tensor:
-    """(R,) places of (R, 5) RoIs on a scale where level k is [k, k + 1].
-
-    RoIs too small or too large for the pyramid stand at its ends.
-    """
-    sides = (rois[:, 3:5] - rois[:, 1:3]).float().clamp(min=0)
-    place = torch.log2(sides.prod(dim=1).sqrt() / finest_scale + 1e-6)
-    return torch.minimum(torch.maximum(place, own.float()), own + 1.0)
-
-
-def roi_weights(
-    passes: Sequence[Pass],
-    boxes: Tensor,
-    frame: View,
-    image: int,
-    extractor: nn.Module,
-) -> Tensor:
-    """How much each pass counts for each box of an image.
+    Views of the whole image count alike. A box that a slice shows whole, and
+    larger than any of them, is scored there alone: in the slice that shows it
+    largest, or in several if they show it alike.
 
     Args:
-        passes: The passes, reference first.
-        boxes: (R, 4) boxes in pixels of ``frame``.
-        frame: Frame of the boxes.
-        image: Index of the image in the batch.
-        extractor: RoI extractor that maps boxes to levels.
+        views: The V views, reference first.
+        boxes: (R, 4) boxes in pixels of the reference view.
 
     Returns:
-        (P, R) weights: that of the pass, or 0 where the box is out of its
-        size range or moved off the pyramid. Boxes that no pass counts go to
-        the reference.
+        (V, R) weights, 1 or 0.
     """
-    rows = []
-    for p in passes:
-        seen = frame.to(boxes, p.batch.views[image]).float()
-        row = seen.new_full((len(seen),), p.weights[image])
-        low, high = p.ranges[image]
-        sides = (seen[:, 2:] - seen[:, :2]).clamp(min=0)
-        size = sides.prod(dim=1).sqrt()
-        row = row * ((size >= low) & (size <= high))
-        if p.shift or p.linear:
-            row = row * _level_weights(p, seen, extractor)
-        rows.append(row)
-    return with_fallback(torch.stack(rows))
-
-
-def _level_weights(p: Pass, boxes: Tensor, extractor: nn.Module) -> Tensor:
-    """(R,) weights in [0, 1] of the level that a pass reads RoIs from."""
-    rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
-    own = extractor.map_roi_levels(rois, extractor.num_inputs)
-    level = _moved_levels(
-        extractor.map_roi_levels,
-        extractor.finest_scale,
-        p.shift,
-        rois,
-        extractor.num_inputs,
-        clamp=False,
+    sliced = torch.tensor([view.is_slice for view in views]).to(boxes.device)
+    zooms = boxes.new_tensor([view.zoom for view in views], dtype=torch.float)
+    shown = torch.stack(
+        [view.shows_whole(views[0].to(boxes, view)) for view in views]
     )
-    exists = (level >= 0) & (level < extractor.num_inputs)
-    if not p.linear:
-        return exists.float()
-    place = _level_place(rois, own, extractor.finest_scale)
-    return exists * (1 - (place - level - 0.5).abs()).clamp(min=0)
+    enlarged = sliced & (zooms > zooms[~sliced].max())
+    zooms = zooms[:, None] * (shown & enlarged[:, None])
+    largest = zooms.amax(0)
+    # views of one scale differ by the rounding of their sizes
+    in_slice = zooms >= largest.clamp(min=1e-6) * 0.98
+    return torch.where(largest > 0, in_slice, ~sliced[:, None]).float()
+
+
+def level_weights(boxes: Tensor, extractor: nn.Module) -> Tensor:
+    """How much a box's own level and the second nearest by size count.
+
+    Linear interpolation: a box on the border of two levels is read from both
+    alike, one in the middle of a level from that one alone.
+
+    Args:
+        boxes: (R, 4) boxes in network-input pixels.
+        extractor: RoI extractor.
+
+    Returns:
+        (2, R) weights with sum 1; a level off the pyramid has none.
+    """
+    rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
+    pyramid = (extractor.num_inputs, extractor.finest_scale)
+    own = roi_levels(rois, *pyramid)
+    second = roi_levels(rois, *pyramid, 'nearest', clamp=False)
+    position = level_positions(rois, extractor.finest_scale)
+    position = torch.minimum(torch.maximum(position, own), own + 1)
+    exists = (second >= 0) & (second < extractor.num_inputs)
+    share = (position - own - 0.5).abs() * exists
+    return torch.stack([1 - share, share])
 
 
 def score_rois(
     roi_head: StandardRoIHead,
-    passes: Sequence[Pass],
+    batches: Sequence[ViewBatch],
     proposals: Sequence[InstanceData],
-    frames: Sequence[View],
     rescore_thr: float = 0.0,
-) -> list[Evidence]:
-    """Score every RoI in every pass.
+) -> list[Predictions]:
+    """Score the RoIs of every image in its views.
 
-    The attention mask of heads that have one is computed once. RoIs that do
-    not count in a pass are not pooled in it, except by such heads, whose RoIs
-    are each other's context.
+    The reference view scores all of them. The attention masks of heads that
+    have one are computed once. RoIs that do not count in a view are not
+    pooled in it, except by such heads, whose RoIs are each other's context.
 
     Args:
         roi_head: The RoI head.
-        passes: The passes, reference first.
-        proposals: Proposals of each image, ``bboxes`` in pixels of its frame.
-        frames: Frame of each image: the reference view, unflipped.
-        rescore_thr: See :class:`RoITTAOptions`.
+        batches: The views, or the levels of one view; reference first.
+        proposals: Proposals of each image, ``bboxes`` in pixels of its
+            reference view.
+        rescore_thr: See :class:`RoITTAModel`.
 
     Returns:
-        The evidence on each image.
+        The predictions for each image.
     """
-    masks: list[Tensor] | None = None
-    if hasattr(roi_head, 'attention_masks'):
-        metas = passes[0].batch.metas
-        masks = roi_head.attention_masks(list(proposals), metas)
-    every = [
-        torch.ones(len(p), dtype=torch.bool, device=p.bboxes.device)
-        for p in proposals
+    proposals = [InstanceData(**dict(prop.items())) for prop in proposals]
+    mutual = hasattr(roi_head, 'attention_masks')
+    if mutual:
+        masks = roi_head.attention_masks(proposals, batches[0].metas)
+        for prop, mask in zip(proposals, masks, strict=True):
+            prop.attention_mask = mask
+    frames = batches[0].views
+    first = _score_view(roi_head, batches[0], frames, proposals)
+    boxes = [[result.bboxes] for result in first]
+    scores = [[result.scores] for result in first]
+    weights = [
+        _weights(roi_head, batches, image, prop.bboxes)
+        for image, prop in enumerate(proposals)
     ]
-    score = partial(_score_pass, roi_head, proposals, masks, frames)
-    first = score(passes[0], every)
-    evidence, keeps = [], []
-    for image, (result, prop) in enumerate(zip(first, proposals)):
-        weights = roi_weights(
-            passes,
-            prop.bboxes,
-            frames[image],
-            image,
-            roi_head.bbox_roi_extractor,
-        )
-        keep = result.scores[:, :-1].amax(1) >= rescore_thr
-        weights[1:] *= keep
-        keeps.append(keep)
-        evidence.append(
-            Evidence(
-                # a copy each: passes fill in the rows they score
-                result.bboxes.repeat(len(passes), 1, 1),
-                result.scores.repeat(len(passes), 1, 1),
-                weights,
+    likely = [
+        (result.scores[:, :-1].amax(1) >= rescore_thr) | (weight[0] == 0)
+        for result, weight in zip(first, weights, strict=True)
+    ]
+    for index, batch in enumerate(batches[1:], start=1):
+        rows = [weight[index] > 0 for weight in weights]
+        if mutual:  # context is whatever the view shows whole
+            rows = [
+                view.shows_whole(frame.to(prop.bboxes, view))
+                for prop, view, frame in zip(proposals, batch.views, frames)
+            ]
+        rows = [row & kept for row, kept in zip(rows, likely, strict=True)]
+        chosen = [_choose(prop, row) for prop, row in zip(proposals, rows)]
+        found = first
+        if any(len(prop) for prop in chosen):
+            found = _score_view(roi_head, batch, frames, chosen)
+        for image, (result, row) in enumerate(zip(found, rows, strict=True)):
+            boxes[image].append(_fill(boxes[image][0], row, result.bboxes))
+            scores[image].append(_fill(scores[image][0], row, result.scores))
+    predictions = []
+    for image, weight in enumerate(weights):
+        of_image = torch.stack(scores[image])
+        weight[1:] *= likely[image]
+        # a head that does not answer an RoI says so with zeros: it abstains
+        weight *= of_image[..., :-1].amax(-1) > 0
+        predictions.append(
+            Predictions(
+                torch.stack(boxes[image]), of_image, with_fallback(weight)
             )
         )
-    for index, p in enumerate(passes[1:], start=1):
-        rows = keeps if masks else [e.weights[index] > 0 for e in evidence]
-        if not any(bool(r.any()) for r in rows):
-            continue
-        for e, row, result in zip(evidence, rows, score(p, rows)):
-            if row.any():
-                e.boxes[index, row] = result.bboxes.to(e.boxes)
-                e.scores[index, row] = result.scores.to(e.scores)
-    for e in evidence:
-        # a head that does not answer an RoI says so with zeros: it abstains
-        e.weights = with_fallback(
-            e.weights * (e.scores[..., :-1].amax(-1) > 0)
-        )
-    return evidence
+    return predictions
 
 
-def _score_pass(
+def _weights(
     roi_head: StandardRoIHead,
-    proposals: Sequence[InstanceData],
-    masks: Sequence[Tensor] | None,
+    batches: Sequence[ViewBatch],
+    image: int,
+    boxes: Tensor,
+) -> Tensor:
+    """(V, R) weights of the views, or of the levels, of one image."""
+    if any(batch.level_shift for batch in batches):
+        return level_weights(boxes, roi_head.bbox_roi_extractor)
+    return view_weights([batch.views[image] for batch in batches], boxes)
+
+
+def _choose(proposals: InstanceData, rows: Tensor) -> InstanceData:
+    """The proposals in some rows, with what is left of their mask."""
+    chosen = proposals[rows]
+    if 'attention_mask' in chosen:
+        chosen.attention_mask = chosen.attention_mask[:, rows]
+    return chosen
+
+
+def _fill(values: Tensor, rows: Tensor, new: Tensor) -> Tensor:
+    """(R, ...) values with new ones in some rows."""
+    values = values.clone()
+    if rows.any():
+        values[rows] = new.to(values)
+    return values
+
+
+def _score_view(
+    roi_head: StandardRoIHead,
+    batch: ViewBatch,
     frames: Sequence[View],
-    p: Pass,
-    rows: Sequence[Tensor],
+    proposals: Sequence[InstanceData],
 ) -> list[InstanceData]:
-    """Raw boxes (in the frames) and scores of the chosen RoIs of a pass."""
-    seen = []
-    for image, (prop, row) in enumerate(zip(proposals, rows, strict=True)):
-        # an index of all rows would copy, but change nothing
-        chosen = prop if row.all() else prop[row]
-        fields = dict(chosen.items())
-        fields['bboxes'] = frames[image].to(
-            chosen.bboxes, p.batch.views[image]
-        )
-        seen.append(InstanceData(**fields))
-        if masks is not None:
-            seen[-1].attention_mask = masks[image][row][:, row]
-    with shifted_levels(roi_head, p.shift):
-        results = roi_head.predict_bbox(
-            p.batch.feats, p.batch.metas, seen, rcnn_test_cfg=None
-        )
-    for image, (result, given) in enumerate(zip(results, seen, strict=True)):
-        if result.scores.dim() != 2 or len(result.scores) != len(given):
+    """Raw boxes and scores, like the proposals in pixels of the frames."""
+    given = []
+    for prop, view, frame in zip(proposals, batch.views, frames, strict=True):
+        fields = dict(prop.items())
+        fields['bboxes'] = frame.to(prop.bboxes, view)
+        given.append(InstanceData(**fields))
+    # heads other than FGLRoIHead know no shift
+    shift = dict(level_shift=batch.level_shift) if batch.level_shift else {}
+    results = roi_head.predict_bbox(
+        batch.feats, batch.metas, given, rcnn_test_cfg=None, **shift
+    )
+    for result, prop, view, frame in zip(
+        results, given, batch.views, frames, strict=True
+    ):
+        if result.scores.dim() != 2 or len(result.scores) != len(prop):
             raise ValueError(
                 f'{type(roi_head).__name__}.predict_bbox(rcnn_test_cfg=None) '
-                f'must give one row of scores a proposal: {len(given)} '
+                f'must give one row of scores a proposal: {len(prop)} '
                 f'proposals gave scores of {tuple(result.scores.shape)}'
             )
-        result.bboxes = p.batch.views[image].to(result.bboxes, frames[image])
+        result.bboxes = view.to(result.bboxes, frame)
     return results

@@ -4,11 +4,10 @@ Shape shorthand: B images, V views of each image, R boxes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import log
+from dataclasses import dataclass
 from typing import Any
 
-import mmcv
+import torch
 from mmdet.structures.bbox import bbox_flip, scale_boxes
 from torch import Tensor
 
@@ -17,17 +16,22 @@ _META_KEYS = ('ori_shape', 'img_shape', 'scale_factor', 'flip')
 
 @dataclass(frozen=True)
 class View:
-    """How a view was made of its image: resize, then flip.
+    """How a view was made of its image: cut out, resized, flipped.
 
-    Args:
+    Attributes:
         scale: (x, y) factors from original pixels to the view's pixels.
-        size: (height, width) of the image in the view, without padding.
+        size: (height, width) of what the view shows, without padding.
         flip: ``'horizontal'``, ``'vertical'``, ``'diagonal'`` or ``None``.
+        offset: (x, y) of the view's upper left corner, original pixels.
+        cut: Whether its left, upper, right and lower edge, before the flip,
+            lie inside the image.
     """
 
     scale: tuple[float, float]
     size: tuple[int, int]
     flip: str | None = None
+    offset: tuple[int, int] = (0, 0)
+    cut: tuple[bool, bool, bool, bool] = (False,) * 4
 
     @classmethod
     def from_meta(cls, meta: dict[str, Any]) -> 'View':
@@ -38,13 +42,12 @@ class View:
 
         Args:
             meta: Meta information with ``ori_shape``, ``img_shape``,
-                ``scale_factor``, ``flip`` and ``flip_direction``.
-
-        Returns:
-            The view.
+                ``scale_factor``, ``flip`` and ``flip_direction``; of
+                :class:`ImageSlice` also ``slice_window``.
 
         Raises:
-            ValueError: If a key is missing or the view was cropped.
+            ValueError: If a key is missing or the view was cropped by
+                another transform than ``ImageSlice``.
         """
         missing = [key for key in _META_KEYS if meta.get(key) is None]
         if meta.get('flip') and meta.get('flip_direction') is None:
@@ -57,29 +60,39 @@ class View:
                 'its `flip` key.'
             )
         height, width = meta['ori_shape'][:2]
+        x1, y1, x2, y2 = meta.get('slice_window') or (0, 0, width, height)
         scale = tuple(float(s) for s in meta['scale_factor'][:2])
-        size = (round(height * scale[1]), round(width * scale[0]))
+        size = (round((y2 - y1) * scale[1]), round((x2 - x1) * scale[0]))
         shown = meta['img_shape'][:2]
         if any(s > limit + 1 for s, limit in zip(size, shown, strict=True)):
             raise ValueError(
                 f'a view of {size} pixels (height, width) was cut down to '
                 f'{tuple(shown)}: views of RoITTAModel may be resized, '
-                'flipped and padded, not cropped'
+                'flipped and padded, and cropped by mmfgl.ImageSlice alone, '
+                'with `slice_window` among the `meta_keys` of PackDetInputs'
             )
-        size = tuple(map(min, size, shown))
         return cls(
-            scale, size, meta['flip_direction'] if meta['flip'] else None
+            scale=scale,
+            size=tuple(map(min, size, shown)),
+            flip=meta['flip_direction'] if meta['flip'] else None,
+            offset=(x1, y1),
+            cut=(x1 > 0, y1 > 0, x2 < width, y2 < height),
         )
 
     @property
-    def upright(self) -> 'View':
-        """The same view before the flip."""
-        return replace(self, flip=None)
+    def is_slice(self) -> bool:
+        """Whether the view shows a part of the image alone."""
+        return any(self.cut)
+
+    @property
+    def zoom(self) -> float:
+        """View pixels a side of one original pixel."""
+        return (self.scale[0] * self.scale[1]) ** 0.5
 
     @property
     def order(self) -> tuple:
-        """Sorting key: by area, then by width, then by flip."""
-        return (self.scale[0] * self.scale[1], self.scale[0], self.flip or '')
+        """Sorting key: by zoom, then by width, then by flip and slice."""
+        return (self.zoom, self.scale[0], self.flip or '', self.offset)
 
     def to(self, boxes: Tensor, other: 'View') -> Tensor:
         """Map boxes of this view into another view of the same image.
@@ -89,8 +102,9 @@ class View:
             other: The target view.
 
         Returns:
-            (R, 4 k) boxes in pixels of ``other``, at least fp32; the very
-            tensor that came in if both views are the same.
+            (R, 4 k) boxes in pixels of ``other``, at least fp32, beyond its
+            edges where it does not show them; the very tensor that came in
+            if both views are the same.
         """
         if self == other:
             return boxes
@@ -100,26 +114,50 @@ class View:
         if self.scale != other.scale:
             ratio = [o / s for o, s in zip(other.scale, self.scale)]
             boxes = scale_boxes(boxes, ratio)
+        if self.offset != other.offset:
+            shift = boxes.new_tensor(self.offset) - boxes.new_tensor(
+                other.offset
+            )
+            shift = shift * boxes.new_tensor(other.scale)
+            boxes = boxes + shift.repeat(boxes.shape[-1] // 2)
         if other.flip:
             boxes = bbox_flip(boxes, other.size, other.flip)
         return boxes
 
+    def shows_whole(self, boxes: Tensor) -> Tensor:
+        """Whether boxes keep clear, by a pixel, of the edges that are cuts.
 
-@dataclass
+        Args:
+            boxes: (R, 4) boxes in pixels of this view.
+
+        Returns:
+            (R,) bool.
+        """
+        if self.flip:
+            boxes = bbox_flip(boxes, self.size, self.flip)
+        height, width = self.size
+        far = boxes.new_tensor([width, height])
+        margins = torch.cat([boxes[:, :2], far - boxes[:, 2:]], dim=1)
+        cut = torch.tensor(self.cut, device=boxes.device)
+        return ((margins >= 1) | ~cut).all(1)
+
+
+@dataclass(frozen=True)
 class ViewBatch:
-    """One view of each image of a batch.
+    """One view of each image of a batch, and its features.
 
     Attributes:
-        inputs: B image tensors, before the data preprocessor.
-        samples: B data samples.
         views: B views.
-        feats: Pyramid levels, each (B, C, H_l, W_l), once extracted.
+        samples: B data samples.
+        feats: Pyramid levels k, each (B, C, H_k, W_k).
+        level_shift: Which levels RoIs are read from, see
+            :func:`mmfgl.models.layers.roi_levels`.
     """
 
-    inputs: list[Tensor]
-    samples: list
     views: list[View]
-    feats: tuple[Tensor, ...] = ()
+    samples: list
+    feats: tuple[Tensor, ...]
+    level_shift: int | str = 0
 
     @property
     def metas(self) -> list[dict[str, Any]]:
@@ -128,100 +166,56 @@ class ViewBatch:
 
 
 def arrange_views(
-    data: dict[str, Any], reference: str | Sequence[int]
-) -> list[ViewBatch]:
+    data: dict[str, Any],
+) -> list[tuple[list[View], dict[str, list]]]:
     """Batch the views of a loaded batch, reference first.
 
-    The views of every image are put into an order that depends on their
-    geometry alone, so neither the order of a pipeline nor the other images of
-    a batch change a result.
+    The reference is the median scale (the larger of the middle two) of the
+    unflipped views of the whole image. The views of every image are put into
+    an order that depends on their geometry alone, so neither the order of a
+    pipeline nor the other images of a batch change a result.
 
     Args:
         data: ``inputs`` and ``data_samples``, each a list over V views of
             lists over B images, as ``TestTimeAug`` and ``pseudo_collate``
             leave them.
-        reference: See :class:`RoITTAOptions`.
 
     Returns:
-        V view batches.
+        For each of V ranks the B views and their part of ``data``.
 
     Raises:
-        ValueError: If the data was not made by ``TestTimeAug``.
+        ValueError: If the data was not made by ``TestTimeAug`` or no view can
+            be the reference.
     """
     inputs, samples = _read(data)
     orders, views = [], []
     for image in range(len(inputs[0])):
-        metas = [of_view[image].metainfo for of_view in samples]
-        seen = [View.from_meta(meta) for meta in metas]
-        first = _pick_reference(seen, reference, metas[0]['ori_shape'])
-        rest = sorted(set(range(len(seen))) - {first}, key=_by_order(seen))
-        orders.append([first, *rest])
+        seen = [View.from_meta(of_view[image].metainfo) for of_view in samples]
         views.append(seen)
-    return [
-        ViewBatch(
-            inputs=[inputs[o[rank]][b] for b, o in enumerate(orders)],
-            samples=[samples[o[rank]][b] for b, o in enumerate(orders)],
-            views=[views[b][o[rank]] for b, o in enumerate(orders)],
+        orders.append(_order(seen))
+    arranged = []
+    for ranked in zip(*orders, strict=True):
+        part = dict(
+            inputs=[inputs[v][b] for b, v in enumerate(ranked)],
+            data_samples=[samples[v][b] for b, v in enumerate(ranked)],
         )
-        for rank in range(len(inputs))
+        arranged.append(([views[b][v] for b, v in enumerate(ranked)], part))
+    return arranged
+
+
+def _order(views: Sequence[View]) -> list[int]:
+    """Indices of the views of one image, the reference first."""
+    ranked = sorted(range(len(views)), key=lambda i: views[i].order)
+    upright = [
+        i for i in ranked if not views[i].flip and not views[i].is_slice
     ]
-
-
-def scale_ranks(views: Sequence[View]) -> list[int]:
-    """Rank of each view's scale among the views of an image, smallest 0.
-
-    Ranks are counted within each flip, so they hold even where two scales
-    happen to give an image the same size.
-
-    Args:
-        views: The V views of one image.
-
-    Returns:
-        V ranks.
-
-    Raises:
-        ValueError: If the flips do not come in equally many scales.
-    """
-    groups: dict[str | None, list[int]] = {}
-    for index in sorted(range(len(views)), key=_by_order(views)):
-        groups.setdefault(views[index].flip, []).append(index)
-    if len({len(group) for group in groups.values()}) > 1:
+    if not upright:
         raise ValueError(
-            'scale_weights and size_ranges per scale need the same number of '
-            'scales for every flip; got '
-            f'{ {flip: len(group) for flip, group in groups.items()} }'
+            'tta_pipeline needs a view of the whole image without a flip: its '
+            'boxes are the ones that all views score'
         )
-    ranks = [0] * len(views)
-    for group in groups.values():
-        for rank, index in enumerate(group):
-            ranks[index] = rank
-    return ranks
-
-
-def _by_order(views: Sequence[View]):
-    return lambda index: views[index].order
-
-
-def _pick_reference(
-    views: Sequence[View],
-    reference: str | Sequence[int],
-    ori_shape: Sequence[int],
-) -> int:
-    """Index of the reference view, see :class:`RoITTAOptions`."""
-    unflipped = [i for i, view in enumerate(views) if view.flip is None]
-    ranked = sorted(unflipped or range(len(views)), key=_by_order(views))
-    if isinstance(reference, str):
-        place = dict(smallest=0, median=len(ranked) // 2, largest=-1)
-        return ranked[place[reference]]
-    width, height = mmcv.rescale_size(
-        (ori_shape[1], ori_shape[0]), tuple(reference)
-    )
-
-    def distance(index: int) -> float:
-        size = views[index].size
-        return abs(log(size[0] * size[1] / (width * height)))
-
-    return min(ranked, key=distance)
+    reference = upright[len(upright) // 2]
+    return [reference, *(i for i in ranked if i != reference)]
 
 
 def _read(data: dict[str, Any]) -> tuple[list, list]:
@@ -240,4 +234,4 @@ def _read(data: dict[str, Any]) -> tuple[list, list]:
             'tta_pipeline, which wraps its transforms into TestTimeAug '
             '(`tools/test.py --tta` does)'
         )
-    return [list(view) for view in inputs], [list(view) for view in samples]
+    return inputs, samples

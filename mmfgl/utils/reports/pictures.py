@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import DATASETS
-from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -20,7 +19,6 @@ def detection_pictures(
     checkpoint: str,
     indices: Sequence[int],
     score_thr: float = 0.3,
-    device: str = 'cpu',
     height: int = 480,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Detect objects in images of a config's test set and draw them.
@@ -30,7 +28,6 @@ def detection_pictures(
         checkpoint: Checkpoint of it.
         indices: Which images of the test set.
         score_thr: Detections below this score are not drawn.
-        device: Where to run.
         height: Height of the pictures; small images are enlarged before
             lines and labels are drawn, so that these stay thin.
 
@@ -39,7 +36,7 @@ def detection_pictures(
         truth and the detections.
     """
     cfg = Config.fromfile(config) if isinstance(config, str) else config
-    model = init_detector(cfg, checkpoint, palette='random', device=device)
+    model = init_detector(cfg, checkpoint, palette='random', device='cpu')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     visualizer = DetLocalVisualizer()
     visualizer.dataset_meta = model.dataset_meta
@@ -54,12 +51,18 @@ def detection_pictures(
         sample.pred_instances.bboxes *= scale
         width = round(image.shape[1] * scale)
         canvas = mmcv.imresize(image[..., ::-1], (width, height))
-        pictures.append(
-            tuple(
-                _draw(visualizer, canvas, sample, truth, score_thr)
-                for truth in (True, False)
+        pair = []
+        for truth in (True, False):
+            visualizer.add_datasample(
+                'picture',
+                canvas,
+                sample,
+                draw_gt=truth,
+                draw_pred=not truth,
+                pred_score_thr=score_thr,
             )
-        )
+            pair.append(visualizer.get_image())
+        pictures.append(tuple(pair))
     return pictures
 
 
@@ -71,24 +74,6 @@ def _ground_truth(info: dict) -> InstanceData:
         bboxes=boxes.reshape(-1, 4),
         labels=torch.tensor([item['bbox_label'] for item in objects]).long(),
     )
-
-
-def _draw(
-    visualizer: DetLocalVisualizer,
-    image: np.ndarray,
-    sample: DetDataSample,
-    truth: bool,
-    score_thr: float,
-) -> np.ndarray:
-    visualizer.add_datasample(
-        'picture',
-        image,
-        sample,
-        draw_gt=truth,
-        draw_pred=not truth,
-        pred_score_thr=score_thr,
-    )
-    return visualizer.get_image()
 
 
 def side_by_side(panels: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:

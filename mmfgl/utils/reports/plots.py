@@ -14,7 +14,6 @@ def plot_curves(
     curves: Mapping[str, Curve],
     xlabel: str = 'iteration',
     ylabel: str = 'loss',
-    log_y: bool = False,
 ) -> bytes:
     """Plot curves into a PNG.
 
@@ -22,7 +21,6 @@ def plot_curves(
         curves: Name -> (x, y) points.
         xlabel: Label of the x axis.
         ylabel: Label of the y axis.
-        log_y: Logarithmic y axis.
 
     Returns:
         The bytes of the PNG file.
@@ -31,11 +29,8 @@ def plot_curves(
     axes = figure.subplots()
     for name, points in curves.items():
         xs, ys = zip(*points, strict=True) if points else ((), ())
-        marker = 'o' if len(points) < 3 else None
-        axes.plot(xs, ys, label=name, marker=marker)
+        axes.plot(xs, ys, label=name, marker='o' if len(points) < 3 else None)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    if log_y:
-        axes.set_yscale('log')
     axes.grid(alpha=0.3)
     if curves:
         axes.legend()

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mmfgl.utils.reports.plots import Curve, plot_curves
+from mmfgl.utils.reports.tables import html_table, markdown_table
 
 _CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto;
@@ -55,12 +56,6 @@ class Report:
         self._images: list[tuple[str, bytes]] = []
         self._text(intro)
 
-    def add_text(self, heading: str, text: str) -> Report:
-        """Add a paragraph."""
-        self._heading(heading)
-        self._text(text)
-        return self
-
     def add_code(self, heading: str, code: str) -> Report:
         """Add commands or program output, with its line breaks."""
         self._heading(heading)
@@ -73,30 +68,21 @@ class Report:
         heading: str,
         rows: Sequence[Mapping[str, Any]],
         caption: str = '',
-        digits: int = 1,
     ) -> Report:
         """Add a table.
 
         Args:
             heading: Heading of the section.
-            rows: One mapping of column name to value per row. Columns are
-                in order of first appearance; a missing value, ``None`` or
-                NaN is shown as a dash.
+            rows: One mapping of column name to value per row, see
+                :func:`markdown_table`. Columns are in order of first
+                appearance; a missing value is shown as a dash.
             caption: A paragraph below the table.
-            digits: Decimals of floats.
         """
         self._heading(heading)
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        cells = [
-            [_format(row.get(column), digits) for column in columns]
-            for row in rows
-        ]
-        numeric = [
-            all(not isinstance(row.get(column), str) for row in rows)
-            for column in columns
-        ]
-        self._markdown.append(_markdown_table(columns, cells, numeric))
-        self._html.append(_html_table(columns, cells, numeric))
+        header = list(dict.fromkeys(key for row in rows for key in row))
+        cells = [[row.get(key) for key in header] for row in rows]
+        self._markdown.append(markdown_table(header, cells))
+        self._html.append(html_table(header, cells))
         self._text(caption)
         return self
 
@@ -116,33 +102,17 @@ class Report:
         curves: Mapping[str, Curve],
         xlabel: str = 'iteration',
         ylabel: str = 'loss',
-        caption: str = '',
-        log_y: bool = False,
     ) -> Report:
-        """Add one plot.
-
-        Args:
-            heading: Heading of the section.
-            curves: Name -> (x, y) points; drawn in one plot.
-            xlabel: Label of the x axis.
-            ylabel: Label of the y axis.
-            caption: Shown below the plot.
-            log_y: Logarithmic y axis.
-        """
+        """Add one plot of named curves; see :func:`plot_curves`."""
         self._heading(heading)
-        png = plot_curves(curves, xlabel, ylabel, log_y)
-        self._figure(png, caption or f'{ylabel} over {xlabel}')
+        png = plot_curves(curves, xlabel, ylabel)
+        self._figure(png, f'{ylabel} over {xlabel}')
         return self
 
     def add_pictures(
         self, heading: str, pictures: Iterable[tuple[str, np.ndarray]]
     ) -> Report:
-        """Add pictures.
-
-        Args:
-            heading: Heading of the section.
-            pictures: (caption, (H, W, 3) uint8 RGB array) pairs.
-        """
+        """Add pictures, (caption, (H, W, 3) uint8 RGB array) pairs."""
         self._heading(heading)
         for caption, picture in pictures:
             buffer = io.BytesIO()
@@ -201,36 +171,3 @@ class Report:
         )
         alt = caption.replace('[', '(').replace(']', ')')
         self._markdown.append(f'![{alt}](FILES/{name})\n\n*{alt}*')
-
-
-def _format(value: Any, digits: int) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return '–'
-    if isinstance(value, float | np.floating):
-        return f'{value:.{digits}f}'
-    return str(value)
-
-
-def _markdown_table(
-    columns: list[str], cells: list[list[str]], numeric: list[bool]
-) -> str:
-    rule = [('--:' if right else ':--') for right in numeric]
-    lines = [columns, rule, *cells]
-    return '\n'.join(
-        '| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |'
-        for line in lines
-    )
-
-
-def _html_table(
-    columns: list[str], cells: list[list[str]], numeric: list[bool]
-) -> str:
-    def row(tag: str, texts: list[str]) -> str:
-        kinds = ['' if right else ' class="text"' for right in numeric]
-        return ''.join(
-            f'<{tag}{kind}>{html.escape(text)}</{tag}>'
-            for kind, text in zip(kinds, texts, strict=True)
-        )
-
-    body = '\n'.join(f'<tr>{row("td", line)}</tr>' for line in cells)
-    return f'<table><tr>{row("th", columns)}</tr>\n{body}</table>'

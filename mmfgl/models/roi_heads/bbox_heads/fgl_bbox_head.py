@@ -6,11 +6,10 @@ Shape shorthand: R RoIs, C classes, D token width.
 import torch
 from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
-from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmfgl.models.layers.box_voting import vote_neighbours
+from mmfgl.models.layers import pairwise_iou, vote_neighbours
 from mmfgl.registry import MODELS
 
 
@@ -19,17 +18,15 @@ class FGLBBoxHead(BBoxHead):
     """Linear layers from a target embedding to classes, box and quality.
 
     The quality is the predicted IoU of the predicted box with its object
-    (IoU-Net, arXiv 1807.11590), one logit a RoI, appended to the class logits
-    as their last column, so that the parents' code paths carry it along
-    unchanged. The final score of class c is
+    (IoU-Net, arXiv 1807.11590), trained on positive RoIs: one logit a RoI,
+    appended to the class logits as their last column, so that the parents'
+    code paths carry it along unchanged. The final score of class c is
     ``p_c ** (1 - a) * quality ** a`` with ``a = quality_weight``.
 
     Args:
         in_channels: Width D of the target embeddings.
         quality_weight: Exponent a in [0, 1); 0 scores by class alone.
-        loss_quality: Loss config of the quality score (on positive RoIs,
-            target = IoU of the decoded box with its object).
-        neighbour_iou: At test time a box that NMS keeps moves to the mean of
+        voting_iou: At test time a box that NMS keeps moves to the mean of
             the candidates' boxes of its class with at least this IoU,
             weighted by their scores (box voting, arXiv 1505.01749). ``None``
             leaves it where it is.
@@ -41,8 +38,7 @@ class FGLBBoxHead(BBoxHead):
         self,
         in_channels: int = 256,
         quality_weight: float = 0.3,
-        loss_quality: dict | None = None,
-        neighbour_iou: float | None = None,
+        voting_iou: float | None = None,
         init_cfg: dict | None = None,
         **kwargs,
     ) -> None:
@@ -50,10 +46,9 @@ class FGLBBoxHead(BBoxHead):
             raise ValueError(
                 f'quality_weight must lie in [0, 1), got {quality_weight}'
             )
-        if neighbour_iou is not None and not 0 < neighbour_iou <= 1:
+        if voting_iou is not None and not 0 < voting_iou <= 1:
             raise ValueError(
-                'neighbour_iou must lie in (0, 1] or be None, got '
-                f'{neighbour_iou}'
+                f'voting_iou must lie in (0, 1] or be None, got {voting_iou}'
             )
         super().__init__(
             with_avg_pool=False,
@@ -69,15 +64,10 @@ class FGLBBoxHead(BBoxHead):
                 'loss such as CrossEntropyLoss'
             )
         self.quality_weight = quality_weight
-        self.neighbour_iou = neighbour_iou
+        self.voting_iou = voting_iou
         self.fc_quality = nn.Linear(in_channels, 1)
         self.loss_quality = MODELS.build(
-            loss_quality
-            or dict(
-                type='mmdet.CrossEntropyLoss',
-                use_sigmoid=True,
-                loss_weight=1.0,
-            )
+            dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True)
         )
         if init_cfg is None:
             self.init_cfg.append(
@@ -139,7 +129,10 @@ class FGLBBoxHead(BBoxHead):
             The losses of :class:`BBoxHead` and ``loss_quality``.
         """
         cls_score, bbox_pred = cls_score.float(), bbox_pred.float()
-        class_logits, quality = cls_score[:, :-1], cls_score[:, -1]
+        class_logits, quality = cls_score[:, :-1], cls_score[:, -1:]
+        # deltas to or from a box without area are not finite: no box target
+        finite = bbox_targets.isfinite().all(dim=1, keepdim=True)
+        bbox_targets = bbox_targets.masked_fill(~finite, 0)
         losses = super().loss(
             class_logits,
             bbox_pred,
@@ -147,24 +140,23 @@ class FGLBBoxHead(BBoxHead):
             labels,
             label_weights,
             bbox_targets,
-            bbox_weights,
+            bbox_weights * finite,
             reduction_override=reduction_override,
         )
-        # every output takes part in the graph, also without any RoI or
-        # positive, so that find_unused_parameters=False holds
+        # every output takes part in the graph, also without any RoI, so that
+        # find_unused_parameters=False holds
         losses.setdefault('loss_cls', class_logits.sum() * 0)
         positive = (labels >= 0) & (labels < self.num_classes)
-        if not positive.any():
-            losses['loss_bbox'] = bbox_pred.sum() * 0
-            losses['loss_quality'] = quality.sum() * 0
-            return losses
         target = self._quality_targets(
-            bbox_pred, rois, labels, bbox_targets, positive
+            bbox_pred[positive],
+            rois[positive, 1:],
+            labels[positive],
+            bbox_targets[positive],
         )
         losses['loss_quality'] = self.loss_quality(
-            quality[positive, None],
-            target[:, None],
-            avg_factor=max(int(positive.sum()), 1),
+            quality[positive],
+            target,
+            avg_factor=max(len(target), 1),
             reduction_override=reduction_override,
         )
         return losses
@@ -173,21 +165,18 @@ class FGLBBoxHead(BBoxHead):
     def _quality_targets(
         self,
         bbox_pred: Tensor,
-        rois: Tensor,
+        priors: Tensor,
         labels: Tensor,
         bbox_targets: Tensor,
-        positive: Tensor,
     ) -> Tensor:
-        """(P,) IoUs of the positive RoIs' predicted boxes with objects."""
-        priors, deltas = rois[positive, 1:], bbox_pred[positive]
+        """(P, 1) IoUs of the P positive RoIs' predicted boxes with objects."""
         if not self.reg_class_agnostic:
-            deltas = deltas.view(len(deltas), self.num_classes, -1)
-            deltas = deltas[torch.arange(len(deltas)), labels[positive]]
-        boxes = self.bbox_coder.decode(priors, deltas)
-        targets = bbox_targets[positive]
+            bbox_pred = bbox_pred.unflatten(1, (self.num_classes, -1))
+            bbox_pred = bbox_pred[torch.arange(len(labels)), labels]
+        boxes = self.bbox_coder.decode(priors, bbox_pred)
         if not self.reg_decoded_bbox:
-            targets = self.bbox_coder.decode(priors, targets)
-        return bbox_overlaps(boxes, targets, is_aligned=True).clamp(0, 1)
+            bbox_targets = self.bbox_coder.decode(priors, bbox_targets)
+        return pairwise_iou(boxes[:, None], bbox_targets[:, None])[:, 0]
 
     def _predict_by_feat_single(
         self,
@@ -232,13 +221,9 @@ class FGLBBoxHead(BBoxHead):
             rcnn_test_cfg.max_per_img,
         )
         found = boxes[:, :4]
-        if self.neighbour_iou is not None:
+        if self.voting_iou is not None:
             found = vote_neighbours(
-                found,
-                labels,
-                results.bboxes,
-                results.scores,
-                self.neighbour_iou,
+                found, labels, results.bboxes, results.scores, self.voting_iou
             )
         return InstanceData(bboxes=found, scores=boxes[:, 4], labels=labels)
 

@@ -1,4 +1,4 @@
-"""The teacher: an exponential moving average of the student's modules."""
+"""The EMA teacher: a moving average of the student's modules."""
 
 import copy
 from collections.abc import Iterable
@@ -6,17 +6,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from mmfgl.registry import MODELS
 
+
+@MODELS.register_module()
 class EMATeacher(nn.Module):
     """Moving average of a student's modules, under the same names.
 
-    The teacher runs in evaluation mode, so its targets do not depend on the
-    batch's make-up (after EMAN, arXiv 2101.08482). BatchNorm statistics are a
-    moving average already and are taken over from the student as they are:
-    averaged once more they would lag behind for most of a short run.
-    ``momentum`` is the share of the *old* weights
-    that is kept, as papers write it: ``teacher = m * teacher + (1 - m) *
-    student`` (MMEngine's EMA momentum is ``1 - m``).
+    It is the ``target_generator`` of :class:`ReToD`, runs in evaluation mode,
+    so that its targets do not depend on the batch's make-up (after EMAN,
+    arXiv 2101.08482), and takes BatchNorm statistics over from the student as
+    they are: they are a moving average already.
 
     The first batch starts from the student's weights, whatever checkpoint
     they came from; a resumed checkpoint carries the teacher's own.
@@ -40,13 +40,21 @@ class EMATeacher(nn.Module):
         """Stay in evaluation mode, whatever ``mode`` says."""
         return super().train(False)
 
-    @torch.no_grad()
-    def start(self, student: nn.Module) -> None:
-        """Copy the student unless the teacher has its own weights already.
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Pyramid features.
 
         Args:
-            student: The model given at construction.
+            inputs: (B, 3, H, W) views.
+
+        Returns:
+            Pyramid levels, each (B, C, H_l, W_l).
         """
+        feats = self.backbone(inputs)
+        return self.neck(feats) if 'neck' in self.names else feats
+
+    @torch.no_grad()
+    def start(self, student: nn.Module) -> None:
+        """Copy the student unless the teacher has its own weights already."""
         if not self.started:
             for old, new in self._pairs(student):
                 old.copy_(new)
@@ -58,7 +66,8 @@ class EMATeacher(nn.Module):
 
         Args:
             student: The model given at construction.
-            momentum: Share of the old weights that is kept, in [0, 1].
+            momentum: Share of the *old* weights that is kept, in [0, 1], as
+                papers write it (MMEngine's EMA momentum is one minus it).
 
         Raises:
             ValueError: If ``momentum`` is out of range.

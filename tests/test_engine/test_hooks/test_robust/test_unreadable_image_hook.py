@@ -12,7 +12,7 @@ from mmfgl.testing import region_batch
 PIPELINE = [
     dict(type='mmfgl.LoadUnlabelledImage'),
     dict(
-        type='mmfgl.TwoRegionViews',
+        type='mmfgl.RegionViews',
         proposer=dict(type='mmfgl.RandomRegions', num_regions=8),
         view_size=32,
         num_regions=2,

@@ -1,0 +1,15 @@
+"""Tasks of the pretraining, one a file."""
+
+from .base import PretrainingTask
+from .diversity import DiversityTask
+from .masked_regions import MaskedRegionTask
+from .objectness import ObjectnessTask
+from .region_distill import RegionDistillTask
+
+__all__ = [
+    'DiversityTask',
+    'MaskedRegionTask',
+    'ObjectnessTask',
+    'PretrainingTask',
+    'RegionDistillTask',
+]

@@ -1,0 +1,178 @@
+"""Objectness: the detector's own losses on pseudo ground truth.
+
+Shape shorthand: B images, V views, M objects of an image in all views. Views
+are stacked view by view: row ``v * B + b``.
+"""
+
+import math
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import nn
+
+from mmfgl.models.balancers import TaskLoss
+from mmfgl.models.layers import readable_levels
+from mmfgl.models.selfsup.task_context import TaskContext
+from mmfgl.models.selfsup.tasks.base import PretrainingTask
+from mmfgl.registry import MODELS
+
+
+@MODELS.register_module()
+class ObjectnessTask(PretrainingTask):
+    """Train RPN and RoI head as in detection, on pseudo boxes and classes.
+
+    The detector then starts with its localisation learnt (cf. AlignDet, arXiv
+    2307.11077). Pseudo-classes, e.g. clusters of what the boxes show, are as
+    many as ``roi_head.bbox_head.num_classes``; one class trains objectness
+    alone. Data samples hold ``objects`` and ``object_labels``.
+
+    Args:
+        loss_weight: Weight of the summed loss.
+    """
+
+    name = 'objectness'
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def check(self, model: nn.Module) -> None:
+        """Make sure that there is an RPN and a box head."""
+        if not hasattr(model, 'rpn_head') or not model.roi_head.with_bbox:
+            raise ValueError(
+                'ObjectnessTask trains an RPN and a box head: give ReToD a '
+                'detector with both, or leave the task out'
+            )
+
+    def loss(self, context: TaskContext) -> TaskLoss:
+        """Sum of the losses of RPN and RoI head.
+
+        Args:
+            context: What the tasks of the step share.
+
+        Returns:
+            The loss; its parts are logged as ``objectness/<part>``.
+
+        Raises:
+            KeyError: If the data hold no objects.
+            ValueError: If a label is no pseudo-class.
+        """
+        model = context.model
+        samples = pseudo_samples(context)
+        _check_labels(samples, model.roi_head)
+        rpn, proposals = model.rpn_head.loss_and_predict(
+            context.feats,
+            [_as_object(sample) for sample in samples],
+            proposal_cfg=model.proposal_cfg,
+        )
+        rcnn = model.roi_head.loss(
+            readable_levels(context.feats), proposals, samples
+        )
+        parts = {
+            key.removeprefix('loss_'): value for key, value in rpn.items()
+        }
+        parts.update(
+            {k.replace('loss_', ''): v for k, v in rcnn.items() if 'loss' in k}
+        )
+        # a part is a tensor, or a list of one a pyramid level
+        values = {
+            key: (sum(part) if isinstance(part, list) else part).float()
+            for key, part in parts.items()
+        }
+        statistics = {k: v for k, v in rcnn.items() if 'loss' not in k}
+        return TaskLoss(
+            self.loss_weight * sum(values.values()),
+            loss_scale=self.loss_weight * uninformed_loss(model),
+            logs={
+                f'{self.name}/{key}': value.detach()
+                for key, value in {**values, **statistics}.items()
+            },
+        )
+
+
+def pseudo_samples(context: TaskContext) -> list[DetDataSample]:
+    """Pseudo ground truth of all views, as a detector takes it.
+
+    Args:
+        context: What the tasks of a step share.
+
+    Returns:
+        V B samples; boxes in view pixels.
+
+    Raises:
+        KeyError: If the data hold no objects.
+    """
+    shape = context.img_shape
+    metainfo = dict(
+        img_shape=shape,
+        ori_shape=shape,
+        pad_shape=shape,
+        batch_input_shape=shape,
+        scale_factor=(1.0, 1.0),
+    )
+    samples = []
+    for view in range(context.num_views):
+        for source in context.data_samples:
+            for key in ('objects', 'object_labels'):
+                if key not in source:
+                    raise KeyError(
+                        'ObjectnessTask trains on pseudo ground truth, but '
+                        f"the data samples have no '{key}': give the view "
+                        'transform an object_proposer, or leave the task out'
+                    )
+            chosen = source.objects[:, 0] == view
+            boxes = source.objects[chosen, 1:].float()
+            labels = source.object_labels[chosen]
+            sample = DetDataSample(metainfo=metainfo)
+            sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+            sample.ignored_instances = InstanceData(
+                bboxes=boxes[:0], labels=labels[:0]
+            )
+            samples.append(sample)
+    return samples
+
+
+def uninformed_loss(model: nn.Module) -> float:
+    """What an uninformed guess loses, to compare objectness with other tasks.
+
+    Each class loss counts as log 2 (or log of the number of classes and
+    background), each box loss as 1, times their weights.
+
+    Args:
+        model: The :class:`ReToD`.
+    """
+    rpn, heads = model.rpn_head, model.roi_head.bbox_head
+    parts = [(rpn.loss_cls, math.log(2)), (rpn.loss_bbox, 1.0)]
+    for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
+        parts.append((head.loss_cls, math.log(head.num_classes + 1)))
+        parts.append((head.loss_bbox, 1.0))
+        if hasattr(head, 'loss_quality'):
+            parts.append((head.loss_quality, math.log(2)))
+    return sum(
+        getattr(loss, 'loss_weight', 1.0) * value for loss, value in parts
+    )
+
+
+def _as_object(sample: DetDataSample) -> DetDataSample:
+    """The sample with one class, as an RPN is trained."""
+    truth = sample.gt_instances
+    plain = DetDataSample(metainfo=sample.metainfo)
+    plain.gt_instances = InstanceData(
+        bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels)
+    )
+    plain.ignored_instances = sample.ignored_instances
+    return plain
+
+
+def _check_labels(samples: list[DetDataSample], roi_head: nn.Module) -> None:
+    """Raise unless all labels are pseudo-classes of the box head."""
+    heads = roi_head.bbox_head
+    head = heads[0] if isinstance(heads, nn.ModuleList) else heads
+    labels = torch.cat([sample.gt_instances.labels for sample in samples])
+    if len(labels) and int(labels.max()) >= head.num_classes:
+        raise ValueError(
+            f'pseudo-class {int(labels.max())} in object_labels, but '
+            f'roi_head.bbox_head.num_classes is {head.num_classes}: set it to '
+            'the number of pseudo-classes (1 = class-agnostic)'
+        )
