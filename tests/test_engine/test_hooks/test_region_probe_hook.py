@@ -9,7 +9,7 @@ import torch
 from mmfgl.engine.hooks import RegionProbeHook
 from mmfgl.engine.hooks.region_probe_hook import region_top1
 from mmfgl.registry import MODELS
-from mmfgl.testing import region_batch, randomise_weights, tiny_retod_cfg
+from mmfgl.testing import randomise_weights, region_batch, tiny_retod_cfg
 
 
 def probe_cfg(runner_cfg, **changes):
