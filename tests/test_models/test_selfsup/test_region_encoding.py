@@ -4,8 +4,7 @@ import torch
 from mmfgl.models.layers import pairwise_iou
 from mmfgl.models.selfsup import encode_regions, encode_views
 from mmfgl.models.selfsup.region_encoding import Masking, shared_features
-from mmfgl.testing import randomise_weights
-from mmfgl.testing import tiny_plain_detector_cfg
+from mmfgl.testing import randomise_weights, tiny_plain_detector_cfg
 
 # 1 overlaps 0 by 0.82 and 2 by 0.43; 3 lies apart
 OVERLAPS = torch.tensor(

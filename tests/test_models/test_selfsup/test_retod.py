@@ -10,13 +10,11 @@ from mmengine.registry import DefaultScope
 from mmfgl.engine.optim_wrapper import CPUAmpOptimWrapper
 from mmfgl.registry import MODELS
 from mmfgl.testing import (
+    randomise_weights,
     region_batch,
     tiny_fgl_cfg,
     tiny_plain_detector_cfg,
     tiny_retod_cfg,
-)
-from mmfgl.testing import (
-    randomise_weights,
 )
 
 ALL = ('objectness', 'distill', 'mask', 'diversity')

@@ -11,8 +11,7 @@ from mmengine.optim import OptimWrapper
 
 from mmfgl.models.balancers import TaskDraw
 from mmfgl.models.selfsup import MaskedRegionTask, TaskContext
-from mmfgl.testing import region_batch
-from mmfgl.testing import randomise_weights
+from mmfgl.testing import randomise_weights, region_batch
 
 ALL = ('objectness', 'distill', 'mask', 'diversity')
 BALANCERS = {
