@@ -10,12 +10,8 @@ from mmfgl import version
 from mmfgl.version import PARENTS, check_parents, find_version
 
 ROOT = Path(mmfgl.__file__).parents[1]
-ONEDL = dict(
-    mmengine='0.10.12', mmcv='2.3.6', mmdet='3.5.1', mmpretrain='1.3.6'
-)
-OPENMMLAB = dict(
-    mmengine='0.10.7', mmcv='2.1.0', mmdet='3.3.0', mmpretrain='1.2.0'
-)
+ONEDL = dict(zip(PARENTS, ('0.10.12', '2.3.6', '3.5.1', '1.3.6')))
+OPENMMLAB = dict(zip(PARENTS, ('0.10.7', '2.1.0', '3.3.0', '1.2.0')))
 
 
 @pytest.fixture
@@ -47,12 +43,8 @@ def test_both_families_pass(versions, monkeypatch):
 
 def test_all_problems_in_one_message(message):
     text = message(dict(mmengine='0.9.1', mmcv='3.0.0', mmdet='4.0.0'))
-    for name, seen in (
-        ('mmengine', '0.9.1'),
-        ('mmcv', '3.0.0'),
-        ('mmdet', '4.0.0'),
-        ('mmpretrain', 'no version of it'),
-    ):
+    versions = ('0.9.1', '3.0.0', '4.0.0', 'no version of it')
+    for name, seen in zip(PARENTS, versions, strict=True):
         line = f'{name}{PARENTS[name]} is needed, but {seen} is installed'
         assert line in text
 

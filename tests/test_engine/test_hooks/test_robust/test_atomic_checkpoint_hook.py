@@ -6,18 +6,12 @@ import torch
 from mmengine.fileio.backends import backends
 from mmengine.runner import find_latest_checkpoint
 
-from mmfgl.engine.hooks import AtomicCheckpointHook
 from mmfgl.utils import atomic_files
 from mmfgl.utils.atomic_files import SUFFIX
 
 
 def names(folder):
     return {path.name for path in Path(folder).iterdir() if path.is_file()}
-
-
-def hook_of(runner):
-    kind = AtomicCheckpointHook
-    return next(hook for hook in runner._hooks if isinstance(hook, kind))
 
 
 def full(handle):
@@ -82,39 +76,3 @@ def test_death_while_saving(detector_runner, monkeypatch, where, number, keep):
     resumed.train()
     assert resumed.iter == 4
     assert not [n for n in names(runner.work_dir) if SUFFIX in n]
-
-
-def save_best(runner, step, **scores):
-    """Let the hook save the best of ``scores``; return what is there."""
-    runner.train_loop._iter = step
-    hook_of(runner)._save_best_checkpoint(runner, scores)
-    return {name for name in names(runner.work_dir) if 'best' in name}
-
-
-def test_best_checkpoint_is_replaced_after_saving(
-    detector_runner, monkeypatch
-):
-    runner = detector_runner(
-        1, checkpoint=dict(interval=1, save_best='score', rule='greater')
-    )
-    runner.train()
-    assert save_best(runner, 1, score=0.5) == {'best_score_iter_1.pth'}
-    assert save_best(runner, 2, score=0.4) == {'best_score_iter_1.pth'}
-    path = hook_of(runner).best_ckpt_path
-    assert path.endswith('best_score_iter_1.pth')
-    with monkeypatch.context() as patch, pytest.raises(OSError):
-        patch.setattr(atomic_files.os, 'fsync', full)
-        save_best(runner, 3, score=0.9)
-    best = {name for name in names(runner.work_dir) if 'best' in name}
-    assert best == {'best_score_iter_1.pth'}
-
-
-def test_best_of_several_metrics(detector_runner):
-    runner = detector_runner(
-        1, checkpoint=dict(interval=1, save_best=['a', 'b'], rule='greater')
-    )
-    runner.train()
-    save_best(runner, 1, a=0.1, b=0.5)
-    save_best(runner, 2, a=0.2, b=0.4)
-    best = save_best(runner, 3, a=0.1, b=0.6)
-    assert best == {'best_a_iter_2.pth', 'best_b_iter_3.pth'}
