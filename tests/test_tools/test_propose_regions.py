@@ -4,11 +4,10 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from region_search import cache as cache_module
+from region_search.cache import ProposalCache
 
 from mmfgl.datasets import FileRegions
-from mmfgl.datasets import proposal_cache as cache_module
-from mmfgl.datasets.proposal_cache import ProposalCache
-from mmfgl.datasets.region_descriptors import describe_regions
 from tools.dataset_converters import propose_regions as tool
 
 RANDOM = ['--proposer', 'mmfgl.RandomRegions', '--workers', '0']
@@ -153,25 +152,6 @@ def test_clusters(folder):
     assert run(folder, '--clusters', 2)[1] == content
     with pytest.raises(ValueError, match='cannot make 9999 clusters'):
         run(folder, '--clusters', 9999)
-
-
-def test_descriptors():
-    rng = np.random.default_rng(0)
-    img = np.zeros((60, 120, 3), np.uint8)
-    img[:, :60:4] = 255  # stripes down, then stripes across
-    img[::4, 60:] = 255
-    boxes = np.array(
-        [[0, 0, 40, 40], [10, 10, 50, 50], [70, 10, 110, 50]], np.float32
-    )
-    rows = describe_regions(img, boxes)
-    assert rows.shape == (3, 168)
-    assert rows.dtype == np.float32
-    near = np.linalg.norm(rows[0] - rows[1])
-    assert near < 0.5 * np.linalg.norm(rows[0] - rows[2])
-    assert describe_regions(img, boxes[:0]).shape == (0, 168)
-    edge = np.array([[119.5, 59.5, 120, 60], [130, 70, 140, 80]])
-    noise = rng.integers(0, 256, (60, 120, 3), np.uint8)
-    assert np.isfinite(describe_regions(noise, edge)).all()
 
 
 @pytest.mark.parametrize(
