@@ -10,8 +10,6 @@ skipped.
     python tools/quickstart.py --out work_dirs/quickstart
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

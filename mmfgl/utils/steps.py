@@ -1,7 +1,5 @@
 """Run the commands of a longer job one by one, resumably and visibly."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -51,7 +49,7 @@ class Step:
     command: list[str]
     outputs: list[Path]
     seconds: float
-    needs: list[Step] = field(default_factory=list)
+    needs: list['Step'] = field(default_factory=list)
     config: str | None = None
     work_dir: Path | None = None
     resumable: bool = False

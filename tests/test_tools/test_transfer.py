@@ -186,16 +186,16 @@ def test_dry_run_runs_nothing(data, tmp_path, ran, capsys):
 @pytest.mark.parametrize('arm', ['densecl', 'byol', 'objectness'])
 def test_pretraining_config(init, detector, arm):
     source = Config.fromfile(arms.Arm(arm).config(init, detector))
+    args = arguments('x', 'x', arm, '--view-size=96', '--optimizer=adamw')
+    args = transfer.parse_args(args)
+    args.pretrain_iters = None
     cfg = arms.pretrain_config(
         source,
-        data_root=Path('/some/data'),
-        num_images=100,
-        view_size=96,
+        args,
+        DataSet(Path('/some/data'), ('a',), 100, 100, 10),
         seconds=60.0,
-        iters=None,
         weights=Path('/some/weights.pth'),
         regions=Path('/some/regions.json'),
-        optimizer='adamw',
     )
     # one view size, train images only, one budget, no other schedule
     steps = list(arms.steps_of(cfg.train_dataloader.dataset.pipeline))

@@ -8,8 +8,6 @@ Four panels: candidates kept and dropped by the selector, important targets,
 what one target reads through the attention mask, final boxes.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

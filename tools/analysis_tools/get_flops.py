@@ -9,8 +9,6 @@ convolutions and attention count, a multiply-add as two operations; RoIAlign,
 NMS and elementwise operations do not.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
@@ -55,22 +53,14 @@ def build(path: str, cfg_options: dict | None) -> nn.Module:
     """Build the model of a config, with random weights."""
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(cfg_options or {})
-    if 'init_cfg' in cfg.model.get('backbone', {}):
-        cfg.model.backbone.init_cfg = None
+    detector = cfg.model.get('detector', cfg.model)
+    detector.backbone.pop('init_cfg', None)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
 
 
 def measure(model: nn.Module, shape: tuple[int, int]) -> dict[str, float]:
-    """Parameters and operations of a model.
-
-    Args:
-        model: A detector or a self-supervised model.
-        shape: (height, width) of the network input.
-
-    Returns:
-        ``params`` and ``flops``.
-    """
+    """Count ``params``, those ``frozen``, and ``flops`` at (height, width)."""
     if hasattr(model, 'predict'):
         batch = detection_batch([shape], num_boxes=0)
         flops = count_flops(lambda: model.test_step(batch))

@@ -1,7 +1,5 @@
 """Pictures of detections beside the ground truth."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import mmcv

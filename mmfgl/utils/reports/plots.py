@@ -1,7 +1,5 @@
 """Plots as PNG files in memory."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Read what MMEngine's runs leave in their work dirs."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Alternating timing and peak memory, for speed.py."""
 
-from __future__ import annotations
-
 import json
 import statistics
 import subprocess

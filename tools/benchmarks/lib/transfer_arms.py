@@ -1,7 +1,6 @@
 """Pretraining configs of the arms of transfer.py."""
 
-from __future__ import annotations
-
+import argparse
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from lib.coco_data import DataSet
 from mmfgl.utils.launch import set_amp
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,7 +39,7 @@ class Arm:
     path: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Arm:
+    def parse(cls, text: str) -> 'Arm':
         """Read ``NAME`` or ``NAME=CONFIG.py``."""
         name, _, path = text.strip().partition('=')
         if not re.fullmatch(r'[\w.-]+', name):
@@ -135,17 +135,12 @@ def region_search(
 
 def pretrain_config(
     cfg: Config,
+    args: argparse.Namespace,
+    data: DataSet,
     *,
-    data_root: Path,
-    num_images: int,
-    view_size: int,
     seconds: float | None,
-    iters: int | None,
-    workers: int = 2,
-    amp: bool = False,
-    optimizer: str | None = None,
-    weights: Path | None = None,
-    regions: Path | None = None,
+    weights: Path | None,
+    regions: Path,
 ) -> Config:
     """Fit the config of an arm to data set and budget.
 
@@ -154,41 +149,34 @@ def pretrain_config(
 
     Args:
         cfg: Config of the arm; not changed.
-        data_root: Folder that holds ``train/``.
-        num_images: Number of images in it.
-        view_size: Side of the views in pixels.
-        seconds: Budget in seconds, or ``None`` for ``iters``.
-        iters: Number of iterations, if ``seconds`` is ``None``.
-        workers: Processes that load data.
-        amp: Mixed precision.
-        optimizer: ``'adamw'`` for AdamW in place of another optimizer.
+        args: Command line of transfer.py.
+        data: The data set.
+        seconds: Budget in seconds, or ``None`` for ``pretrain_iters``.
         weights: ImageNet weights, for arms that start from some.
         regions: File that stands for ``{proposals}`` in the config.
-
-    Returns:
-        The config of the run.
     """
     cfg = Config(_replace(cfg.to_dict(), '{proposals}', str(regions)))
-    cfg.data_root = f'{data_root}/'
+    cfg.data_root = f'{data.root}/'
     loader = cfg.train_dataloader
     loader.dataset.update(
         data_root=cfg.data_root, data_prefix=dict(img_path='train/')
     )
+    workers = args.workers
     loader.update(num_workers=workers, persistent_workers=workers > 0)
     for step in steps_of(loader.dataset.pipeline):
         if step['type'].endswith('RandomResizedCrop'):
-            step['scale'] = view_size
+            step['scale'] = args.view_size
         elif step['type'] == 'mmfgl.RegionViews':
-            step['view_size'] = view_size
+            step['view_size'] = args.view_size
             _budget_hook(cfg)['views'] = step.get('num_views', 2)
     if 'queue_len' in cfg.model:
-        cfg.model.queue_len = queue_length(num_images, loader.batch_size)
-    _set_budget(cfg, seconds, iters)
-    if optimizer == 'adamw':
+        cfg.model.queue_len = queue_length(data.num_images, loader.batch_size)
+    _set_budget(cfg, seconds, args.pretrain_iters)
+    if args.optimizer == 'adamw':
         _set_adamw(cfg)
     if cfg.get('load_from') is not None:
         cfg.load_from = str(weights)
-    if amp:
+    if args.amp:
         set_amp(cfg)
     return cfg
 

@@ -1,7 +1,5 @@
 """Reads the runs of transfer.py into results.json."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

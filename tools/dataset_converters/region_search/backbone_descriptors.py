@@ -3,8 +3,6 @@
 Shape shorthand: N regions, D numbers a region.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import cv2

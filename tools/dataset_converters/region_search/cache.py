@@ -1,7 +1,5 @@
 """Region proposals of many images, computed once and kept on disk."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import zipfile
