@@ -52,13 +52,7 @@ def detectors(
 ) -> dict[str, nn.Module]:
     """Detectors with the same random backbone, neck and RPN.
 
-    Args:
-        args: Command line of speed.py.
-        names: Which detectors.
-
-    Returns:
-        Models by name, on the device, each giving exactly
-        ``args.proposals`` proposals an image at test time.
+    Each gives exactly ``args.proposals`` proposals an image at test time.
     """
     models = {}
     for name in names:
@@ -162,9 +156,6 @@ def pretraining(args: argparse.Namespace) -> dict[str, Callable]:
     """Functions that take a training step, by method.
 
     ReToD and mmpretrain's methods, all with a R50, on images in two views.
-
-    Args:
-        args: Command line of speed.py.
     """
     cfg = _config(RETOD)
     pipeline = cfg.train_dataloader.dataset.pipeline

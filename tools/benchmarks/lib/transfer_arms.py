@@ -52,14 +52,7 @@ class Arm:
         return self.name != 'none'
 
     def config(self, init: str, detector: str) -> Path:
-        """Find its pretraining config.
-
-        Args:
-            init: ``'random'`` or ``'imagenet'``.
-            detector: ``'faster-rcnn'`` or ``'fgl'``.
-
-        Returns:
-            The config file.
+        """Find its pretraining config for ``--init`` and one detector.
 
         Raises:
             FileNotFoundError: There is none, or there are several; says
@@ -96,11 +89,13 @@ def region_search(
 ) -> list[str] | None:
     """The command that finds the regions an arm is pretrained on.
 
+    ``num_clusters`` in its config asks for the search and is the number of
+    pseudo-classes; ``cluster_by`` is ``'backbone'`` (features of the
+    detector's backbone with the ImageNet weights) or ``'colour'`` (colours
+    and gradients).
+
     Args:
-        path: Config of the arm. Its ``num_clusters`` asks for the search and
-            says how many pseudo-classes there are; ``cluster_by`` is
-            ``'backbone'`` (features of the detector's backbone with the
-            ImageNet weights) or ``'colour'`` (colours and gradients).
+        path: Config of the arm.
         images: Folder of the images.
         out: Region file to write.
         weights: The ImageNet weights, if the arm starts from them.

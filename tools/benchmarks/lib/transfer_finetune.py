@@ -13,11 +13,7 @@ from mmfgl.utils.launch import set_amp
 # Modules that a pretraining may hold for a detector, whole or not at all.
 # fc_cls is never among them: its classes are others.
 SHARED = {
-    'faster-rcnn': (
-        'neck',
-        'rpn_head',
-        'roi_head.bbox_head.shared_fcs',
-    ),
+    'faster-rcnn': ('neck', 'rpn_head', 'roi_head.bbox_head.shared_fcs'),
     'fgl': (
         'neck',
         'rpn_head',
@@ -54,6 +50,8 @@ def finetune_config(
 ) -> Config:
     """Config of one fine-tuning run: the same for every arm but the start.
 
+    It is evaluated once, at the end.
+
     Args:
         args: Command line of transfer.py.
         data: The data set.
@@ -61,15 +59,10 @@ def finetune_config(
         seed: Random seed.
         checkpoint: Where to start, or ``None`` for random weights.
         ann_file: Annotations to train on, if not all of ``train``.
-
-    Returns:
-        The config; evaluated once, at the end.
     """
     iters, backbone = args.finetune_iters, BACKBONES[args.init]
     name = f'{DETECTORS[detector]}_{backbone}_fpn_1xb8-400_aquarium.py'
     cfg = Config.fromfile(CONFIGS / 'fgl_faster_rcnn' / name)
-    for key in ('tta_model', 'tta_pipeline'):
-        cfg.pop(key, None)
     _set_data(cfg, data, ann_file)
     cfg.model.roi_head.bbox_head.num_classes = len(data.classes)
     cfg.train_cfg.update(max_iters=iters, val_interval=iters)

@@ -25,19 +25,12 @@ GROWING = ('arms', 'seeds', 'detector')
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: an arm on a detector.
-
-    Attributes:
-        name: Its name there.
-        arm: The arm.
-        detector: ``'faster-rcnn'`` or ``'fgl'``.
-        pretraining: Name of the pretraining run, '' for none.
-    """
+    """One row of the table: an arm on a detector."""
 
     name: str
     arm: Arm
-    detector: str
-    pretraining: str
+    detector: str  # 'faster-rcnn' or 'fgl'
+    pretraining: str  # name of the pretraining run, '' for none
 
 
 class Plan:
