@@ -27,13 +27,11 @@ class UnlabelledImages(BaseDataset):
     which :class:`UnreadableImageHook` counts and reports.
 
     Args:
-        data_root: Root of the relative paths below.
         data_prefix: ``dict(img_path=)``, the image folder.
-        ann_file: Text file or COCO JSON; empty for a folder.
-        pipeline: Transforms.
         max_refetch: How many unreadable images in a row are skipped before
             an error.
         **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`.
+            ``ann_file`` is the text file or COCO JSON.
 
     Raises:
         FileNotFoundError: If the folder or the file does not exist.
@@ -44,52 +42,37 @@ class UnlabelledImages(BaseDataset):
 
     def __init__(
         self,
-        data_root: str = '',
         data_prefix: dict | None = None,
-        ann_file: str = '',
-        pipeline: list | tuple = (),
         max_refetch: int = 100,
         **kwargs,
     ) -> None:
         super().__init__(
-            data_root=data_root,
             data_prefix=data_prefix or dict(img_path=''),
-            ann_file=ann_file,
-            pipeline=list(pipeline),
             max_refetch=max_refetch,
             **kwargs,
         )
 
     def load_data_list(self) -> list[dict]:
-        """Find the images.
-
-        Returns:
-            One ``dict(img_path=)`` an image, in sorted or listed order.
-        """
+        """One ``dict(img_path=)`` an image, in sorted or listed order."""
         folder = self.data_prefix['img_path']
         if '://' not in folder and not osp.isdir(folder):
             raise FileNotFoundError(
                 f'image folder {folder!r} does not exist: set data_root (or '
                 'data_prefix.img_path) to the folder that holds your images'
             )
-        if not self.ann_file:
-            source, names = folder, self._scan(folder)
+        if self.ann_file:
+            names = self._read_list()
         else:
-            source, names = self.ann_file, self._read_list()
+            found = list_dir_or_file(folder, list_dir=False, recursive=True)
+            names = sorted(
+                n for n in found if n.lower().endswith(IMG_EXTENSIONS)
+            )
         if not names:
             raise ValueError(
-                f'no image found in {source!r}: looked for '
+                f'no image found in {self.ann_file or folder!r}: looked for '
                 f'{", ".join(IMG_EXTENSIONS)}'
             )
         return [dict(img_path=osp.join(folder, name)) for name in names]
-
-    @staticmethod
-    def _scan(folder: str) -> list[str]:
-        """Sorted relative paths of the images in a folder."""
-        found = list_dir_or_file(
-            folder, list_dir=False, suffix=None, recursive=True
-        )
-        return sorted(n for n in found if n.lower().endswith(IMG_EXTENSIONS))
 
     def _read_list(self) -> list[str]:
         """Relative paths listed in the text file or COCO JSON."""
@@ -105,7 +88,7 @@ class UnlabelledImages(BaseDataset):
         try:
             images = json.loads(get_text(self.ann_file))['images']
             return [image['file_name'] for image in images]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f'{self.ann_file!r} is not in COCO format: it needs a list '
                 "'images' with a 'file_name' each"
@@ -113,12 +96,6 @@ class UnlabelledImages(BaseDataset):
 
     def __getitem__(self, idx: int) -> dict:
         """Run the pipeline on an image, or on its nearest readable follower.
-
-        Args:
-            idx: Index of the image.
-
-        Returns:
-            Output of the pipeline.
 
         Raises:
             RuntimeError: If ``max_refetch`` images in a row are unreadable.

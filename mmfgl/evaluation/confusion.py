@@ -22,27 +22,19 @@ def confused_pairs(
         ``predicted`` class, ``count``, and ``share`` of the true class's
         objects. Pairs that never happen are left out.
     """
-    num_classes = len(classes)
-    wrong = confusion[:, :num_classes].copy()
-    np.fill_diagonal(wrong, 0)
-    totals = confusion.sum(axis=1)
+    wrong = confusion[:, :-1] * (1 - np.eye(len(classes), dtype=int))
     order = np.argsort(-wrong, axis=None, kind='stable')[:top]
-    pairs = []
-    for true, predicted in zip(
-        *np.unravel_index(order, wrong.shape), strict=True
-    ):
-        count = int(wrong[true, predicted])
-        if count == 0:
-            break
-        pairs.append(
-            dict(
-                true=classes[true],
-                predicted=classes[predicted],
-                count=count,
-                share=round(count / int(totals[true]), 4),
-            )
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [
+        dict(
+            true=classes[true],
+            predicted=classes[predicted],
+            count=int(wrong[true, predicted]),
+            share=round(wrong[true, predicted] / confusion[true].sum(), 4),
         )
-    return pairs
+        for true, predicted in pairs
+        if wrong[true, predicted]
+    ]
 
 
 def plot_confusion(
@@ -59,8 +51,8 @@ def plot_confusion(
         classes: Names of the C classes.
         path: The file.
     """
-    totals = confusion.sum(axis=1, keepdims=True)
-    shares = confusion / np.maximum(totals, 1)
+    totals = confusion.sum(axis=1)
+    shares = confusion / np.maximum(totals, 1)[:, None]
     rows, columns = shares.shape
     side = min(max(4.0, 0.45 * columns), 40.0)
     figure = Figure(figsize=(side + 1.5, side), layout='constrained')
@@ -68,23 +60,13 @@ def plot_confusion(
     image = axes.imshow(shares, vmin=0, vmax=1, cmap='Blues', aspect='auto')
     figure.colorbar(image, label="share of the class's objects")
     axes.set_xticks(range(columns), [*classes, 'missed'], rotation=90)
-    axes.set_yticks(
-        range(rows),
-        [
-            f'{name} ({int(total)})'
-            for name, total in zip(classes, totals[:, 0], strict=True)
-        ],
-    )
+    names = [f'{c} ({n})' for c, n in zip(classes, totals, strict=True)]
+    axes.set_yticks(range(rows), names)
     axes.set(xlabel='predicted class', ylabel='true class (objects)')
     if rows <= 25:
+        style = dict(ha='center', va='center')
         for (row, column), share in np.ndenumerate(shares):
             if share > 0:
-                axes.text(
-                    column,
-                    row,
-                    f'{100 * share:.0f}',
-                    ha='center',
-                    va='center',
-                    color='white' if share > 0.5 else 'black',
-                )
+                style['color'] = 'white' if share > 0.5 else 'black'
+                axes.text(column, row, f'{100 * share:.0f}', **style)
     figure.savefig(path, format='png', dpi=100)

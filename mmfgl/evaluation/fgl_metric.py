@@ -1,11 +1,10 @@
-"""COCO metric that also tells errors of class from errors of place."""
+"""COCO metric that also tells errors of class from errors of localisation."""
 
 import contextlib
 import io
-from collections.abc import Sequence
 
 import numpy as np
-from mmdet.datasets.api_wrappers import COCO, COCOeval, COCOevalMP
+from mmdet.datasets.api_wrappers import COCOeval
 from mmdet.evaluation import CocoMetric
 from mmengine.fileio import dump
 from mmengine.logging import MMLogger
@@ -42,35 +41,16 @@ class FGLMetric(CocoMetric):
 
     If a detector predicts nothing at all, CocoMetric logs an error and
     returns no AP, which stops a run that saves its best checkpoint; here the
-    AP is then 0.
-
-    Args:
-        top_confused: Number of class pairs to report.
-        match_iou: Least IoU of a matched or right box, for all statistics
-            but the agnostic AP.
-        **kwargs: Arguments of :class:`mmdet.CocoMetric`.
+    AP is then 0. Arguments are those of CocoMetric.
     """
 
-    def __init__(
-        self, *args, top_confused: int = 5, match_iou: float = 0.5, **kwargs
-    ) -> None:
-        if not 0.1 < match_iou <= 1:
-            raise ValueError(
-                'match_iou must lie above 0.1, the IoU up to which a box is '
-                f'on background, and not above 1, got {match_iou}'
-            )
-        super().__init__(*args, **kwargs)
-        self.top_confused = top_confused
-        self.match_iou = match_iou
+    TOP_CONFUSED = 5
 
     def compute_metrics(self, results: list) -> dict:
-        """Compute CocoMetric's results and the statistics.
+        """CocoMetric's results and the statistics, without prefix.
 
         Args:
             results: One (ground truth, prediction) pair an image.
-
-        Returns:
-            The results by name, without prefix.
         """
         metrics = super().compute_metrics(results)
         if self.format_only or not {'bbox', 'segm'} & set(self.metrics):
@@ -89,18 +69,13 @@ class FGLMetric(CocoMetric):
         images = []
         for img_id in self.img_ids:
             gt, pred = found.get(img_id, (self._coco_api.imgs[img_id], {}))
-            ann_ids = self._coco_api.get_ann_ids(img_ids=[img_id])
-            anns = [
-                ann
-                for ann in self._coco_api.load_anns(ann_ids)
-                if ann['category_id'] in label_of
-            ]
+            ann_ids = self._coco_api.get_ann_ids([img_id], self.cat_ids)
+            anns = self._coco_api.load_anns(ann_ids)
             crowd = np.array([a.get('iscrowd', 0) for a in anns], dtype=bool)
             boxes = np.array([a['bbox'] for a in anns], float).reshape(-1, 4)
             boxes[:, 2:] += boxes[:, :2]
-            labels = np.array(
-                [label_of[a['category_id']] for a in anns], dtype=int
-            )
+            labels = [label_of[a['category_id']] for a in anns]
+            labels = np.array(labels, dtype=int)
             scores = np.asarray(pred.get('scores', ()), dtype=float)
             order = np.argsort(-scores, kind='stable')
             predicted = np.asarray(pred.get('bboxes', ()), dtype=float)
@@ -138,33 +113,45 @@ class FGLMetric(CocoMetric):
             return dict.fromkeys(keys, -1.0)
         if not any(len(image.boxes) for image in images):
             return dict.fromkeys(keys, 0.0)
+        detections = [
+            dict(
+                image_id=img_id,
+                category_id=self.cat_ids[label],
+                bbox=self.xyxy2bbox(box),
+                score=score,
+            )
+            for img_id, image in zip(self.img_ids, images, strict=True)
+            for box, score, label in zip(
+                image.boxes, image.scores, image.labels, strict=True
+            )
+        ]
         with contextlib.redirect_stdout(io.StringIO()):
-            truth, found = _one_class(images)
-            evaluate = COCOevalMP if self.use_mp_eval else COCOeval
-            coco_eval = evaluate(truth, found, 'bbox')
-            coco_eval.params.maxDets = list(self.proposal_nums)
-            coco_eval.params.iouThrs = np.atleast_1d(self.iou_thrs)
-            coco_eval.params.areaRng = coco_eval.params.areaRng[:1]
-            coco_eval.params.areaRngLbl = coco_eval.params.areaRngLbl[:1]
+            found = self._coco_api.loadRes(detections)
+            coco_eval = COCOeval(self._coco_api, found, 'bbox')
+            params = coco_eval.params
+            params.useCats = 0
+            params.catIds, params.imgIds = self.cat_ids, self.img_ids
+            params.maxDets = list(self.proposal_nums)
+            params.iouThrs = np.atleast_1d(self.iou_thrs)
+            params.areaRng = params.areaRng[:1]
+            params.areaRngLbl = params.areaRngLbl[:1]
             coco_eval.evaluate()
             coco_eval.accumulate()
         # (IoU, recall, one class, all areas, most detections)
         aps = coco_eval.eval['precision'][:, :, 0, 0, -1].mean(axis=1)
         values = [aps.mean()]
         for threshold in (0.5, 0.75):
-            at = np.isclose(coco_eval.params.iouThrs, threshold)
+            at = np.isclose(params.iouThrs, threshold)
             values.append(aps[at][0] if at.any() else -1.0)
-        return {
-            key: round(float(value), 3)
-            for key, value in zip(keys, values, strict=True)
-        }
+        values = [round(float(value), 3) for value in values]
+        return dict(zip(keys, values, strict=True))
 
     def _statistics(self, images: list[ImageBoxes]) -> dict:
         """Matched boxes, error types and confused classes."""
         names = [self._coco_api.cats[cat]['name'] for cat in self.cat_ids]
-        matched = MatchStatistics(len(names), self.match_iou).update(images)
-        tide = tide_report(images, len(names), self.match_iou)
-        pairs = confused_pairs(matched.confusion, names, self.top_confused)
+        matched = MatchStatistics(len(names)).update(images)
+        tide = tide_report(images, len(names))
+        pairs = confused_pairs(matched.confusion, names, self.TOP_CONFUSED)
         metrics = dict(
             class_accuracy=round(matched.class_accuracy, 4),
             box_mse=float(f'{matched.box_mse:.4g}'),
@@ -174,68 +161,21 @@ class FGLMetric(CocoMetric):
             most_confused=pairs,
         )
         logger: MMLogger = MMLogger.get_current_instance()
-        ap, iou = f'AP{100 * self.match_iou:.0f}', self.match_iou
-        rows = [
-            [kind, tide.counts[kind], f'{tide.dap[kind]:.4f}']
-            for kind in ERROR_TYPES
-        ]
-        table = AsciiTable([['error', 'number', f'{ap} lost'], *rows])
-        logger.info(f'Errors (TIDE), {ap} {tide.ap:.4f}\n{table.table}')
+        rows = [[k, tide.counts[k], f'{tide.dap[k]:.4f}'] for k in ERROR_TYPES]
+        table = AsciiTable([['error', 'number', 'AP50 lost'], *rows])
+        logger.info(f'Errors (TIDE), AP50 {tide.ap:.4f}\n{table.table}')
         logger.info(
-            f'{matched.num_matched} of {matched.num_objects} objects matched '
-            f'at IoU {iou}, class accuracy {matched.class_accuracy:.4f}, '
+            f'{matched.num_matched} of {matched.num_objects} objects matched, '
+            f'class accuracy {matched.class_accuracy:.4f}, '
             f'box MSE {matched.box_mse:.4g}'
         )
+        line = '{true} taken for {predicted}: {count} times, {share:.1%}'
         for pair in pairs:
-            logger.info(
-                '{true} taken for {predicted}: {count} times, {share:.1%} of '
-                'its objects'.format(**pair)
-            )
+            logger.info(line.format(**pair) + ' of its objects')
         if self.outfile_prefix is not None:
             prefix = self.outfile_prefix
-            report = dict(
-                **metrics,
-                classes=names,
-                confusion=matched.confusion.tolist(),
-            )
-            dump(report, f'{prefix}.fgl.json')
+            counts = dict(confusion=matched.confusion.tolist())
+            dump(metrics | counts | dict(classes=names), f'{prefix}.fgl.json')
             plot_confusion(matched.confusion, names, f'{prefix}.confusion.png')
             logger.info(f'Saved {prefix}.fgl.json and .confusion.png')
         return metrics
-
-
-def _one_class(images: Sequence[ImageBoxes]) -> tuple[COCO, COCO]:
-    """Ground truth and detections in COCO's form, all of category 1."""
-    annotations, detections = [], []
-    for image_id, image in enumerate(images):
-        for crowd, boxes in enumerate((image.gt_boxes, image.crowd_boxes)):
-            for box in _xywh(boxes):
-                annotations.append(
-                    dict(
-                        id=len(annotations) + 1,
-                        image_id=image_id,
-                        category_id=1,
-                        bbox=box,
-                        area=box[2] * box[3],
-                        iscrowd=crowd,
-                    )
-                )
-        detections += [
-            dict(image_id=image_id, category_id=1, bbox=box, score=score)
-            for box, score in zip(
-                _xywh(image.boxes), image.scores.tolist(), strict=True
-            )
-        ]
-    truth = COCO()
-    truth.dataset = dict(
-        images=[dict(id=index) for index in range(len(images))],
-        categories=[dict(id=1, name='object')],
-        annotations=annotations,
-    )
-    truth.createIndex()
-    return truth, truth.loadRes(detections)
-
-
-def _xywh(boxes: np.ndarray) -> list[list[float]]:
-    """(x1, y1, x2, y2) -> (x, y, width, height)."""
-    return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as coco_mask
 
+#: Least IoU of a prediction and the object it finds.
+MATCH_IOU = 0.5
+
 
 @dataclass
 class ImageBoxes:
     """Boxes of one image, all in original pixels.
 
     Attributes:
-        boxes: (P, 4) predicted boxes, from the highest score to the lowest.
+        boxes: (P, 4) predicted boxes, the highest score first.
         scores: (P,) scores.
         labels: (P,) class indices.
         gt_boxes: (G, 4) boxes of objects.
@@ -87,45 +90,32 @@ class MatchStatistics:
 
     Args:
         num_classes: Number C of classes.
-        threshold: Least IoU of a match.
     """
 
-    def __init__(self, num_classes: int, threshold: float = 0.5) -> None:
-        self.threshold = threshold
+    def __init__(self, num_classes: int) -> None:
         #: (C, C + 1) counts: true class, predicted class; the last column
         #: counts missed objects.
         self.confusion = np.zeros((num_classes, num_classes + 1), dtype=int)
         self._squared_error = 0.0
 
     def update(self, images: Iterable[ImageBoxes]) -> 'MatchStatistics':
-        """Add images.
-
-        Args:
-            images: The images.
-
-        Returns:
-            Itself.
-        """
+        """Add images; returns itself."""
         for image in images:
-            match = greedy_match(image.ious(), self.threshold)
+            match = greedy_match(image.ious(), MATCH_IOU)
             found = match >= 0
             objects = match[found]
-            np.add.at(
-                self.confusion,
-                (image.gt_labels[objects], image.labels[found]),
-                1,
-            )
+            given = image.gt_labels[objects], image.labels[found]
+            np.add.at(self.confusion, given, 1)
             missed = np.delete(image.gt_labels, objects)
             np.add.at(self.confusion, (missed, -1), 1)
-            if found.any():
-                errors = image.boxes[found] - image.gt_boxes[objects]
-                errors = errors / np.tile(image.size, 2)
-                self._squared_error += float(np.square(errors).sum())
+            errors = image.boxes[found] - image.gt_boxes[objects]
+            errors = errors / np.tile(image.size, 2)
+            self._squared_error += float(np.square(errors).sum())
         return self
 
     @property
     def num_objects(self) -> int:
-        """Number of objects."""
+        """Number of all objects."""
         return int(self.confusion.sum())
 
     @property
@@ -142,10 +132,9 @@ class MatchStatistics:
 
     @property
     def box_mse(self) -> float:
-        """Mean squared error of the coordinates of found objects.
+        """Mean squared error of found boxes; -1 if no object is found.
 
-        Coordinates are normalised by the image's width and height; -1 if no
-        object is found.
+        Coordinates are normalised by the image's width and height.
         """
         if self.num_matched == 0:
             return -1.0

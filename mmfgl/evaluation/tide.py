@@ -4,23 +4,24 @@ Shape shorthand: P predictions, G objects of all images, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from mmfgl.evaluation.matching import ImageBoxes, greedy_match
+from mmfgl.evaluation.matching import MATCH_IOU, ImageBoxes, greedy_match
 
 #: Error types, in the order of the paper.
 ERROR_TYPES = ('cls', 'loc', 'both', 'dupe', 'bkg', 'miss')
-_RIGHT, _IGNORED = 'right', 'ignored'
+#: Highest IoU of a prediction on background.
+BACKGROUND_IOU = 0.1
 
 
 @dataclass
 class TideReport:
-    """Errors of a detector at one IoU threshold.
+    """Errors of a detector at IoU 0.5.
 
     Attributes:
-        ap: AP at the threshold in [0, 1]; -1 if there is no object.
+        ap: AP50 in [0, 1]; -1 if there is no object.
         counts: Number of errors of each type.
         dap: What AP would gain were the errors of a type mended, in [0, 1].
     """
@@ -30,37 +31,15 @@ class TideReport:
     dap: dict[str, float]
 
 
-@dataclass
-class _Ledger:
-    """Predictions and objects of all images, as lists of arrays."""
-
-    scores: list = field(default_factory=list)
-    labels: list = field(default_factory=list)
-    kinds: list = field(default_factory=list)  # _RIGHT, _IGNORED or an error
-    mended: list = field(default_factory=list)  # class if mended, or -1
-    gt_labels: list = field(default_factory=list)
-    missed: list = field(default_factory=list)
-
-    def column(self, name: str, dtype: type) -> np.ndarray:
-        """One column over all images."""
-        parts = getattr(self, name)
-        return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
-
-
-def tide_report(
-    images: Sequence[ImageBoxes],
-    num_classes: int,
-    threshold: float = 0.5,
-    background: float = 0.1,
-) -> TideReport:
+def tide_report(images: Sequence[ImageBoxes], num_classes: int) -> TideReport:
     """Sort every error into one type and weigh the types.
 
     A prediction that matches no object of its class is, in this order,
 
-    - ``loc``: of the right class, IoU from ``background`` to ``threshold``;
-    - ``cls``: on an object of another class, IoU >= ``threshold``;
+    - ``loc``: of the right class, IoU from 0.1 to 0.5;
+    - ``cls``: on an object of another class, IoU >= 0.5;
     - ``dupe``: on an object of its class that a better one has matched;
-    - ``bkg``: on nothing, IoU <= ``background`` with every object;
+    - ``bkg``: on nothing, IoU <= 0.1 with every object;
     - ``both``: anything else, so the wrong class and badly placed.
 
     ``miss`` are objects that no prediction matched and no ``loc`` or ``cls``
@@ -75,25 +54,15 @@ def tide_report(
     Args:
         images: Predictions and objects.
         num_classes: Number C of classes.
-        threshold: Least IoU of a right prediction.
-        background: Highest IoU of a prediction on background.
-
-    Returns:
-        The report.
     """
-    ledger = _Ledger()
-    for image in images:
-        _sort_errors(ledger, image, threshold, background)
-    scores = ledger.column('scores', float)
-    labels = ledger.column('labels', int)
-    kinds = ledger.column('kinds', object)
-    mended = ledger.column('mended', int)
-    gt_labels = ledger.column('gt_labels', int)
-    missed = ledger.column('missed', bool)
-
+    none = [np.zeros(0, t) for t in (float, int, object, int, int, bool)]
+    columns = [none, *(_sort_errors(image) for image in images)]
+    scores, labels, kinds, mended, gt_labels, missed = (
+        np.concatenate(parts) for parts in zip(*columns, strict=True)
+    )
     num_gt = np.bincount(gt_labels, minlength=num_classes)
-    kept = kinds != _IGNORED
-    right = kinds == _RIGHT
+    kept = kinds != 'ignored'
+    right = kinds == 'right'
     asked = num_gt > 0
     ap = _mean_ap(scores[kept], labels[kept], right[kept], num_gt, asked)
     counts, dap = {}, {}
@@ -105,9 +74,7 @@ def tide_report(
         counts[kind] = int(wrong.sum())
         if kind == 'miss':
             counts[kind] = int(missed.sum())
-            new_gt = num_gt - np.bincount(
-                gt_labels[missed], minlength=num_classes
-            )
+            new_gt = np.bincount(gt_labels[~missed], minlength=num_classes)
         new_ap = _mean_ap(
             scores[keep],
             np.where(mend, mended, labels)[keep],
@@ -120,18 +87,21 @@ def tide_report(
     return TideReport(ap, counts, dap)
 
 
-def _sort_errors(
-    ledger: _Ledger, image: ImageBoxes, threshold: float, background: float
-) -> None:
-    """Add one image to the ledger."""
+def _sort_errors(image: ImageBoxes) -> tuple[np.ndarray, ...]:
+    """What became of the predictions and objects of one image.
+
+    Returns:
+        Of each prediction: score, label, 'right', 'ignored' or the error, and
+        the class that it would get if the error were mended, or -1 if it
+        would go. Of each object: label, and whether it is a ``miss``.
+    """
     iou = image.ious()
     same = image.labels[:, None] == image.gt_labels[None]
-    match = greedy_match(iou * same, threshold)
+    match = greedy_match(iou * same, MATCH_IOU)
     used = np.zeros(len(image.gt_boxes), dtype=bool)
     used[match[match >= 0]] = True
     crowd = image.labels[:, None] == image.crowd_labels[None]
-    crowd = crowd & (image.crowd_overlaps() >= threshold)
-    ignored = (match < 0) & crowd.any(axis=1)
+    crowd = crowd & (image.crowd_overlaps() >= MATCH_IOU)
 
     kinds = np.full(len(iou), 'bkg', dtype=object)
     target = np.full(len(iou), -1)
@@ -139,19 +109,18 @@ def _sort_errors(
         own, other = iou * same, iou * ~same
         best = own.max(axis=1)
         tests = {
-            'loc': (best >= background) & (best <= threshold),
-            'cls': other.max(axis=1) >= threshold,
-            'dupe': (own * used).max(axis=1) >= threshold,
-            'bkg': iou.max(axis=1) <= background,
-            'both': np.ones(len(iou), dtype=bool),
+            'loc': (best >= BACKGROUND_IOU) & (best <= MATCH_IOU),
+            'cls': other.max(axis=1) >= MATCH_IOU,
+            'dupe': (own * used).max(axis=1) >= MATCH_IOU,
+            'bkg': iou.max(axis=1) <= BACKGROUND_IOU,
         }
         kinds = np.select(list(tests.values()), list(tests), default='both')
         kinds = kinds.astype(object)
         target = np.where(
             kinds == 'loc', own.argmax(axis=1), other.argmax(axis=1)
         )
-    kinds[match >= 0] = _RIGHT
-    kinds[ignored] = _IGNORED
+    kinds[crowd.any(axis=1)] = 'ignored'
+    kinds[match >= 0] = 'right'
 
     # only the best prediction meant for a free object can become right
     mended = np.full(len(iou), -1)
@@ -162,12 +131,8 @@ def _sort_errors(
             wanted[aim] = True
             mended[index] = image.gt_labels[aim]
 
-    ledger.scores.append(image.scores)
-    ledger.labels.append(image.labels)
-    ledger.kinds.append(kinds)
-    ledger.mended.append(mended)
-    ledger.gt_labels.append(image.gt_labels)
-    ledger.missed.append(~used & ~wanted)
+    missed = ~used & ~wanted
+    return image.scores, image.labels, kinds, mended, image.gt_labels, missed
 
 
 def _mean_ap(
@@ -179,13 +144,9 @@ def _mean_ap(
 ) -> float:
     """Mean AP over classes, in [0, 1]; -1 without any object.
 
-    Args:
-        scores: (P,) scores.
-        labels: (P,) class indices.
-        right: (P,) whether a prediction is right.
-        num_gt: (C,) number of objects.
-        asked: (C,) classes that count, unless they have neither objects nor
-            predictions left.
+    ``scores``, ``labels`` and whether it is ``right`` are (P,); ``num_gt`` is
+    (C,). The classes ``asked`` (C,) count, unless they have neither objects
+    nor predictions left.
     """
     order = np.argsort(-scores, kind='stable')
     labels, right = labels[order], right[order]

@@ -176,7 +176,9 @@ def _test_cfg() -> dict:
     )
 
 
-def stir(module: nn.Module, std: float = 0.3, seed: int = 0) -> nn.Module:
+def randomise_weights(
+    module: nn.Module, std: float = 0.3, seed: int = 0
+) -> nn.Module:
     """Draw every parameter of a module at random, in place.
 
     Attention and feed-forward layers start as the identity and box layers
@@ -196,3 +198,6 @@ def stir(module: nn.Module, std: float = 0.3, seed: int = 0) -> nn.Module:
         for param in module.parameters():
             param.copy_(torch.randn(param.shape, generator=generator) * std)
     return module
+
+
+stir = randomise_weights  # for tests that still use the old name

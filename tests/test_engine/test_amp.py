@@ -13,40 +13,21 @@ from mmfgl.testing import (
     detection_batch,
     region_batch,
     tiny_fgl_cfg,
-    tiny_objectness_cfg,
     tiny_retod_cfg,
 )
 
 
-def retod(**changes):
-    head = dict(loss_diversity=dict(type='mmfgl.RegionDiversityLoss'))
-    return tiny_retod_cfg(head=head, **changes), region_batch(), 'mmpretrain'
-
-
-def centred():
-    targets = dict(type='mmfgl.RegionTargets', mode='centring')
-    return (
-        tiny_retod_cfg(head=dict(targets=targets)),
-        region_batch(),
-        ('mmpretrain'),
-    )
-
-
-def objectness():
+def retod(*tasks, **changes):
     batch = region_batch(num_objects=3)
-    return tiny_objectness_cfg(), batch, 'mmpretrain'
-
-
-def detector():
-    return tiny_fgl_cfg(), detection_batch(), 'mmdet'
+    return tiny_retod_cfg(*tasks, **changes), batch, 'mmpretrain'
 
 
 CASES = dict(
-    retod=retod,
+    retod=lambda: retod('distill', 'mask', 'diversity'),
     balanced=lambda: retod(balancer=dict(type='mmfgl.TaskAdaptiveLoss')),
-    centred=centred,
-    objectness=objectness,
-    detector=detector,
+    centred=lambda: retod(targets='centring'),
+    objectness=lambda: retod('objectness'),
+    detector=lambda: (tiny_fgl_cfg(), detection_batch(), 'mmdet'),
 )
 
 

@@ -30,15 +30,6 @@ class RegionProposer(metaclass=ABCMeta):
     def propose_labelled(
         self, info: dict, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Propose regions with a pseudo-label each.
-
-        Args:
-            info: As for :meth:`propose`.
-            rng: As for :meth:`propose`.
-
-        Returns:
-            (N, 4) float32 boxes and (N,) int64 pseudo-labels: zeros unless
-            the proposer knows better.
-        """
+        """:meth:`propose` with (N,) int64 pseudo-labels, 0 if unknown."""
         boxes = self.propose(info, rng)
         return boxes, np.zeros(len(boxes), np.int64)

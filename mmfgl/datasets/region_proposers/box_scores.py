@@ -22,38 +22,29 @@ def objectness(img: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     Returns:
         (N,) float64 scores in [0, 1].
     """
-    if not len(boxes):
-        return np.zeros(0)
     lab = cv2.cvtColor(img, cv2.COLOR_BGR2LAB)
     inner, outer = _with_ring(boxes, img.shape[:2])
-    contrast = colour_contrast(lab, inner, outer)
-    edges = edge_share(lab, inner, outer)
+    contrast = _colour_contrast(lab, inner, outer)
+    edges = _edge_share(lab, inner, outer)
     return (_rank(contrast) + _rank(edges)) / 2
 
 
-def colour_contrast(
+def _colour_contrast(
     lab: np.ndarray, inner: np.ndarray, outer: np.ndarray
 ) -> np.ndarray:
-    """Chi-square distance of the colours of a box and of its ring.
+    """(N,) chi-square distances of the colours of boxes and of their rings.
 
-    Args:
-        lab: (H, W, 3) uint8 image in Lab.
-        inner: (N, 4) int boxes.
-        outer: (N, 4) int boxes that contain them.
-
-    Returns:
-        (N,) distances in [0, 1]: 0 for equal colours, 1 for disjoint ones.
+    0 for equal colours, 1 for disjoint ones. ``lab`` is an (H, W, 3) uint8
+    image, ``inner`` (N, 4) int boxes, ``outer`` boxes that contain them.
     """
     bins = lab[..., 0].astype(np.int32) // 32 * 64
     tint = np.clip((lab[..., 1:].astype(np.int32) - 96) // 8, 0, 7)
     bins += tint[..., 0] * 8 + tint[..., 1]
     colours, bins = np.unique(bins, return_inverse=True)
-    planes = np.arange(len(colours))[:, None, None] == bins.reshape(
-        lab.shape[:2]
-    )
+    bins = bins.reshape(lab.shape[:2])
     inside, whole = [], []
-    for plane in planes:  # (H, W) of one colour
-        sums = cv2.integral(plane.view(np.uint8))
+    for colour in range(len(colours)):
+        sums = cv2.integral((bins == colour).view(np.uint8))
         inside.append(_box_sums(sums, inner))
         whole.append(_box_sums(sums, outer))
     inside = np.stack(inside, axis=1)  # (N, C)
@@ -65,18 +56,13 @@ def colour_contrast(
     return distance.sum(axis=1) / 2
 
 
-def edge_share(
+def _edge_share(
     lab: np.ndarray, inner: np.ndarray, outer: np.ndarray
 ) -> np.ndarray:
-    """Edge density of a box over that of box and ring together.
+    """(N,) edge densities of boxes over those of box and ring together.
 
-    Args:
-        lab: (H, W, 3) uint8 image in Lab.
-        inner: (N, 4) int boxes.
-        outer: (N, 4) int boxes that contain them.
-
-    Returns:
-        (N,) shares in [0, 1): 0.5 where inside and ring are alike.
+    Shares in [0, 1): 0.5 where inside and ring are alike. Arguments as for
+    the colours.
     """
     edges = np.zeros(lab.shape[:2], np.float32)
     for channel in cv2.split(lab):
@@ -84,17 +70,15 @@ def edge_share(
         dy = cv2.Sobel(channel, cv2.CV_32F, 0, 1)
         edges = np.maximum(edges, cv2.magnitude(dx, dy))
     sums = cv2.integral(edges, sdepth=cv2.CV_64F)
-    areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (inner, outer)]
+    area, whole = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (inner, outer))
     inside = _box_sums(sums, inner)
-    ring = (_box_sums(sums, outer) - inside) / np.maximum(
-        areas[1] - areas[0], 1
-    )
-    inside = inside / np.maximum(areas[0], 1)
+    ring = (_box_sums(sums, outer) - inside) / np.maximum(whole - area, 1)
+    inside = inside / np.maximum(area, 1)
     return inside / (inside + ring + 1)
 
 
 def _with_ring(
-    boxes: np.ndarray, size: tuple[int, int], width: float = 0.25
+    boxes: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, 4) int boxes, and those boxes grown by a quarter of their sides."""
     limits = np.array([size[1], size[0]] * 2)
@@ -102,7 +86,7 @@ def _with_ring(
     inner[:, :2] = np.minimum(inner[:, :2], limits[:2] - 1)
     inner[:, 2:] = np.maximum(inner[:, 2:], inner[:, :2] + 1)
     sides = inner[:, 2:] - inner[:, :2]
-    pad = np.maximum(2, np.round(sides * width)).astype(np.int64)
+    pad = np.maximum(2, np.round(sides / 4)).astype(np.int64)
     outer = np.concatenate([inner[:, :2] - pad, inner[:, 2:] + pad], axis=1)
     return inner, np.clip(outer, 0, limits)
 

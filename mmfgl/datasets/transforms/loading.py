@@ -10,12 +10,8 @@ from PIL import Image
 
 from mmfgl.registry import TRANSFORMS
 
-REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
+REDUCED = {1: cv2.IMREAD_COLOR}
+REDUCED |= {r: getattr(cv2, f'IMREAD_REDUCED_COLOR_{r}') for r in (2, 4, 8)}
 EXIF_ORIENTATION = 0x0112
 
 
@@ -53,8 +49,8 @@ class EncodedImage:
             reduce: 1, 2, 4 or 8: pixels of the full image a decoded pixel.
 
         Returns:
-            (h, w, 3) BGR uint8 image and the (2, 3) affine map from full to
-            decoded pixels, or ``None`` if the file is damaged.
+            (h, w, 3) BGR uint8 image and the (2, 3) affine map from decoded
+            to full pixels, or ``None`` if the file is damaged.
         """
         data = np.frombuffer(self.data, np.uint8)
         try:
@@ -64,23 +60,17 @@ class EncodedImage:
         size = [-(-side // reduce) for side in self.shape]
         if img is None or list(img.shape[:2]) != size:
             return None
-        affine = np.eye(2, 3) / reduce
-        for axis, mirrored in enumerate(self._mirrored):
-            if mirrored:  # the incomplete block comes first then
-                side = self.shape[1 - axis]
-                affine[axis, 2] = -(-side // reduce) - side / reduce
+        affine = np.eye(2, 3) * reduce
+        # the incomplete block comes first along mirrored axes
+        shift = np.array(self.shape) - np.array(size) * reduce
+        affine[:, 2] = np.where(self._mirrored, shift[::-1], 0)
         return img, affine
 
 
 def reduction(zooms: np.ndarray) -> int:
-    """How far an image can be reduced before it is resized to smaller views.
+    """The largest of 1, 2, 4, 8 that leaves a decoded pixel a view pixel.
 
-    Args:
-        zooms: Pixels of the full image a pixel of a view, of all crops along
-            both axes.
-
-    Returns:
-        1, 2, 4 or 8; the largest that leaves a decoded pixel a view pixel.
+    ``zooms`` are pixels of the full image a pixel of a view, of all crops.
     """
     return max((r for r in REDUCED if np.min(zooms) >= r), default=1)
 
@@ -105,10 +95,7 @@ class LoadUnlabelledImage(LoadImageFromFile):
         self.lazy = lazy
 
     def transform(self, results: dict) -> dict | None:
-        """Load one image.
-
-        Args:
-            results: Needs ``img_path``.
+        """Load the file ``img_path``.
 
         Returns:
             ``results`` with ``img`` ((H, W, 3) BGR uint8), ``img_shape`` and

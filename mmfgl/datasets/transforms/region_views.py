@@ -11,10 +11,8 @@ from mmcv.transforms import BaseTransform, Compose
 
 from mmfgl.datasets.transforms.loading import EncodedImage, reduction
 from mmfgl.datasets.transforms.view_maps import (
-    chain,
     clip_boxes,
     crop_affine,
-    invert_affine,
     map_boxes,
     visible_share,
 )
@@ -97,9 +95,8 @@ class RegionViews(BaseTransform):
         self.object_proposer = object_proposer and TASK_UTILS.build(
             object_proposer
         )
-        if isinstance(view_size, int):
-            view_size = (view_size, view_size)
-        self.view_size = tuple(view_size)
+        sides = (view_size,) * 2 if isinstance(view_size, int) else view_size
+        self.view_size = tuple(sides)
         self.num_views = num_views
         self.num_regions = num_regions
         self.crop_scale = crop_scale
@@ -126,23 +123,21 @@ class RegionViews(BaseTransform):
             crop_affine(crop, self.view_size, rng.random() < self.flip_prob)
             for crop in crops
         ]
-        to_decoded = np.eye(2, 3)
+        to_full = np.eye(3)  # from decoded pixels
         if isinstance(img, EncodedImage):
             zooms = np.stack([c[2:] - c[:2] for c in crops]) / self.view_size
             if (decoded := img.decode(reduction(zooms))) is None:
                 return None
-            img, to_decoded = decoded
-        info = dict(
-            img_path=results.get('img_path'), img_shape=img_shape, img=img
-        )
+            img, to_full[:2] = decoded
+        path = results.get('img_path')
+        info = dict(img_path=path, img_shape=img_shape, img=img)
         results['boxes'] = self._regions(info, crops, affines, rng)
         results['affines'] = np.stack(affines)
         if self.object_proposer is not None:
             results.update(self._objects(info, affines, rng))
-        back = invert_affine(to_decoded)
         results['views'] = []
         for affine, compose in zip(affines, self.photometric, strict=True):
-            view = warp_view(img, chain(back, affine), self.view_size)
+            view = warp_view(img, affine @ to_full, self.view_size)
             results['views'].append(compose(dict(img=view))['img'])
         return results
 
@@ -192,30 +187,23 @@ class RegionViews(BaseTransform):
         affines: list[np.ndarray],
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """(V, N, 4) regions in pixels of each view."""
+        """(V, N, 4) float32 regions in pixels of each view."""
         if self.num_regions == 0:
             return np.zeros((self.num_views, 0, 4), np.float32)
         found = np.asarray(self.proposer.propose(info, rng), np.float32)
         seen = [self._in_view(found, affine) for affine in affines]
         rows = np.flatnonzero(np.all([keep for _, keep in seen], axis=0))
         rows = rng.permutation(rows)[: self.num_regions]
-        fill = self._fill(crops, self.num_regions - len(rows), rng)
-        return np.stack(
-            [
-                np.concatenate([boxes[rows], self._in_view(fill, affine)[0]])
-                for (boxes, _), affine in zip(seen, affines, strict=True)
-            ]
-        )
-
-    def _fill(
-        self, crops: list[np.ndarray], count: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """(count, 4) random boxes inside the part all crops share."""
+        found = np.stack([boxes[rows] for boxes, _ in seen])
+        # random boxes inside the part of the image that all crops share
         low = np.max([crop[:2] for crop in crops], axis=0)
         high = np.min([crop[2:] for crop in crops], axis=0)
-        sides = rng.uniform(0.3, 0.9, size=(count, 2)) * (high - low)
-        corner = low + rng.uniform(size=(count, 2)) * (high - low - sides)
-        return np.concatenate([corner, corner + sides], 1)
+        shape = self.num_regions - len(rows), 2
+        sides = rng.uniform(0.3, 0.9, size=shape) * (high - low)
+        corner = low + rng.uniform(size=shape) * (high - low - sides)
+        fill = np.concatenate([corner, corner + sides], axis=1)
+        filled = np.stack([self._in_view(fill, a)[0] for a in affines])
+        return np.concatenate([found, filled], axis=1)
 
     def _objects(
         self, info: dict, affines: list[np.ndarray], rng: np.random.Generator
@@ -247,10 +235,4 @@ def warp_view(
     # OpenCV's pixel centres lie at integers, ours at integers + 0.5
     centred = affine.copy()
     centred[:, 2] += affine[:, :2] @ [0.5, 0.5] - 0.5
-    return cv2.warpAffine(
-        img,
-        centred,
-        size,
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    return cv2.warpAffine(img, centred, size, borderMode=cv2.BORDER_REPLICATE)

@@ -21,13 +21,8 @@ def crop_affine(
 
     Returns:
         (2, 3) float64 matrix, image pixels to view pixels.
-
-    Raises:
-        ValueError: If the crop is empty.
     """
     x1, y1, x2, y2 = (float(v) for v in crop)
-    if x2 <= x1 or y2 <= y1:
-        raise ValueError(f'empty crop {crop!r}')
     width, height = view_size
     scale_x, scale_y = width / (x2 - x1), height / (y2 - y1)
     affine = np.array(
@@ -36,26 +31,6 @@ def crop_affine(
     if flip:
         affine[0] = [-scale_x, 0.0, width + x1 * scale_x]
     return affine
-
-
-def invert_affine(affine: np.ndarray) -> np.ndarray:
-    """Inverse of an axis-aligned affine map.
-
-    Args:
-        affine: (2, 3) matrix.
-
-    Returns:
-        (2, 3) matrix of the inverse map.
-    """
-    linear = np.linalg.inv(affine[:, :2])
-    return np.hstack([linear, -linear @ affine[:, 2:]])
-
-
-def chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(2, 3) map that applies ``first``, then ``second``, both (2, 3)."""
-    linear = second[:, :2] @ first
-    linear[:, 2] += second[:, 2]
-    return linear
 
 
 def map_boxes(boxes: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -75,28 +50,16 @@ def map_boxes(boxes: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Clip boxes to a view.
-
-    Args:
-        boxes: (N, 4) boxes in view pixels.
-        size: (width, height) of the view.
-
-    Returns:
-        (N, 4) clipped boxes.
-    """
-    limits = np.array([size[0], size[1], size[0], size[1]], boxes.dtype)
-    return np.clip(boxes, 0, limits)
+    """(N, 4) boxes in view pixels, clipped to its (width, height)."""
+    return np.clip(boxes, 0, np.array([*size, *size], boxes.dtype))
 
 
 def visible_share(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Share of each box's area that lies inside a window.
+    """(N,) shares in [0, 1] of the areas of boxes inside a window.
 
     Args:
-        boxes: (N, 4) boxes.
+        boxes: (N, 4) boxes; the share of an empty one is 0.
         window: (4,) box of the same frame.
-
-    Returns:
-        (N,) shares in [0, 1].
     """
     low = np.maximum(boxes[:, :2], window[:2])
     high = np.minimum(boxes[:, 2:], window[2:])

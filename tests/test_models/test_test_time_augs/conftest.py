@@ -19,6 +19,16 @@ from mmfgl.models.test_time_augs import RoITTAModel
 
 CHANNELS, CLASSES = 8, 3
 SIZES = [(64, 96), (80, 64)]
+WHOLE = (0, 0, 1, 1)
+META_KEYS = (
+    'img_id',
+    'ori_shape',
+    'img_shape',
+    'scale_factor',
+    'flip',
+    'flip_direction',
+    'slice_window',
+)
 
 
 class PatchBackbone(nn.Module):
@@ -110,10 +120,10 @@ def detector_cfg(agnostic=False, masks=False):
     )
 
 
-def build_fgl_detector(num_targets=None, seed=0, **changes):
+def build_fgl_detector(num_targets=None, masks=False, seed=0, **changes):
     """An FGL Faster R-CNN over :class:`PatchBackbone`, random but for it."""
     torch.manual_seed(seed)
-    cfg = detector_cfg(agnostic=True)
+    cfg = detector_cfg(agnostic=True, masks=masks)
     cfg['type'] = 'mmfgl.FGLFasterRCNN'
     roi_head = cfg['roi_head']
     roi_head['type'] = 'mmfgl.FGLRoIHead'
@@ -176,10 +186,13 @@ def plain_batch(images, scale=None, **resize):
     return {key: value[0] for key, value in views.items()}
 
 
-def view_batch(images, scales, flips=(None,), keep_ratio=True, pad=None):
+def view_batch(
+    images, scales, flips=(None,), keep_ratio=True, pad=None, windows=()
+):
     """Views of images by a real TestTimeAug pipeline, collated.
 
-    A scale ``None`` keeps the image's own size.
+    A scale ``None`` keeps the image's own size. ``windows`` are those of
+    ImageSlice, besides the whole image.
     """
     batch = []
     for index, image in enumerate(images):
@@ -195,16 +208,21 @@ def view_batch(images, scales, flips=(None,), keep_ratio=True, pad=None):
             for f in flips
         ]
         pads = [[dict(type='Pad', size=pad)]] if pad else []
+        slices = [
+            dict(type='mmfgl.ImageSlice', window=window)
+            for window in (WHOLE, *windows)
+        ]
         pipeline = Compose(
             [
                 dict(type='mmdet.LoadImageFromNDArray'),
                 dict(
                     type='TestTimeAug',
                     transforms=[
+                        slices,
                         resizes,
                         flip_steps,
                         *pads,
-                        [dict(type='PackDetInputs')],
+                        [dict(type='PackDetInputs', meta_keys=META_KEYS)],
                     ],
                 ),
             ]
@@ -272,6 +290,7 @@ def record_rois(detector, monkeypatch):
         calls.append(
             SimpleNamespace(
                 width=metas[0]['img_shape'][1],
+                level_shift=kwargs.get('level_shift', 0),
                 given=rpn_results[0],
                 scores=results[0].scores,
             )
@@ -282,35 +301,39 @@ def record_rois(detector, monkeypatch):
     return calls
 
 
-def frozen_proposals(x, batch_data_samples, rescale):
-    """The same random boxes of the image, whatever the view."""
-    torch.manual_seed(0)
-    results = []
-    for sample in batch_data_samples:
-        corners = torch.rand(20, 2, 2).sort(dim=1).values
-        size = torch.tensor(sample.ori_shape[::-1])
-        scale = torch.tensor(sample.scale_factor)
-        boxes = (corners * size * scale).reshape(20, 4)
-        results.append(InstanceData(bboxes=boxes, scores=torch.rand(20)))
-    return results
+def give_proposals(data):
+    """Put the same 20 random boxes of each image into all its views."""
+    for view in data['data_samples']:
+        torch.manual_seed(0)
+        for sample in view:
+            corners = torch.rand(20, 2, 2).sort(dim=1).values
+            corners = corners * torch.tensor(sample.ori_shape[::-1])
+            corners -= torch.tensor(sample.slice_window[:2])
+            boxes = corners * torch.tensor(sample.scale_factor)
+            sample.proposals = InstanceData(
+                bboxes=boxes.reshape(20, 4), scores=torch.rand(20)
+            )
+    return data
 
 
 class OracleRoIHead(StandardRoIHead):
-    """Sees the true place of every RoI, whatever the view."""
+    """Sees where in the image every RoI is, whatever the view."""
 
     def predict_bbox(self, x, batch_img_metas, rpn_results_list, **kwargs):
         results = []
         for meta, given in zip(batch_img_metas, rpn_results_list, strict=True):
             boxes = given.bboxes.clone()
             scale = meta['scale_factor']
-            height = round(meta['ori_shape'][0] * scale[1])
-            width = round(meta['ori_shape'][1] * scale[0])
+            left, top, right, bottom = meta['slice_window']
+            height = round((bottom - top) * scale[1])
+            width = round((right - left) * scale[0])
             if meta['flip_direction'] in ('horizontal', 'diagonal'):
                 boxes[:, 0::2] = width - boxes[:, [2, 0]]
             if meta['flip_direction'] in ('vertical', 'diagonal'):
                 boxes[:, 1::2] = height - boxes[:, [3, 1]]
-            places = boxes / boxes.new_tensor(scale * 2)
-            logits = torch.cat([places / 20, places[:, :1] * 0], dim=1)
+            seen = boxes / boxes.new_tensor(scale * 2)
+            seen += boxes.new_tensor([left, top] * 2)
+            logits = torch.cat([seen / 20, seen[:, :1] * 0], dim=1)
             results.append(
                 InstanceData(
                     bboxes=given.bboxes.clone(), scores=logits.softmax(1)
@@ -319,25 +342,24 @@ class OracleRoIHead(StandardRoIHead):
         return results
 
 
-class Tools:
-    """The helpers above, handed to tests as one fixture."""
-
-    build_fgl_detector = staticmethod(build_fgl_detector)
-    build_detector = staticmethod(build_detector)
-    view_batch = staticmethod(view_batch)
-    load_file = staticmethod(load_file)
-    plain_batch = staticmethod(plain_batch)
-    make_images = staticmethod(make_images)
-    OracleRoIHead = OracleRoIHead
-    assert_same = staticmethod(assert_same)
-    plain = staticmethod(plain)
-    tta = staticmethod(tta)
-    record_rois = staticmethod(record_rois)
-    frozen_proposals = staticmethod(frozen_proposals)
+TOOLS = SimpleNamespace(
+    build_fgl_detector=build_fgl_detector,
+    build_detector=build_detector,
+    view_batch=view_batch,
+    load_file=load_file,
+    plain_batch=plain_batch,
+    make_images=make_images,
+    OracleRoIHead=OracleRoIHead,
+    assert_same=assert_same,
+    plain=plain,
+    tta=tta,
+    record_rois=record_rois,
+    give_proposals=give_proposals,
+)
 
 
 @pytest.fixture
 def tools():
     """Builders of detectors, images and views, in mmdet's scope."""
     with DefaultScope.overwrite_default_scope('mmdet'):
-        yield Tools
+        yield TOOLS

@@ -171,7 +171,7 @@ class FGLBBoxHead(BBoxHead):
     ) -> Tensor:
         """(P, 1) IoUs of the P positive RoIs' predicted boxes with objects."""
         if not self.reg_class_agnostic:
-            bbox_pred = bbox_pred.view(len(labels), self.num_classes, -1)
+            bbox_pred = bbox_pred.unflatten(1, (self.num_classes, -1))
             bbox_pred = bbox_pred[torch.arange(len(labels)), labels]
         boxes = self.bbox_coder.decode(priors, bbox_pred)
         if not self.reg_decoded_bbox:

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmfgl.engine.hooks import BudgetHook
-from mmfgl.engine.hooks import budget_hook as module
+from mmfgl.engine.hooks.robust import budget_hook as module
 
 COUNTER = count()
 

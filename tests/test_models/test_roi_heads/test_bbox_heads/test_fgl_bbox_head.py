@@ -6,7 +6,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
-from mmfgl.models.layers.box_voting import vote_neighbours
+from mmfgl.models.layers import vote_neighbours
 from mmfgl.models.roi_heads import FGLBBoxHead
 
 CLASSES, WIDTH = 3, 8
@@ -105,9 +105,17 @@ def test_logits_layout():
 @pytest.mark.parametrize(
     'labels', [MIXED, [CLASSES] * 6, [1], []], ids=['mixed', 'bg', '1', '0']
 )
-def test_finite_and_every_parameter_in_the_graph(kind, labels):
+@pytest.mark.parametrize('odd', [False, True])
+def test_finite_and_every_parameter_in_the_graph(kind, labels, odd):
     head = build(**kind)
-    losses = loss(head, labels)
+    rois = make_rois(len(labels))
+    args = list(targets(head, labels, rois))
+    if odd:
+        # deltas to objects without area, or with a negative side
+        rois[::2, 3] = rois[::2, 1] - 1
+        args[2][::2, 2] = float('-inf')
+        args[2][::2, 3] = float('nan')
+    losses = head.loss(*head(tokens(len(labels))), rois, *args)
     expected = {'loss_cls', 'loss_bbox', 'loss_quality'}
     assert {key for key in losses if 'loss' in key} == expected
     total = sum(value for key, value in losses.items() if 'loss' in key)
@@ -115,6 +123,20 @@ def test_finite_and_every_parameter_in_the_graph(kind, labels):
     total.backward()
     for name, param in head.named_parameters():
         assert param.grad is not None and param.grad.isfinite().all(), name
+
+
+def test_boxes_without_finite_deltas_train_no_box():
+    head = build()
+    rois, outputs = make_rois(), head(tokens())
+    args = list(targets(head, MIXED, rois))
+    args[2][0] = float('nan')
+    odd = head.loss(*outputs, rois, *args)
+    args = list(targets(head, MIXED, rois))
+    args[3] = args[3].clone()
+    args[3][0] = 0
+    weightless = head.loss(*outputs, rois, *args)
+    for key in ('loss_cls', 'loss_bbox'):
+        assert torch.equal(odd[key], weightless[key])
 
 
 @pytest.mark.parametrize('kind', KINDS, ids=str)
@@ -218,7 +240,7 @@ def test_nms_ranks_by_the_mixed_score():
 def test_kept_boxes_move_to_their_neighbours(agnostic, rescale):
     options = dict(reg_class_agnostic=agnostic, std=0.1)
     plain = predict(build(**options), TEST_CFG, num=40, rescale=rescale)
-    head = build(neighbour_iou=0.3, **options)
+    head = build(voting_iou=0.3, **options)
     moved = predict(head, TEST_CFG, num=40, rescale=rescale)
     assert torch.equal(moved.scores, plain.scores)
     assert torch.equal(moved.labels, plain.labels)
@@ -231,9 +253,9 @@ def test_kept_boxes_move_to_their_neighbours(agnostic, rescale):
 
 
 @pytest.mark.parametrize('iou', [0, -0.5, 1.1])
-def test_neighbour_iou_out_of_range(iou):
-    with pytest.raises(ValueError, match=r'neighbour_iou must lie in \(0, 1'):
-        build(neighbour_iou=iou)
+def test_voting_iou_out_of_range(iou):
+    with pytest.raises(ValueError, match=r'voting_iou must lie in \(0, 1'):
+        build(voting_iou=iou)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
@@ -260,7 +282,7 @@ def test_no_roi():
     result = predict(head, TEST_CFG, num=0)
     assert result.bboxes.shape == (0, 4)
     assert result.scores.shape == result.labels.shape == (0,)
-    voting = build(neighbour_iou=0.5)
+    voting = build(voting_iou=0.5)
     assert predict(voting, TEST_CFG, num=0).bboxes.shape == (0, 4)
     certain = ConfigDict(TEST_CFG, score_thr=1.1)  # nothing is kept
     assert predict(voting, certain).bboxes.shape == (0, 4)
