@@ -203,7 +203,8 @@ def write_report(
     curves = {name: read_curve(out / arm) for arm, name in ARMS.items()}
     report.add_curves('Fine-tuning', curves)
     report.add_pictures('Detections', pictures(out))
-    report.add_settings('Settings', settings)
+    rows = [{'setting': k, 'value': str(v)} for k, v in settings.items()]
+    report.add_table('Settings', rows)
     report.add_code('Commands', '\n'.join(commands))
     return report.write(out)
 

@@ -28,7 +28,6 @@ def written(tmp_path):
     )
     report.add_curves('Loss', {'one': [(1, 2.0), (2, 1.0)], 'none': []})
     report.add_pictures('Pictures', [('red [right]', picture)])
-    report.add_settings('Settings', {'seed': 0})
     report.add_code('Commands', 'a < b\nc')
     page = report.write(tmp_path / 'out', 'r')
     return page, page.read_text(), page.with_suffix('.md').read_text()
@@ -69,7 +68,7 @@ def test_markdown_images_exist(written):
 
 def test_sections_keep_their_order(written):
     _, html, markdown = written
-    names = ['Results', 'Loss', 'Pictures', 'Settings', 'Commands']
+    names = ['Results', 'Loss', 'Pictures', 'Commands']
     assert re.findall(r'<h2>(.*)</h2>', html) == names
     assert re.findall(r'^## (.*)$', markdown, re.M) == names
 

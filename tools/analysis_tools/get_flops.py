@@ -15,7 +15,7 @@ from pathlib import Path
 
 import mmdet.models  # noqa: F401
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -40,19 +40,15 @@ def parse_args() -> argparse.Namespace:
         default=[800, 1333],
         help='HEIGHT WIDTH of the network input, or one side',
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='config changes'
-    )
     args = parser.parse_args()
     if len(args.shape) > 2 or min(args.shape) < 1:
         parser.error('--shape takes HEIGHT WIDTH, or one side')
     return args
 
 
-def build(path: str, cfg_options: dict | None) -> nn.Module:
+def build(path: str) -> nn.Module:
     """Build the model of a config, with random weights."""
     cfg = Config.fromfile(path)
-    cfg.merge_from_dict(cfg_options or {})
     detector = cfg.model.get('detector', cfg.model)
     detector.backbone.pop('init_cfg', None)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
@@ -81,7 +77,7 @@ def main() -> None:
     for path in args.configs:
         if not Path(path).is_file():
             sys.exit(f'no such file: {path}')
-        seen = measure(build(path, args.cfg_options), shape)
+        seen = measure(build(path), shape)
         cells = [seen['params'] / 1e6, seen['frozen'] / 1e6]
         rows.append([Path(path).stem, *cells, seen['flops'] / 1e9])
     header = [f'config, {shape[0]}x{shape[1]}', 'parameters, M', 'frozen, M']

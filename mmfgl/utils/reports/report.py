@@ -82,25 +82,10 @@ class Report:
         self._html.append(html_table(header, cells))
         self._text(caption)
 
-    def add_settings(self, heading: str, settings: Mapping[str, Any]) -> None:
-        """Add a two-column table of names and values."""
-        rows = [
-            {'setting': name, 'value': str(value)}
-            for name, value in settings.items()
-        ]
-        self.add_table(heading, rows)
-
-    def add_curves(
-        self,
-        heading: str,
-        curves: Mapping[str, Curve],
-        xlabel: str = 'iteration',
-        ylabel: str = 'loss',
-    ) -> None:
-        """Add one plot of named curves; see :func:`plot_curves`."""
+    def add_curves(self, heading: str, curves: Mapping[str, Curve]) -> None:
+        """Add one plot of losses; see :func:`plot_curves`."""
         self._heading(heading)
-        png = plot_curves(curves, xlabel, ylabel)
-        self._figure(png, f'{ylabel} over {xlabel}')
+        self._figure(plot_curves(curves), 'loss over iterations')
 
     def add_pictures(
         self, heading: str, pictures: Iterable[tuple[str, np.ndarray]]
