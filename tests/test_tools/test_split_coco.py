@@ -111,29 +111,6 @@ def test_train_val(source, capsys):
     assert '50 images' in out and '6 of 7 categories' in out
 
 
-def test_a_random_split_is_less_balanced(source):
-    whole = read(source)
-    counts = tool.objects_of(whole)
-    sizes = [400, 50]
-    (_, chosen) = tool.stratify(counts, sizes, 0)
-
-    def worst(images):
-        anns = [a for a in whole['annotations'] if a['image_id'] in images]
-        seen, counts = objects(dict(annotations=anns)), objects(whole)
-        # the two rarest have too few objects to tell
-        return sum(
-            abs(seen[label] / count - 1 / 9)
-            for label, count in counts.items()
-            if count > 20
-        )
-
-    random_parts = [
-        set(random.Random(seed).sample(ids(whole), 50)) for seed in range(20)
-    ]
-    deviations = sorted(map(worst, random_parts))
-    assert worst(chosen) < 0.5 * deviations[len(deviations) // 2]
-
-
 def test_low_label_splits(source, tmp_path):
     out = tmp_path / 'splits'
     arguments = ['--percent', '2', '10', '--images', '7', '--out', str(out)]
