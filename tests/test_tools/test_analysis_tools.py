@@ -114,15 +114,12 @@ def test_inferencer(tmp_path, data, image):
     assert len(list((tmp_path / 'out/vis').iterdir())) == 1
 
 
-@pytest.mark.parametrize(
-    'change', [dict(), dict(scene_token=True), dict(num_decoder_layers=0)]
-)
-def test_draw_candidates(tmp_path, data, image, change):
+@pytest.mark.parametrize('layers', [(1, 1), (1, 0), (0, 0)], ids=str)
+def test_draw_candidates(tmp_path, data, image, layers):
     roi_head = tiny_fgl_cfg(len(CLASSES), num_targets=8).roi_head
-    if 'num_decoder_layers' in change:
-        roi_head.transformer.update(change, num_encoder_layers=0)
-    else:
-        roi_head.update(change)
+    roi_head.transformer.update(
+        num_encoder_layers=layers[0], num_decoder_layers=layers[1]
+    )
     files = write(tmp_path, data, 'fgl', roi_head=roi_head)
     out = tmp_path / 'pictures/one.png'
     run_tool('draw_candidates.py', image, *files, '--out', out, '--target', 1)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmfgl.models.layers.box_voting import vote_neighbours
+from mmfgl.models.layers import vote_neighbours
 
 ROIS, CLASSES = 6, 3
 
