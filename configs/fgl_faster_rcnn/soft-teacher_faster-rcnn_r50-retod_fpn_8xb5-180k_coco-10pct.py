@@ -12,8 +12,9 @@ _base_ = [
 ]
 
 detector = _base_.model
-# no ImageNet layers or statistics to keep
-detector.backbone.update(frozen_stages=-1, norm_eval=False, init_cfg=None)
+# every layer is trained; BatchNorm keeps the statistics of the pretraining,
+# because a GPU sees a single labelled image
+detector.backbone.update(frozen_stages=-1, init_cfg=None)
 model = dict(
     _delete_=True,
     type='SoftTeacher',
@@ -67,15 +68,15 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001),
 )
-sync_bn = 'torch'
-# the teacher starts as the student
 load_from = 'work_dirs/retod_r50-fpn_8xb64-100e_coco/epoch_100.pth'
 custom_hooks = [
     *_base_.guards,
-    dict(type='MeanTeacherHook'),
+    # the teacher starts as the student, and takes its BatchNorm statistics over
+    dict(type='MeanTeacherHook', skip_buffer=False),
     dict(
         type='mmfgl.CheckpointChainHook',
         modules=['student.backbone', 'student.neck', 'student.rpn_head'],
+        revise_keys=[('^', 'student.')],
     ),
 ]
 default_hooks = dict(
