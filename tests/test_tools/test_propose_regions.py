@@ -147,11 +147,11 @@ def test_clusters(folder):
     [
         (['absent/', '--out', 'x.json', *RANDOM], 'absent/'),
         (['.', '--out', 'x', '--ann-file', 'absent.json', *RANDOM], 'absent'),
-        (['.', '--out', 'x', '--proposer', 'absent'], 'absent'),
+        (['photos', '--out', 'x', '--proposer', 'absent'], 'absent'),
     ],
 )
-def test_errors_in_one_line(arguments, message, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_errors_in_one_line(folder, arguments, message, monkeypatch):
+    monkeypatch.chdir(folder.parent)
     with pytest.raises(SystemExit, match=message):
         tool.main(arguments)
 
