@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmfgl.registry import MODELS
-from mmfgl.testing import stir, tiny_fgl_cfg
+from mmfgl.testing import stir, tiny_fgl_cfg, tiny_plain_detector_cfg
 from mmfgl.testing.data import tiny_coco
 
 ROOT = Path(__file__).parents[2]
@@ -43,19 +43,7 @@ def write(folder, data, name, **changes):
     """Config and checkpoint of a tiny detector with random weights."""
     model = tiny_fgl_cfg(len(CLASSES), **changes)
     if name == 'plain':
-        model.type = 'mmdet.FasterRCNN'
-        head = model.roi_head
-        head.type = 'mmdet.StandardRoIHead'
-        for key in ('tokenizer', 'transformer', 'attention', 'selector'):
-            head.pop(key)
-        head.bbox_roi_extractor.type = 'mmdet.SingleRoIExtractor'
-        head.bbox_head = dict(
-            type='mmdet.Shared2FCBBoxHead',
-            in_channels=16,
-            fc_out_channels=16,
-            roi_feat_size=3,
-            num_classes=len(CLASSES),
-        )
+        model = tiny_plain_detector_cfg()
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(96, 96), keep_ratio=True),
