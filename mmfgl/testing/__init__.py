@@ -10,7 +10,6 @@ from .data import tiny_coco
 from .models import (
     half_dtypes,
     randomise_weights,
-    stir,
     tiny_fgl_cfg,
     tiny_region_encoder_cfg,
 )
@@ -23,7 +22,6 @@ __all__ = [
     'randomise_weights',
     'region_batch',
     'region_samples',
-    'stir',
     'tiny_coco',
     'tiny_fgl_cfg',
     'tiny_plain_detector_cfg',

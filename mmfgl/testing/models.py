@@ -210,6 +210,3 @@ def randomise_weights(
         for param in module.parameters():
             param.copy_(torch.randn(param.shape, generator=generator) * std)
     return module
-
-
-stir = randomise_weights  # for tests that still use the old name

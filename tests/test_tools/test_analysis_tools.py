@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmfgl.registry import MODELS
-from mmfgl.testing import stir, tiny_fgl_cfg, tiny_plain_detector_cfg
+from mmfgl.testing import randomise_weights, tiny_fgl_cfg, tiny_plain_detector_cfg
 from mmfgl.testing.data import tiny_coco
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def write(folder, data, name, **changes):
         )
     )
     cfg.dump(folder / f'{name}.py')
-    built = stir(MODELS.build(model))
+    built = randomise_weights(MODELS.build(model))
     checkpoint = dict(
         state_dict=built.state_dict(),
         meta=dict(dataset_meta=dict(classes=CLASSES)),
