@@ -151,7 +151,7 @@ def test_several_data_sets(data, tmp_path, ran, capsys):
     (mean,) = results['arms']['none']['AP']
     assert mean == pytest.approx(sum(each) / 2, abs=0.01)
     for text in (capsys.readouterr().out, (out / 'results.md').read_text()):
-        assert text.count('| none |') == 3
+        assert text.count('\n| none |') == 3
     with pytest.raises(SystemExit, match='two data sets of one name'):
         transfer.main(arguments(f'{data},{data}', out, 'none'))
 
