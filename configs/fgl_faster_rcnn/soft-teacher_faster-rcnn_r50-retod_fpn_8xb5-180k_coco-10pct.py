@@ -2,8 +2,7 @@
 # started from 100 epochs of ReToD, 10 % of the labels of COCO train2017.
 #   bash tools/dist_train.sh configs/fgl_faster_rcnn/\
 #       soft-teacher_faster-rcnn_r50-retod_fpn_8xb5-180k_coco-10pct.py 8
-# Splits: tools/dataset_converters/split_coco.py. Unlabelled images are all of
-# train2017: their labels are not read.
+# Splits: tools/dataset_converters/split_coco.py --percent 10 --unlabelled.
 # Cost and AP on val2017: not yet measured.
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
@@ -40,7 +39,9 @@ model = dict(
 labeled_dataset = _base_.labeled_dataset
 labeled_dataset.ann_file = 'annotations/instances_train2017.1@10.json'
 unlabeled_dataset = _base_.unlabeled_dataset
-unlabeled_dataset.ann_file = 'annotations/instances_train2017.json'
+unlabeled_dataset.ann_file = (
+    'annotations/instances_train2017.1@10-unlabeled.json'
+)
 unlabeled_dataset.data_prefix = dict(img='train2017/')
 train_dataloader = dict(
     dataset=dict(datasets=[labeled_dataset, unlabeled_dataset])

@@ -138,11 +138,8 @@ def tiny_loader(
 ) -> None:
     """Let a data loader read two tiny images in this process, in place.
 
-    Args:
-        loader: Config of a data loader.
-        root: Root of :func:`tiny_coco`.
-        split: ``'train'`` or ``'val'``.
-        pipeline: Replaces the pipeline of the datasets.
+    Args as for :func:`use_tiny_coco`; ``pipeline`` replaces that of the
+    datasets.
     """
     for dataset in leaf_datasets(loader.dataset):
         use_tiny_coco(dataset, root, split)

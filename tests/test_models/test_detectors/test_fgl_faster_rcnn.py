@@ -60,27 +60,6 @@ def test_predictions(source, num_targets):
         assert (found.labels >= 0).all() and (found.labels < CLASSES).all()
 
 
-def test_images_of_a_batch_do_not_influence_each_other():
-    model = build()
-    # a fresh RPN scores all anchors alike, to the last digits
-    randomise_weights(model.rpn_head)
-    randomise_weights(model.roi_head, std=0.1)
-    model.eval()
-    images = detection_batch(sizes=[(64, 96)] * 3)
-
-    def run(*rows):
-        batch = {key: [v[i] for i in rows] for key, v in images.items()}
-        return [result.pred_instances for result in model.test_step(batch)]
-
-    tolerance = dict(atol=1e-3, rtol=1e-3)
-    (alone,) = run(0)
-    for got in (run(0, 1)[0], run(2, 0)[1]):
-        assert len(got) > 3
-        torch.testing.assert_close(got.bboxes, alone.bboxes, **tolerance)
-        torch.testing.assert_close(got.scores, alone.scores, **tolerance)
-        assert torch.equal(got.labels, alone.labels)
-
-
 @pytest.mark.parametrize('source', [dict(), GRID], ids=['rpn', 'grid'])
 def test_proposals(source):
     model = build(**source).eval()

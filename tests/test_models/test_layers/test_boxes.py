@@ -47,15 +47,6 @@ def test_overlaps_equal_counted_pixels_and_mmdets():
     torch.testing.assert_close(iou, bbox_overlaps(a, b))
 
 
-def test_batch_dimensions_are_kept_apart():
-    a = random_boxes(24, seed=1).view(2, 3, 4, 4)
-    b = random_boxes(30, seed=2).view(2, 3, 5, 4)
-    iou = pairwise_iou(a, b)
-    assert iou.shape == (2, 3, 4, 5)
-    for i, j in np.ndindex(2, 3):
-        assert torch.equal(iou[i, j], pairwise_iou(a[i, j], b[i, j]))
-
-
 def test_empty_and_degenerate_boxes():
     none, some = torch.zeros(0, 4), random_boxes(3)
     assert pairwise_iou(none, some).shape == (0, 3)

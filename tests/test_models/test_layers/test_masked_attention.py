@@ -96,16 +96,6 @@ def test_geometry_reaches_the_tokens_and_is_trained(autocast):
     assert model.geometry.layers[0].weight.grad.any()
 
 
-def test_images_do_not_mix_with_a_bias():
-    model = transformer()
-    x, boxes, mask = candidates()
-    together = model.encode(x, mask, boxes)
-    for i in range(2):
-        rows = slice(i, i + 1)
-        alone = model.encode(x[rows], mask[rows], boxes[rows])
-        torch.testing.assert_close(together[rows], alone)
-
-
 def test_boxes_are_needed():
     model = transformer()
     x, _, mask = candidates()
@@ -126,15 +116,6 @@ def test_four_thousand_candidates():
     with torch.no_grad():
         out = model.encode(torch.randn(1, 4000, WIDTH), mask, boxes)
     assert out.shape == (1, 4000, WIDTH) and out.isfinite().all()
-
-
-def test_narrow_attention():
-    model = transformer(attention_dims=4)
-    x, boxes, mask = candidates()
-    assert model.encode(x, mask, boxes).shape == x.shape
-    attention = model.encoder[0].attention
-    assert attention.query.weight.shape == (4, WIDTH)
-    assert attention.out.weight.shape == (WIDTH, 4)
 
 
 @pytest.mark.parametrize(
