@@ -27,15 +27,10 @@ NEVER = 10**7  # iterations
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to start a detector.
+    """One way to start a detector."""
 
-    Attributes:
-        name: Its name in tables.
-        path: Config given on the command line, if any.
-    """
-
-    name: str
-    path: str | None = None
+    name: str  # in tables
+    path: str | None = None  # config given on the command line
 
     @classmethod
     def parse(cls, text: str) -> 'Arm':
@@ -66,12 +61,11 @@ class Arm:
                 detector=DETECTORS[detector],
                 backbone=BACKBONES[init],
             )
-            tried = [
-                CONFIGS / 'transfer' / p.format(**names) for p in PATTERNS
-            ]
+            folder = CONFIGS / 'transfer'
+            tried = [folder / p.format(**names) for p in PATTERNS]
             found = []
             for path in tried:
-                found = found or sorted(path.parent.glob(path.name))
+                found = found or sorted(folder.glob(path.name))
         if len(found) == 1:
             return found[0].resolve()
         number = len(found) or 'no'
