@@ -43,16 +43,8 @@ MODES = {'plain': [], 'tta': ['--tta']}
 # Metrics; CocoMetric leaves them out when nothing at all was detected.
 AP = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 # Expected durations on 2 cores.
-SECONDS = {
-    'data': 20,
-    'weights': 10,
-    'regions': 50,
-    'pretrain': 170,
-    'imagenet': 200,
-    'retod': 200,
-    'plain': 15,
-    'tta': 30,
-}
+SECONDS = dict(data=20, weights=10, regions=50, pretrain=170)
+SECONDS |= dict(imagenet=200, retod=200, plain=15, tta=30)
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,18 +62,15 @@ def parse_args() -> argparse.Namespace:
 
 def make_steps(out: Path, amp: bool = False) -> list[Step]:
     """List the steps of the quickstart in order."""
-    data = Step(
-        'data',
-        ['tools/dataset_converters/digit_scenes.py', '--out', DATA],
-        [Path(DATA, 'annotations', 'train.json')],
-        SECONDS['data'],
-    )
-    weights = Step(
-        'weights',
-        ['tools/model_converters/efficientnet_lite0.py', '--out', WEIGHTS],
-        [Path(WEIGHTS)],
-        SECONDS['weights'],
-    )
+    command = ['tools/dataset_converters/digit_scenes.py', '--out', DATA]
+    outputs = [Path(DATA, 'annotations', 'train.json')]
+    data = Step('data', command, outputs, SECONDS['data'])
+    command = [
+        'tools/model_converters/efficientnet_lite0.py',
+        '--out',
+        WEIGHTS,
+    ]
+    weights = Step('weights', command, [Path(WEIGHTS)], SECONDS['weights'])
     config = CONFIGS['pretrain']
     cfg = Config.fromfile(config)
     command = ['tools/dataset_converters/propose_regions.py']
@@ -89,16 +78,11 @@ def make_steps(out: Path, amp: bool = False) -> list[Step]:
     command += ['--cfg-options', 'mode=single', 'max_regions=15']
     command += [f'--clusters={cfg.num_clusters}']
     command += ['--features', config, WEIGHTS]
-    regions = Step(
-        'regions',
-        command,
-        [Path(cfg.proposals)],
-        SECONDS['regions'],
-        [data, weights],
-    )
+    outputs, needs = [Path(cfg.proposals)], [data, weights]
+    regions = Step('regions', command, outputs, SECONDS['regions'], needs)
     pretrain = train_step(out, 'pretrain', [regions], amp)
     trained = [
-        train_step(out, 'imagenet', [data, weights], amp),
+        train_step(out, 'imagenet', needs, amp),
         train_step(out, 'retod', [pretrain], amp),
     ]
     tests = [test_step(out, step, mode) for step in trained for mode in MODES]

@@ -12,8 +12,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmfgl.registry import MODELS
-from mmfgl.testing import randomise_weights, tiny_fgl_cfg, tiny_plain_detector_cfg
-from mmfgl.testing.data import tiny_coco
+from mmfgl.testing import (
+    randomise_weights,
+    tiny_coco,
+    tiny_fgl_cfg,
+    tiny_plain_detector_cfg,
+)
+from mmfgl.utils.launch import replace_data_root
 
 ROOT = Path(__file__).parents[2]
 CLASSES = tuple('0123456789')
@@ -44,37 +49,9 @@ def write(folder, data, name, **changes):
     model = tiny_fgl_cfg(len(CLASSES), **changes)
     if name == 'plain':
         model = tiny_plain_detector_cfg()
-    pipeline = [
-        dict(type='LoadImageFromFile'),
-        dict(type='Resize', scale=(96, 96), keep_ratio=True),
-        dict(
-            type='PackDetInputs',
-            meta_keys=(
-                'img_id',
-                'img_path',
-                'ori_shape',
-                'img_shape',
-                'scale_factor',
-            ),
-        ),
-    ]
-    cfg = Config(
-        dict(
-            default_scope='mmdet',
-            model=model,
-            visualizer=dict(type='DetLocalVisualizer'),
-            test_dataloader=dict(
-                dataset=dict(
-                    type='CocoDataset',
-                    data_root=str(data),
-                    ann_file='annotations/val.json',
-                    data_prefix=dict(img='val/'),
-                    metainfo=dict(classes=CLASSES),
-                    pipeline=pipeline,
-                )
-            ),
-        )
-    )
+    cfg = Config.fromfile(Path(__file__).with_name('tiny_detector.py'))
+    replace_data_root(cfg, str(data))
+    cfg.model = model
     cfg.dump(folder / f'{name}.py')
     built = randomise_weights(MODELS.build(model))
     checkpoint = dict(

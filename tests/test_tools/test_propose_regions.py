@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
-from region_search import cache as cache_module
 from region_search.cache import ProposalCache
 
 from mmfgl.datasets import FileRegions
@@ -154,18 +153,3 @@ def test_errors_in_one_line(folder, arguments, message, monkeypatch):
     monkeypatch.chdir(folder.parent)
     with pytest.raises(SystemExit, match=message):
         tool.main(arguments)
-
-
-def test_entries_appear_whole(folder, monkeypatch):
-    cache = ProposalCache(
-        dict(type='mmfgl.RandomRegions'), str(folder.parent / 'cache')
-    )
-
-    def killed(file, **arrays):
-        file.write(b'half')
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cache_module.np, 'savez', killed)
-    with pytest.raises(KeyboardInterrupt):
-        cache(str(folder / 'a.jpg'))
-    assert not list((folder.parent / 'cache').rglob('*.npz'))

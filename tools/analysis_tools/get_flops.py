@@ -34,11 +34,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('configs', nargs='+', help='config files')
     parser.add_argument(
-        '--shape',
-        type=int,
-        nargs='+',
-        default=[800, 1333],
-        help='HEIGHT WIDTH of the network input, or one side',
+        '--shape', type=int, nargs='+', default=[800, 1333], help='in pixels'
     )
     args = parser.parse_args()
     if len(args.shape) > 2 or min(args.shape) < 1:

@@ -29,6 +29,7 @@ from mmfgl.utils.reports import markdown_table
 
 SIZE = (640, 480)  # of JPEGs made on the fly
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+JITTER.update(prob=0.8, gray_prob=0.2)
 OURS = [
     dict(type='mmfgl.LoadUnlabelledImage', lazy=True),
     dict(
@@ -37,12 +38,7 @@ OURS = [
         view_size=224,
         crop_scale=(0.2, 1.0),
         photometric=[
-            dict(
-                type='mmfgl.TableColorJitter',
-                prob=0.8,
-                gray_prob=0.2,
-                **JITTER,
-            ),
+            dict(type='mmfgl.TableColorJitter', **JITTER),
             dict(type='mmfgl.FastGaussianBlur', sigma=(0.1, 2.0), prob=0.5),
         ],
     ),

@@ -190,12 +190,9 @@ def main(argv: list[str] | None = None) -> None:
         run_for_memory(args)
         return
     names = (*SHARED_ARGUMENTS, 'repeats', 'crop', 'pretrain_batch')
-    settings = dict(
-        **{name: getattr(args, name) for name in names},
-        sampling_ratio=sampling_ratio(),
-        torch=torch.__version__,
-        threads=torch.get_num_threads(),
-    )
+    settings = {name: getattr(args, name) for name in names}
+    settings.update(sampling_ratio=sampling_ratio(), torch=torch.__version__)
+    settings['threads'] = torch.get_num_threads()
     results = dict(settings=settings)
     for part in args.parts:
         results.update(PARTS[part](args))

@@ -43,17 +43,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('folder', help='image folder, searched with its sub-folders')
     add('--out', required=True, help='COCO-format JSON to write')
     add('--ann-file', default='', help='text list or COCO JSON of the images')
-    add(
-        '--proposer',
-        default='mmfgl.SelectiveSearchRegions',
-        help='type of the proposer',
-    )
-    add(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings of the proposer, e.g. mode=quality',
-    )
+    default = 'mmfgl.SelectiveSearchRegions'
+    add('--proposer', default=default, help='type of the proposer')
+    options = 'settings of the proposer, e.g. mode=quality'
+    add('--cfg-options', nargs='+', action=DictAction, help=options)
     add('--workers', type=int, default=os.cpu_count(), help='processes')
     add('--clusters', type=int, default=0, help='pseudo-labels by k-means')
     add(

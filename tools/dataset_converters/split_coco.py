@@ -224,25 +224,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add('annotations', type=Path, help='annotation file')
     add('--train-val', type=ratio, metavar='A:B', help='e.g. 8:1')
-    add(
-        '--percent',
-        type=float,
-        nargs='+',
-        default=[],
-        help='low-label splits of so many percent of the images',
-    )
-    add(
-        '--images',
-        type=int,
-        nargs='+',
-        default=[],
-        help='low-label splits of so many images',
-    )
-    add(
-        '--unlabelled',
-        action='store_true',
-        help='write the images outside of each low-label split too',
-    )
+    many = dict(nargs='+', default=[])
+    add('--percent', type=float, **many, help='low-label splits, in percent')
+    add('--images', type=int, **many, help='low-label splits, in images')
+    add('--unlabelled', action='store_true', help='write their rest too')
     add('--out', type=Path, help='folder (default: beside the source)')
     return parser.parse_args(argv)
 

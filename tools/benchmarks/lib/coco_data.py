@@ -11,21 +11,13 @@ from mmfgl.datasets.unlabelled_images import IMG_EXTENSIONS
 
 @dataclass(frozen=True)
 class DataSet:
-    """A COCO-format data set: ``train/ val/ annotations/``.
-
-    Attributes:
-        root: Its folder.
-        classes: Class names in the order of the JSON.
-        num_images: Images in ``train/``, labelled or not.
-        num_labelled: Images listed in ``annotations/train.json``.
-        num_val: Images listed in ``annotations/val.json``.
-    """
+    """A COCO-format data set: ``train/ val/ annotations/``."""
 
     root: Path
-    classes: tuple[str, ...]
-    num_images: int
-    num_labelled: int
-    num_val: int
+    classes: tuple[str, ...]  # names in the order of the JSON
+    num_images: int  # in train/, labelled or not
+    num_labelled: int  # listed in annotations/train.json
+    num_val: int  # listed in annotations/val.json
 
     @classmethod
     def read(cls, root: str | Path) -> 'DataSet':

@@ -2,14 +2,13 @@
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
 from lib.coco_data import DataSet
+from mmfgl.testing.configs import parts_of
 from mmfgl.utils.launch import set_amp
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,15 +27,10 @@ NEVER = 10**7  # iterations
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to start a detector.
+    """One way to start a detector."""
 
-    Attributes:
-        name: Its name in tables.
-        path: Config given on the command line, if any.
-    """
-
-    name: str
-    path: str | None = None
+    name: str  # in tables
+    path: str | None = None  # config given on the command line
 
     @classmethod
     def parse(cls, text: str) -> 'Arm':
@@ -67,12 +61,11 @@ class Arm:
                 detector=DETECTORS[detector],
                 backbone=BACKBONES[init],
             )
-            tried = [
-                CONFIGS / 'transfer' / p.format(**names) for p in PATTERNS
-            ]
+            folder = CONFIGS / 'transfer'
+            tried = [folder / p.format(**names) for p in PATTERNS]
             found = []
             for path in tried:
-                found = found or sorted(path.parent.glob(path.name))
+                found = found or sorted(folder.glob(path.name))
         if len(found) == 1:
             return found[0].resolve()
         number = len(found) or 'no'
@@ -150,7 +143,8 @@ def pretrain_config(
         weights: ImageNet weights, for arms that start from some.
         regions: File that stands for ``{proposals}`` in the config.
     """
-    cfg = Config(_replace(cfg.to_dict(), '{proposals}', str(regions)))
+    text = cfg.pretty_text.replace('{proposals}', str(regions))
+    cfg = Config.fromstring(text, '.py')
     cfg.data_root = f'{data.root}/'
     loader = cfg.train_dataloader
     loader.dataset.update(
@@ -158,7 +152,7 @@ def pretrain_config(
     )
     workers = args.workers
     loader.update(num_workers=workers, persistent_workers=workers > 0)
-    for step in steps_of(loader.dataset.pipeline):
+    for step in parts_of(loader.dataset.pipeline):
         if step['type'].endswith('RandomResizedCrop'):
             step['scale'] = args.view_size
         elif step['type'] == 'mmfgl.RegionViews':
@@ -221,24 +215,3 @@ def queue_length(num_images: int, batch_size: int) -> int:
     """
     batches = min(num_images // 2, 65536) // batch_size
     return max(batches, 2) * batch_size
-
-
-def steps_of(pipeline: Sequence) -> Iterator[dict]:
-    """Every transform of a pipeline, those inside others included."""
-    for step in pipeline:
-        if isinstance(step, dict):
-            yield step
-            step = step.get('transforms', ())
-        if isinstance(step, list | tuple):
-            yield from steps_of(step)
-
-
-def _replace(value: Any, old: str, new: str) -> Any:
-    """Replace a text inside all strings of nested lists and dicts."""
-    if isinstance(value, str):
-        return value.replace(old, new)
-    if isinstance(value, dict):
-        return {key: _replace(item, old, new) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_replace(item, old, new) for item in value)
-    return value

@@ -186,22 +186,21 @@ class Plan:
         """
         path = self.out / 'settings.json'
         if path.is_file():
-            old = json.loads(path.read_text())
-            changed = [
-                f'{key}: {old.get(key)} there, {value} now'
-                for key, value in self.settings.items()
-                if key not in GROWING and old.get(key) != value
-            ]
+            old, new = json.loads(path.read_text()), self.settings
             # one detector's arms stand under their plain names
-            if (old['detector'] == 'fgl') != (self.args.detector == 'fgl'):
-                changed.append(
-                    f'detector: {old["detector"]} there, '
-                    f'{self.args.detector} now'
-                )
+            same_rows = (old['detector'] == 'fgl') == (
+                new['detector'] == 'fgl'
+            )
+            growing = GROWING if same_rows else GROWING[:-1]
+            changed = [
+                f'  {key}: {old.get(key)} there, {value} now'
+                for key, value in new.items()
+                if key not in growing and old.get(key) != value
+            ]
             if changed:
                 raise ValueError(
-                    f'{self.out} holds a benchmark of other settings:\n  '
-                    + '\n  '.join(changed)
+                    f'{self.out} holds a benchmark of other settings:\n'
+                    + '\n'.join(changed)
                     + '\nGive another --out.'
                 )
         write_json(path, self.settings)

@@ -14,12 +14,7 @@ HEADER = ('arm', *SHOWN, 'seeds', 'pretraining, s', 'views seen')
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The table of the results in Markdown.
-
-    Args:
-        results: Content of ``results.json``; of several data sets, the means
-            come first.
-    """
+    """The table in Markdown; of several data sets, the means come first."""
     parts = {'': results}
     if 'data_sets' in results:
         parts = {'Mean of the data sets': results, **results['data_sets']}
@@ -55,12 +50,7 @@ def _spread(values: Sequence[float | None]) -> str:
 
 
 def report(results: Mapping[str, Any], command: str) -> str:
-    """Table, command and settings in Markdown.
-
-    Args:
-        results: Content of ``results.json``.
-        command: The command line.
-    """
+    """Table, command and settings in Markdown."""
     caption = (
         'Percent; mean ± standard deviation over the fine-tuning seeds. '
         'Views seen: images times views of the pretraining.'
@@ -75,12 +65,7 @@ def report(results: Mapping[str, Any], command: str) -> str:
 
 
 def draw_curves(out: Path, arms: Mapping[str, Mapping]) -> None:
-    """Write ``pretraining.png``, ``finetuning.png`` and ``ap.png``.
-
-    Args:
-        out: Folder of the benchmark on one data set.
-        arms: ``results['arms']``.
-    """
+    """Write ``pretraining.png``, ``finetuning.png`` and ``ap.png``."""
     names = dict.fromkeys(arm['pretraining'] for arm in arms.values())
     losses = {
         'pretraining': {

@@ -10,14 +10,8 @@ from typing import Any
 
 from mmfgl.utils.reports import machine_settings, read_curve
 
-METRICS = {
-    'AP': 'bbox_mAP',
-    'AP50': 'bbox_mAP_50',
-    'AP75': 'bbox_mAP_75',
-    'APs': 'bbox_mAP_s',
-    'APm': 'bbox_mAP_m',
-    'APl': 'bbox_mAP_l',
-}
+METRICS = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
+METRICS |= {f'AP{size}': f'bbox_mAP_{size}' for size in 'sml'}
 _LOADED = re.compile(r'[\d.]+ % of the declared modules loaded \([^)]*\)')
 
 
@@ -26,12 +20,8 @@ def collect(
 ) -> dict[str, Any]:
     """Read all finished runs into the content of ``results.json``.
 
-    Args:
-        out: Folder of the benchmark.
-        rows: :class:`Row` of each arm of this call; arms of earlier calls
-            with the same folder are kept. An arm has one value a finished
-            seed.
-        settings: What goes beside the results.
+    An arm has one value a finished seed. Arms of earlier calls with the same
+    folder are kept; ``rows`` are those of this call.
     """
     path = out / 'results.json'
     arms = json.loads(path.read_text())['arms'] if path.is_file() else {}

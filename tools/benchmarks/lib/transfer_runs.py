@@ -15,11 +15,7 @@ from mmfgl.utils.steps import Step
 
 
 class Runs:
-    """Makes the runs of a plan, each when those before it are done.
-
-    Args:
-        plan: The plan.
-    """
+    """Makes the runs of a plan, each when those before it are done."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -43,13 +39,9 @@ class Runs:
         done = {}
         for name, path in plan.pretraining.items():
             search = None
-            if name in plan.searches:
-                search = Step(
-                    f'proposals_{name}',
-                    plan.searches[name],
-                    [plan.regions(name)],
-                    60,
-                )
+            if command := plan.searches.get(name):
+                outputs = [plan.regions(name)]
+                search = Step(f'proposals_{name}', command, outputs, 60)
                 yield search
             done[name] = self._pretrain(name, path, search)
             yield done[name]
@@ -129,14 +121,9 @@ class Runs:
         before = path.read_text() if path.is_file() else ''
         cfg.dump(path)
         command = [ROOT / 'tools/train.py', path, '--work-dir', work_dir]
+        command, outputs = [*map(str, command)], [work_dir / 'last_checkpoint']
         step = Step(
-            name,
-            list(map(str, command)),
-            [work_dir / 'last_checkpoint'],
-            seconds,
-            needs,
-            str(path),
-            work_dir,
+            name, command, outputs, seconds, needs, str(path), work_dir
         )
         state = state_of(self.out, name)
         if state.get('done') and state['digest'] != step.digest():

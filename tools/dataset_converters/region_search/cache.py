@@ -21,21 +21,13 @@ ARRAYS = ('boxes', 'labels', 'descriptors')
 
 @dataclass
 class ImageProposals:
-    """Regions of one image.
+    """Regions of one image."""
 
-    Attributes:
-        img_shape: (height, width) of the image in pixels.
-        boxes: (N, 4) float32 boxes in image pixels.
-        labels: (N,) int64 labels of the proposer.
-        descriptors: (N, D) float32 descriptors, (N, 0) if not asked for.
-        cached: Whether the regions came from the disk.
-    """
-
-    img_shape: tuple[int, int]
-    boxes: np.ndarray
-    labels: np.ndarray
-    descriptors: np.ndarray
-    cached: bool = False
+    img_shape: tuple[int, int]  # (height, width) in pixels
+    boxes: np.ndarray  # (N, 4) float32, in image pixels
+    labels: np.ndarray  # (N,) int64
+    descriptors: np.ndarray  # (N, D) float32, (N, 0) if not asked for
+    cached: bool = False  # from the disk
 
 
 class ProposalCache:
@@ -65,11 +57,7 @@ class ProposalCache:
         write_atomically(text, self.folder / 'settings.json')
 
     def __call__(self, img_path: str) -> ImageProposals | None:
-        """Regions of an image, from the disk or the proposer.
-
-        Returns:
-            ``None`` if the file cannot be read or decoded.
-        """
+        """Regions of an image file, ``None`` if it cannot be decoded."""
         try:
             data = Path(img_path).read_bytes()
         except OSError:
@@ -121,12 +109,8 @@ def propose_all(
 ) -> Iterator[ImageProposals | None]:
     """Regions of many images in order, ``None`` for an unreadable one.
 
-    Args:
-        paths: Image files.
-        proposer: See :class:`ProposalCache`.
-        folder: See :class:`ProposalCache`.
-        describe: See :class:`ProposalCache`.
-        workers: Number of processes; 0 for this one alone.
+    Args as of :class:`ProposalCache`, and the number of processes; 0 for this
+    one alone.
     """
     if workers == 0:
         yield from map(ProposalCache(proposer, folder, describe), paths)
