@@ -1,14 +1,21 @@
-# Plain Faster R-CNN of mmdet, the baseline beside the FGL config it inherits:
-# same backbone, neck, RPN, data and schedule, another RoI head.
+# Plain Faster R-CNN from the ImageNet weights of EfficientNet-Lite0, aquarium
+# photographs, 400 iterations.
+#   python tools/model_converters/efficientnet_lite0.py
 #   python tools/train.py configs/fgl_faster_rcnn/\
 #       faster-rcnn_efficientnet-lite0_fpn_1xb8-400_aquarium.py
 # Expected: see README.md beside this file.
 _base_ = [
-    './fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-400_aquarium.py',
-    '../_base_/models/plain_roi_head_small.py',
+    '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
+    '../_base_/datasets/aquarium_detection.py',
+    '../_base_/schedules/adamw_400.py',
+    '../_base_/det_iters.py',
 ]
 
-model = dict(
-    type='FasterRCNN', roi_head=dict(_delete_=True, **_base_.plain_roi_head)
-)
-model['roi_head']['bbox_head']['num_classes'] = 7
+model = dict(roi_head=dict(bbox_head=dict(num_classes=7)))
+load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
+custom_hooks = [
+    *_base_.guards,
+    dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.channels_last,
+    _base_.frozen_stem,
+]

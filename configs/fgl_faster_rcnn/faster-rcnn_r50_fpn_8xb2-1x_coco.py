@@ -1,13 +1,12 @@
-# Plain Faster R-CNN, the baseline beside the FGL config that it inherits: same
-# backbone, start, neck, RPN, data and schedule, another RoI head.
+# Plain Faster R-CNN of mmdet, R50-FPN from ImageNet weights, COCO 1x: the
+# baseline of the FGL config of the same name.
 #   bash tools/dist_train.sh \
 #       configs/fgl_faster_rcnn/faster-rcnn_r50_fpn_8xb2-1x_coco.py 8
 # Cost and AP on val2017: not yet measured.
 _base_ = [
-    './fgl-faster-rcnn_r50_fpn_8xb2-1x_coco.py',
-    '../_base_/models/plain_roi_head.py',
+    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
+    'mmdet::_base_/datasets/coco_detection.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    '../_base_/det_runtime.py',
+    '../_base_/tta/scales_flip.py',
 ]
-
-model = dict(
-    type='FasterRCNN', roi_head=dict(_delete_=True, **_base_.plain_roi_head)
-)

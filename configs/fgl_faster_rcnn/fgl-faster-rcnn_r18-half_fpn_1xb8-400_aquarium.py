@@ -4,14 +4,11 @@
 #       fgl-faster-rcnn_r18-half_fpn_1xb8-400_aquarium.py
 # AP: not yet measured.
 _base_ = [
-    './fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-400_aquarium.py',
-    '../_base_/models/r18-half.py',
+    '../_base_/models/fgl-faster-rcnn_r18-half_fpn.py',
+    '../_base_/datasets/aquarium_detection.py',
+    '../_base_/schedules/adamw_400.py',
+    '../_base_/det_iters.py',
 ]
 
-model = dict(
-    data_preprocessor=_base_.r18_normalise,
-    backbone=dict(_delete_=True, **_base_.r18_backbone),
-    neck=_base_.r18_neck,
-)
-load_from = None
-custom_hooks = [_base_.fgl_channels_last]
+model = dict(roi_head=dict(bbox_head=dict(num_classes=7)))
+custom_hooks = [*_base_.guards, _base_.channels_last]

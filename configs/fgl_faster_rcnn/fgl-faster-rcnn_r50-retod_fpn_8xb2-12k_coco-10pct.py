@@ -1,15 +1,22 @@
-# FGL Faster R-CNN, R50-FPN from 100 epochs of ReToD, 10 % of the labels of
-# COCO train2017.
+# FGL Faster R-CNN, R50-FPN from 100 epochs of ReToD, 10 % of the
+# labels of COCO train2017.
 #   bash tools/dist_train.sh configs/fgl_faster_rcnn/\
 #       fgl-faster-rcnn_r50-retod_fpn_8xb2-12k_coco-10pct.py 8
-# Splits: tools/dataset_converters/split_coco.py, folds 1 to 5. For another
-# one: MMFGL_FOLD=2 before the command, and a --work-dir of its own.
+# Splits: tools/dataset_converters/split_coco.py, 1, 2, 5 and 10 % in folds 1
+# to 5. Another one, fold 3 of 1 %, with a --work-dir of its own:
+#   --cfg-options train_dataloader.dataset.ann_file=\
+#       annotations/instances_train2017.3@1.json
 # Cost and AP on val2017: not yet measured.
-_base_ = './fgl-faster-rcnn_r50-retod_fpn_8xb2-12k_coco-1pct.py'
+_base_ = [
+    './fgl-faster-rcnn_r50-retod_fpn_8xb2-1x_coco.py',
+    '../_base_/schedules/coco_12k.py',
+]
 
-percent, fold = 10, _base_.fold
+train_cfg = dict(_delete_=True, **_base_.train_cfg_12k)
 train_dataloader = dict(
-    dataset=dict(
-        ann_file=f'annotations/instances_train2017.{percent}@{fold}.json'
-    )
+    sampler=_base_.sampler_12k,
+    dataset=dict(ann_file='annotations/instances_train2017.1@10.json'),
 )
+param_scheduler = _base_.param_scheduler_12k
+default_hooks = dict(checkpoint=_base_.checkpoint_12k)
+log_processor = dict(by_epoch=False)

@@ -1,5 +1,5 @@
-# FGL Faster R-CNN, R50-FPN from 100 epochs of ReToD, 12,000 iterations of
-# 16 COCO images: how fast a start pays.
+# FGL Faster R-CNN, R50-FPN from 100 epochs of ReToD, 12,000
+# iterations of 16 COCO images: how fast a start pays.
 #   bash tools/dist_train.sh configs/fgl_faster_rcnn/\
 #       fgl-faster-rcnn_r50-retod_fpn_8xb2-12k_coco.py 8
 # Cost and AP on val2017: not yet measured.

@@ -6,5 +6,16 @@ _base_ = './fgl-faster-rcnn_r50-retod_fpn_8xb2-1x_coco.py'
 
 max_epochs = 24
 train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=max_epochs, milestones=[16, 22])
+param_scheduler = [
+    dict(
+        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500
+    ),
+    dict(
+        type='MultiStepLR',
+        begin=0,
+        end=max_epochs,
+        by_epoch=True,
+        milestones=[16, 22],
+        gamma=0.1,
+    ),
+]

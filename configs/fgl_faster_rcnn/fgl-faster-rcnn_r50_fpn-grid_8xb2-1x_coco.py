@@ -10,20 +10,12 @@ model = dict(
     region_proposer=dict(
         type='mmfgl.GridRegions', cell_sizes=(56, 112, 224, 448)
     ),
-    # Squares fit few objects well: the best ones of an object count as it.
     train_cfg=dict(
-        _delete_=True,
-        rcnn=dict(
-            _base_.fgl_train_cfg.rcnn,
-            assigner=dict(
-                type='MaxIoUAssigner',
-                pos_iou_thr=0.5,
-                neg_iou_thr=0.5,
-                min_pos_iou=0.2,
-                match_low_quality=True,
-                ignore_iof_thr=-1,
-            ),
-        ),
+        # what belongs to the RPN
+        rpn=None,
+        rpn_proposal=None,
+        # Squares fit few objects well: the best ones of an object count as it.
+        rcnn=dict(assigner=dict(min_pos_iou=0.2, match_low_quality=True)),
     ),
-    test_cfg=dict(_delete_=True, rcnn=_base_.fgl_test_cfg.rcnn),
+    test_cfg=dict(rpn=None),
 )

@@ -5,9 +5,16 @@
 # Add --amp on GPUs: attention is global, and in half precision it takes the
 # memory-saving kernel.
 # Cost and AP on val2017: not yet measured.
-_base_ = './fgl-faster-rcnn_vit-b16-mae_sfp_8xb2-1x_coco.py'
+_base_ = [
+    '../_base_/models/fgl-faster-rcnn_vit-b16_sfp.py',
+    'mmdet::_base_/datasets/coco_detection.py',
+    '../_base_/schedules/coco_vit_1x.py',
+    '../_base_/det_runtime.py',
+    '../_base_/tta/scales_flip.py',
+]
 
 load_from = 'work_dirs/retod_vit-b16-sfp_8xb32-100e_coco/epoch_100.pth'
 custom_hooks = [
-    dict(type='mmfgl.CheckpointChainHook', modules=_base_.fgl_shared_modules)
+    *_base_.guards,
+    dict(type='mmfgl.CheckpointChainHook', modules=_base_.pretrained_modules),
 ]

@@ -1,61 +1,46 @@
-# ReToD, ViT-B/16 with a simple feature pyramid, 100 epochs of COCO train2017 +
-# unlabeled2017.
+# ReToD of FGL Faster R-CNN, ViT-B/16 with a simple feature pyramid, 100
+# epochs of COCO train2017 + unlabeled2017.
 #   bash tools/dist_train.sh \
 #       configs/retod/retod_vit-b16-sfp_8xb32-100e_coco.py 8
-# Add --amp on GPUs.
+# Add --amp on GPUs. Region file: see configs/_base_/datasets/coco_regions.py.
 # Cost and downstream AP: not yet measured.
 _base_ = [
-    '../_base_/models/fgl_vit-b16_sfp.py',
-    '../_base_/models/retod_head.py',
+    '../_base_/models/fgl-faster-rcnn_vit-b16_sfp.py',
+    '../_base_/models/retod_tasks.py',
     '../_base_/datasets/coco_regions.py',
-    '../_base_/schedules/retod_runtime.py',
+    '../_base_/schedules/retod_100e.py',
+    '../_base_/retod_runtime.py',
 ]
 
+detector = _base_.model
+detector.backbone.drop_path_rate = 0.0
+detector.roi_head.bbox_head.num_classes = _base_.num_clusters
 model = dict(
+    _delete_=True,
     type='mmfgl.ReToD',
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor',
-        bgr_to_rgb=True,
-        **_base_.fgl_normalise,
-    ),
-    backbone=_base_.fgl_backbone,
-    neck=_base_.fgl_neck,
-    roi_head=_base_.fgl_region_encoder,
-    head=_base_.retod_head,
+    detector=detector,
+    tasks=[_base_.objectness, _base_.distill, _base_.mask, _base_.diversity],
+    head=_base_.prototype_head,
+    target_generator=_base_.ema_teacher,
 )
 train_dataloader = dict(batch_size=32)
 sync_bn = 'torch'
-max_epochs = 100
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(
-        type='AdamW', lr=5e-4, betas=(0.9, 0.95), weight_decay=0.05
-    ),
+    optimizer=dict(lr=5e-4, betas=(0.9, 0.95)),
     paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
         custom_keys=dict(
             cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0)
         ),
     ),
-    clip_grad=dict(max_norm=3.0),
 )
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        begin=0,
-        end=10,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        begin=10,
-        end=max_epochs,
-        T_max=max_epochs - 10,
-        eta_min=1e-6,
-        convert_to_iter_based=True,
-    ),
+    dict(_base_.warm_up, end=10),
+    dict(_base_.annealing, begin=10, T_max=_base_.max_epochs - 10),
 ]
-auto_scale_lr = dict(enable=False, base_batch_size=256)
+auto_scale_lr = dict(base_batch_size=256)
+custom_hooks = [
+    *_base_.guards,
+    dict(type='mmfgl.TeacherHook', momentum=0.996, export='teacher'),
+    _base_.collapse_monitor,
+    dict(_base_.region_probe, branch='teacher'),
+]

@@ -7,12 +7,20 @@ from .batches import (
     region_samples,
 )
 from .data import tiny_coco
-from .models import stir, tiny_fgl_cfg, tiny_region_encoder_cfg
+from .models import (
+    half_dtypes,
+    randomise_weights,
+    stir,
+    tiny_fgl_cfg,
+    tiny_region_encoder_cfg,
+)
 from .retod import tiny_plain_detector_cfg, tiny_retod_cfg
 
 __all__ = [
     'detection_batch',
+    'half_dtypes',
     'random_boxes',
+    'randomise_weights',
     'region_batch',
     'region_samples',
     'stir',

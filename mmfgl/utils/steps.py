@@ -1,7 +1,5 @@
 """Run the commands of a longer job one by one, resumably and visibly."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -51,13 +49,13 @@ class Step:
     command: list[str]
     outputs: list[Path]
     seconds: float
-    needs: list[Step] = field(default_factory=list)
+    needs: list['Step'] = field(default_factory=list)
     config: str | None = None
     work_dir: Path | None = None
     resumable: bool = False
 
     def digest(self) -> str:
-        """Digest of all that decides the result but the code."""
+        """Return a digest of all that decides the result but the code."""
         parts = [*self.command, *(step.digest() for step in self.needs)]
         if self.config is not None:
             parts.append(Config.fromfile(self.config).pretty_text)
@@ -93,15 +91,12 @@ class StepRunner:
     def run(
         self, steps: Iterable[Step], total: int | None = None
     ) -> dict[str, float]:
-        """Run steps in order.
+        """Run steps in order; return the seconds that each took in all.
 
         Args:
             steps: The steps; each after those it needs. A generator may
                 make a step from the results of those before.
             total: Their number, if ``steps`` does not have a length.
-
-        Returns:
-            Seconds that each step took, in this or an earlier call.
 
         Raises:
             RuntimeError: A command failed; the message has the end of its
@@ -116,7 +111,7 @@ class StepRunner:
                 print(f'{title}: already done, took {state["seconds"]:.0f} s')
             else:
                 print(f'{title}: expect about {_clock(step.seconds)}')
-                state = self._run(step, state)
+                self._run(step, state)
             seconds[step.name] = state['seconds']
         return seconds
 
@@ -130,7 +125,8 @@ class StepRunner:
                 return state | {'started': True}
         return dict(digest=digest, seconds=0.0, done=False, started=False)
 
-    def _run(self, step: Step, state: dict) -> dict:
+    def _run(self, step: Step, state: dict) -> None:
+        """Run one step; ``state`` is updated and written."""
         command = step.resolved_command()
         folder = step.work_dir
         if folder is not None and folder.exists():
@@ -145,14 +141,13 @@ class StepRunner:
         before, start = state['seconds'], time.monotonic()
         try:
             self._stream(step, command)
+            state['done'] = True
         finally:
-            # Also after an interruption, so that a resumed run counts whole.
-            state['seconds'] = before + time.monotonic() - start
+            # also after an interruption, so that a resumed run counts whole
+            seconds = time.monotonic() - start
+            state['seconds'] = before + seconds
             self._save(step, state)
-        state['done'] = True
-        self._save(step, state)
-        print(f'    done in {_clock(time.monotonic() - start)}', flush=True)
-        return state
+        print(f'    done in {_clock(seconds)}', flush=True)
 
     def _save(self, step: Step, state: dict) -> None:
         path = self.folder / f'{step.name}.json'
@@ -195,15 +190,12 @@ class StepRunner:
 
 
 def progress_line(line: str, due: bool = True) -> str:
-    """Shorten a line of MMEngine's log for the display.
+    """Shorten a line of MMEngine's log; '' when it is not to be shown.
 
     Args:
         line: A line of output.
         due: Whether it is time for another line; metrics and what was
             loaded from a checkpoint are shown anyway.
-
-    Returns:
-        The short line, or '' when it is not to be shown.
     """
     loaded = _LOADED.search(line)
     match = _PROGRESS.search(line)

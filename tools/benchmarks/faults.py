@@ -1,13 +1,12 @@
 #!/usr/bin/env python
 """Inject faults into real, tiny runs, and write down what happens.
 
-    python tools/benchmarks/faults.py --out DIR
+    python tools/benchmarks/faults.py --out DIR [options of pytest]
 
-Each row is one fault in a run of tools/train.py or tools/test.py on a CPU:
-what should happen, what was seen, and whether they agree. Then runs that save
-all the time are killed (SIGKILL), at random moments and in the middle of a
-save by turns, and resumed. Writes
-DIR/results.json and DIR/results.md.
+Runs ``pytest -m faults``: each test is a fault in a run of tools/train.py or
+tools/test.py on a CPU; then runs that save all the time are killed (SIGKILL),
+at random moments and in the middle of a save by turns, and resumed. Writes
+DIR/results.json, DIR/results.md and DIR/pytest.xml.
 """
 
 from __future__ import annotations
@@ -15,111 +14,81 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
+import subprocess
+import sys
 import time
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-os.environ['CUDA_VISIBLE_DEVICES'] = ''  # before torch looks
-
-import mmdet.datasets  # noqa: F401  (imported once, for all children)
-import mmdet.models  # noqa: F401
-import mmpretrain.datasets  # noqa: F401
-import torch
-from faults_cases import CASES
-from faults_kills import kill_and_resume
-from faults_runs import Bench
-
-from mmfgl.testing import tiny_coco
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_cases(folder: Path, names: list[str]) -> list[dict]:
-    """Run the faults one by one.
-
-    Args:
-        folder: Folder of the runs.
-        names: Which faults; all if empty.
+def read_results(path: Path) -> dict:
+    """Results of a report that pytest has written (``--junitxml``).
 
     Returns:
-        Rows ``fault``, ``expected``, ``seen`` and ``ok``.
+        ``rows``, each with ``fault``, ``expected``, ``seen`` and ``ok``;
+        ``kills``, how many ``survived``, and ``kills_while_saving``.
     """
-    rows = []
-    for case in CASES:
-        if names and case.__name__ not in names:
+    rows, kills = [], []
+    for case in ElementTree.parse(path).iter('testcase'):
+        notes = {p.get('name'): p.get('value') for p in case.iter('property')}
+        ok = case.find('failure') is None and case.find('error') is None
+        if 'kill' in notes:
+            kills.append((ok, notes['kill'] == 'while saving'))
             continue
-        place = folder / case.__name__
-        place.mkdir()
-        fault, expected = (case.__doc__ or '').strip().split(': ', 1)
-        try:
-            seen, ok = case(Bench(place), tiny_coco(place / 'data'))
-        except Exception as error:
-            seen, ok = f'{type(error).__name__}: {error}', False
+        name = case.get('name')
+        detail = f' ({name.split("[")[1]}' if '[' in name else ''
         row = dict(
-            fault=fault,
-            expected=' '.join(expected.split()).rstrip('.'),
-            seen=seen,
-            ok=bool(ok),
+            fault=notes.get('fault', name) + detail.replace(']', ')'),
+            expected=notes.get('expected', ''),
+            seen=notes.get('seen', 'the test broke: see pytest.xml'),
+            ok=ok,
         )
-        print(f'{"ok  " if ok else "MISS"} {fault}: {seen}', flush=True)
         rows.append(row)
-    return rows
+    return dict(
+        rows=rows,
+        kills=len(kills),
+        survived=sum(ok for ok, _ in kills),
+        kills_while_saving=sum(saving for _, saving in kills),
+    )
 
 
 def markdown(results: dict) -> str:
-    """Table of the results.
-
-    Args:
-        results: Content of ``results.json``.
-
-    Returns:
-        Markdown.
-    """
+    """Table of the results."""
     lines = ['| fault | expected | seen | ok |', '|---|---|---|---|']
     for row in results['rows']:
         cells = [row['fault'], row['expected'], row['seen']]
         cells = [cell.replace('|', '/').replace('\n', ' ') for cell in cells]
-        lines.append(
-            f'| {" | ".join(cells)} | {"yes" if row["ok"] else "no"} |'
-        )
-    lines.append(
-        f'\n{results["survived"]} of {results["kills"]} runs that were killed '
-        f'({results["kills_while_saving"]} of them while '
-        'writing a checkpoint) went on from their last checkpoint.'
+        cells.append('yes' if row['ok'] else 'no')
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines) + (
+        f'\n\n{results["survived"]} of {results["kills"]} runs that were '
+        f'killed ({results["kills_while_saving"]} of them while writing a '
+        'checkpoint) went on from their last checkpoint.\n\n'
+        f'Settings: {results["settings"]}.\n'
     )
-    settings = ', '.join(f'{k} {v}' for k, v in results['settings'].items())
-    return '\n'.join([*lines, '', f'Settings: {settings}.', ''])
 
 
 def main() -> None:
-    """Run all faults and write the results."""
+    """Run the tests and write the results."""
     parser = argparse.ArgumentParser(
         description='Inject faults into tiny runs'
     )
     parser.add_argument('--out', required=True, help='folder of the results')
-    parser.add_argument(
-        '--kills', type=int, default=10, help='number of runs to kill'
-    )
-    parser.add_argument('--seed', type=int, default=0, help='of the moments')
-    parser.add_argument(
-        '--only', nargs='*', default=[], help='names of functions of cases'
-    )
-    args = parser.parse_args()
-    # children are forked, which threads do not survive
-    torch.set_num_threads(1)
-    out = Path(args.out)
+    args, options = parser.parse_known_args()
+    out = Path(args.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = run_cases(Path(folder), args.only)
-        kills = kill_and_resume(Path(folder), args.kills, args.seed)
-    results = dict(
-        rows=rows,
-        **kills,
-        settings=dict(
-            seed=args.seed,
-            torch=torch.__version__,
-            seconds=round(time.monotonic() - start),
-        ),
+    report, start = out / 'pytest.xml', time.monotonic()
+    report.unlink(missing_ok=True)
+    subprocess.run(
+        [sys.executable, '-m', 'pytest', '-q', '-m', 'faults']
+        + ['tests/test_faults', f'--junitxml={report}', *options],
+        cwd=ROOT,
+        env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'},
     )
+    results = read_results(report)
+    results['settings'] = dict(seconds=round(time.monotonic() - start))
     (out / 'results.json').write_text(json.dumps(results, indent=2))
     (out / 'results.md').write_text(markdown(results))
     print(markdown(results))

@@ -1,21 +1,16 @@
-"""Tiny configs of faults.py, and how it runs the tools on them."""
+"""Tiny configs whose runs are attacked, and a hook that spoils a loss."""
 
 from __future__ import annotations
 
-import os
-import runpy
-import signal
-import sys
-import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from mmfgl.testing import tiny_fgl_cfg, tiny_retod_cfg
 
-TOOLS = Path(__file__).resolve().parents[1]
 CLASSES = tuple('0123456789')
 GUARDS = (
     dict(type='mmfgl.ExactResumeHook'),
@@ -24,9 +19,34 @@ GUARDS = (
 )
 
 
+@HOOKS.register_module()
+class FaultPoison(Hook):
+    """Multiply the first loss by NaN in chosen iterations, from 0."""
+
+    priority = 'HIGHEST'  # spoils before the guard looks
+
+    def __init__(self, iters: list[int]) -> None:
+        self.iters = set(iters)
+
+    def before_train(self, runner: Runner) -> None:
+        """Spoil what the model returns."""
+
+        def spoil(module, args, losses):
+            if runner.iter in self.iters:
+                name = next(name for name in losses if 'loss' in name)
+                value = losses[name]
+                if isinstance(value, list):
+                    losses[name] = [part * float('nan') for part in value]
+                else:
+                    losses[name] = value * float('nan')
+            return losses
+
+        runner.model.register_forward_hook(spoil)
+
+
 def _settings(iters: int, interval: int, **changes) -> dict:
     return dict(
-        custom_imports=dict(imports=['faults_poison']),
+        custom_imports=dict(imports=['tools.benchmarks.faults_runs']),
         randomness=dict(seed=0),
         train_cfg=dict(
             type='IterBasedTrainLoop', max_iters=iters, val_interval=10**6
@@ -54,16 +74,13 @@ def _settings(iters: int, interval: int, **changes) -> dict:
 def pretraining(
     data: Path, iters: int = 4, interval: int = 2, hooks: tuple = ()
 ) -> Config:
-    """Config of a tiny ReToD on digit scenes.
+    """Config of a tiny ReToD on the digit scenes of a folder.
 
     Args:
-        data: The data set.
+        data: The folder.
         iters: Iterations.
         interval: Iterations between checkpoints.
         hooks: Further hooks.
-
-    Returns:
-        The config.
     """
     pipeline = [
         dict(type='mmfgl.LoadUnlabelledImage'),
@@ -114,18 +131,9 @@ def detection(
     classes: tuple[str, ...] = CLASSES,
     num_classes: int = len(CLASSES),
 ) -> Config:
-    """Config of a tiny FGL Faster R-CNN on digit scenes.
+    """Config of a tiny FGL Faster R-CNN; see :func:`pretraining`.
 
-    Args:
-        data: The data set.
-        iters: Iterations.
-        interval: Iterations between checkpoints.
-        hooks: Further hooks.
-        classes: Class names of the data sets.
-        num_classes: Number of classes of the detector.
-
-    Returns:
-        The config.
+    ``classes`` are those of the data sets, ``num_classes`` of the detector.
     """
     pipeline = [
         dict(type='LoadImageFromFile'),
@@ -172,86 +180,3 @@ def detection(
             test_cfg=dict(type='TestLoop'),
         )
     )
-
-
-class Bench:
-    """Runs tools in child processes, each with its own folder.
-
-    Children are forked: they start at once, with everything imported.
-
-    Args:
-        folder: Folder of configs, logs and checkpoints.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def start(
-        self,
-        cfg: Config,
-        name: str,
-        *args: str,
-        tool: str = 'train.py',
-        before: Callable[[], None] | None = None,
-    ) -> tuple[int, Path]:
-        """Start a tool.
-
-        Args:
-            cfg: The config.
-            name: Name of its work dir.
-            *args: Further arguments.
-            tool: The tool.
-            before: Called in the child first.
-
-        Returns:
-            Process id and the file of its output.
-        """
-        work_dir = self.folder / name
-        work_dir.mkdir(exist_ok=True)
-        path = self.folder / f'{name}.py'
-        cfg.dump(str(path))
-        log = work_dir / f'output_{time.monotonic_ns()}.txt'
-        pid = os.fork()
-        if pid:
-            return pid, log
-        handle = os.open(log, os.O_CREAT | os.O_WRONLY)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        code = 1
-        try:
-            if before is not None:
-                before()
-            script = str(TOOLS / tool)
-            sys.argv = [script, str(path), *map(str, args)]
-            sys.argv += ['--work-dir', str(work_dir)]
-            runpy.run_path(script, run_name='__main__')
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-    def run(self, *args, **kwargs) -> tuple[int, str]:
-        """Run a tool to its end; arguments as of :meth:`start`.
-
-        Returns:
-            Exit code and output.
-        """
-        pid, log = self.start(*args, **kwargs)
-        _, status = os.waitpid(pid, 0)
-        return os.waitstatus_to_exitcode(status), log.read_text()
-
-    def kill(self, pid: int) -> bool:
-        """Kill a child without warning.
-
-        Args:
-            pid: Process id.
-
-        Returns:
-            Whether it was still running.
-        """
-        os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        return os.WIFSIGNALED(status)

@@ -16,68 +16,50 @@ measured one model a process: the growth of the peak resident size over that
 after the imports on a CPU, the allocator's peak on a GPU.
 """
 
-from __future__ import annotations
-
 import argparse
-import json
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
-from mmengine.logging import MMLogger
-from speed_measure import alternate, median, memory_of, report_peak
-from speed_models import (
-    FGL,
+from lib.output import write_results
+from lib.speed_models import (
+    DETECTORS,
     PRETRAINERS,
-    detection_trainer,
     detectors,
-    images,
-    pretrainers,
+    inference,
+    pretraining,
     sampling_ratio,
+    training,
 )
-from speed_report import markdown
+from lib.timing import alternate, memory_of, report_peak
+from mmengine.logging import MMLogger
 
 from mmfgl.utils.flops import count_flops
+from mmfgl.utils.reports import markdown_table
 
-PARTS = ('infer', 'train', 'memory', 'flops', 'pretrain', 'pipeline')
-DETECTORS = ('fgl', 'faster-rcnn')
+SHARED_ARGUMENTS = ('size', 'batch', 'proposals', 'device')
+MODES = {'infer': inference, 'train': training}
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.split('\n')[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        '--size', default='480x640', help='HEIGHTxWIDTH of the network input'
-    )
-    parser.add_argument(
-        '--config', default=str(FGL), help='config of the FGL detector'
-    )
-    parser.add_argument('--repeats', type=int, default=10)
-    parser.add_argument(
-        '--batch', type=int, default=2, help='images of a training step'
-    )
-    parser.add_argument(
-        '--crop', type=int, default=224, help='side of the pretraining views'
-    )
-    parser.add_argument(
-        '--pretrain-batch', type=int, default=8, help='images, two views each'
-    )
-    parser.add_argument('--proposals', type=int, default=1000)
-    parser.add_argument(
-        '--only', default=','.join(PARTS), help='parts to measure, of these'
-    )
-    parser.add_argument(
-        '--data-root', help='folder of the pipeline part: see pipeline.py'
-    )
-    parser.add_argument('--device', help='default: cuda if there is one')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--out', help='folder of results.json and results.md')
+    add = parser.add_argument
+    add('--size', default='480x640', help='HEIGHTxWIDTH of the network input')
+    add('--repeats', type=int, default=10)
+    add('--batch', type=int, default=2, help='images of a training step')
+    add('--crop', type=int, default=224, help='side of the pretraining views')
+    add('--pretrain-batch', type=int, default=8, help='images, two views each')
+    add('--proposals', type=int, default=1000)
+    add('--only', default=','.join(PARTS), help='parts to measure, of these')
+    add('--data-root', default='', help='of the pipeline part: pipeline.py')
+    add('--device', help='default: cuda if there is one')
+    add('--out', help='folder of results.json and results.md')
     # how this program calls itself for one model's memory
-    parser.add_argument('--memory-of', help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    add('--memory-of', help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
     try:
         args.height, args.width = map(int, args.size.split('x'))
     except ValueError:
@@ -87,149 +69,140 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--only knows {", ".join(PARTS)}, not {sorted(unknown)}')
     if args.repeats < 1:
         parser.error('--repeats must be at least 1')
-    args.device = args.device or (
-        'cuda' if torch.cuda.is_available() else 'cpu'
-    )
+    default = 'cuda' if torch.cuda.is_available() else 'cpu'
+    args.device = args.device or default
     return args
 
 
-def inference(args: argparse.Namespace) -> dict:
-    """Seconds of ``test_step`` on one image, and their ratio."""
+def measure_time(args: argparse.Namespace, mode: str) -> dict:
+    """Seconds of ``MODES[mode]`` of both detectors, and their ratio."""
     models = detectors(args)
-    batch = images(args, 1)
-
-    def run(model) -> None:
-        with torch.no_grad():
-            model.test_step(batch)
-
-    steps = {n: lambda m=m: run(m.eval()) for n, m in models.items()}
+    steps = {name: MODES[mode](args, m) for name, m in models.items()}
     times = alternate(steps, args.repeats, args.device)
-    return dict(infer_seconds=median(times), infer_ratio=_ratio(times))
+    ratio = times['fgl'] / times['faster-rcnn']
+    return {f'{mode}_seconds': times, f'{mode}_ratio': ratio}
 
 
-def training(args: argparse.Namespace) -> dict:
-    """Seconds of a training step with optimizer, and their ratio."""
-    models = detectors(args)
-    steps = {n: detection_trainer(args, m) for n, m in models.items()}
-    times = alternate(steps, args.repeats, args.device)
-    return dict(train_seconds=median(times), train_ratio=_ratio(times))
-
-
-def memory(args: argparse.Namespace) -> dict:
+def measure_memory(args: argparse.Namespace) -> dict:
     """Peak memory in MB of training steps and of inference, and ratios.
 
     ``memory_ratio`` is that of the training step, the larger peak.
     """
+    shared = [f'--{key}={getattr(args, key)}' for key in SHARED_ARGUMENTS]
     results = {}
-    for part in ('train', 'infer'):
+    for key, mode in (('memory', 'train'), ('infer_memory', 'infer')):
         peaks = {
-            name: memory_of(__file__, args, f'{part}:{name}')
+            name: memory_of([__file__, f'--memory-of={mode}:{name}', *shared])
             for name in DETECTORS
         }
-        results[f'{part}_memory_mb'] = peaks
-        results[f'{part}_memory_ratio'] = peaks['fgl'] / peaks['faster-rcnn']
-    results['memory_ratio'] = results.pop('train_memory_ratio')
+        results[f'{mode}_memory_mb'] = peaks
+        results[f'{key}_ratio'] = peaks['fgl'] / peaks['faster-rcnn']
     return results
 
 
-def flops(args: argparse.Namespace) -> dict:
+def run_for_memory(args: argparse.Namespace) -> None:
+    """Run one model and report its peak to :func:`measure_memory`."""
+    mode, name = args.memory_of.split(':')
+    with report_peak(args.device):
+        step = MODES[mode](args, detectors(args, [name])[name])
+        for _ in range(3):
+            step()
+
+
+def measure_flops(args: argparse.Namespace) -> dict:
     """Floating-point operations of one image at test time, and the ratio."""
-    batch = images(args, 1)
     counts = {
-        name: count_flops(partial(model.eval().test_step, batch))
+        name: count_flops(inference(args, model))
         for name, model in detectors(args).items()
     }
-    return dict(
-        flops=counts, flops_ratio=counts['fgl'] / counts['faster-rcnn']
-    )
+    ratio = counts['fgl'] / counts['faster-rcnn']
+    return dict(flops=counts, flops_ratio=ratio)
 
 
-def pretraining(args: argparse.Namespace) -> dict:
+def measure_pretraining(args: argparse.Namespace) -> dict:
     """Images a second of the pretraining methods, and ReToD's over theirs."""
-    times = alternate(pretrainers(args), args.repeats, args.device)
-    rates = {n: args.pretrain_batch / t for n, t in median(times).items()}
+    times = alternate(pretraining(args), args.repeats, args.device)
+    rates = {name: args.pretrain_batch / t for name, t in times.items()}
     return dict(
         pretrain_images_per_second=rates,
         pretrain_ratio={n: rates['retod'] / rates[n] for n in PRETRAINERS},
     )
 
 
-def pipeline(args: argparse.Namespace) -> dict:
+def measure_pipeline(args: argparse.Namespace) -> dict:
     """The two-view pipeline over that of MoCo v2; see pipeline.py."""
     from pipeline import measure_pipeline_ratio
 
-    options = {'data_root': args.data_root} if args.data_root else {}
-    return measure_pipeline_ratio(repeats=args.repeats, **options)
+    return measure_pipeline_ratio(args.data_root, args.repeats)
 
 
-def _ratio(times: dict[str, list[float]]) -> float:
-    medians = median(times)
-    return medians['fgl'] / medians['faster-rcnn']
+PARTS: dict[str, Callable[[argparse.Namespace], dict]] = {
+    'infer': lambda args: measure_time(args, 'infer'),
+    'train': lambda args: measure_time(args, 'train'),
+    'memory': measure_memory,
+    'flops': measure_flops,
+    'pretrain': measure_pretraining,
+    'pipeline': measure_pipeline,
+}
+# Row of the table, keys of its ratio and values, unit and the unit's size.
+ROWS = (
+    ('inference time', 'infer_ratio', 'infer_seconds', 's', 1),
+    ('training step', 'train_ratio', 'train_seconds', 's', 1),
+    ('memory, training', 'memory_ratio', 'train_memory_mb', 'MB', 1),
+    ('memory, inference', 'infer_memory_ratio', 'infer_memory_mb', 'MB', 1),
+    ('FLOPs, inference', 'flops_ratio', 'flops', 'G', 1e9),
+)
 
 
-def _memory_child(args: argparse.Namespace) -> None:
-    """Run one model and leave the peak to the caller's measurement."""
-    part, name = args.memory_of.split(':')
-    model = detectors(args, [name])[name]
-    if part == 'train':
-        step = detection_trainer(args, model)
-    else:
-        batch = images(args, 1)
+def markdown(results: dict) -> str:
+    """Tables of the parts that ``results`` has."""
+    blocks, rows = [], []
+    for title, ratio, key, unit, size in ROWS:
+        if ratio in results:
+            values = [results[key][name] / size for name in DETECTORS]
+            cells = [f'{value:.4g} {unit}' for value in values]
+            rows.append([title, results[ratio], *cells])
+    if rows:
+        header = ['FGL / Faster R-CNN', 'ratio', 'FGL', 'Faster R-CNN']
+        blocks.append(markdown_table(header, rows, digits=3))
+    if 'pretrain_ratio' in results:
+        rates = results['pretrain_images_per_second']
+        rows = [['ReToD', rates['retod'], 1.0]]
+        for name, ratio in results['pretrain_ratio'].items():
+            rows.append([name, rates[name], ratio])
+        header = ['pretraining', 'images/s', 'ReToD / this']
+        blocks.append(markdown_table(header, rows, digits=3))
+    if 'pipeline_ratio' in results:
+        blocks.append(
+            'Two-view pipeline over that of MoCo v2: '
+            f'{results["pipeline_ratio"]:.3f} (images/s/core).'
+        )
+    settings = ', '.join(f'{k} {v}' for k, v in results['settings'].items())
+    return '\n\n'.join([*blocks, f'Settings: {settings}.'])
 
-        def step() -> None:
-            with torch.no_grad():
-                model.eval().test_step(batch)
 
-    for _ in range(3):
-        step()
-
-
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure, write and print."""
-    args = parse_args()
+    args = parse_args(argv)
     # silence the initialisation of every layer
     MMLogger.get_instance('speed', log_level='WARNING')
     if args.memory_of:
-        with report_peak(args.device):
-            _memory_child(args)
+        run_for_memory(args)
         return
-    measures = dict(
-        infer=inference,
-        train=training,
-        memory=memory,
-        flops=flops,
-        pretrain=pretraining,
-        pipeline=pipeline,
-    )
-    results = dict(settings=_settings(args))
-    for part in args.parts:
-        results.update(measures[part](args))
-        # a long measurement that is stopped keeps its finished parts
-        _write(results, args.out)
-    print(markdown(results))
-
-
-def _settings(args: argparse.Namespace) -> dict:
-    """What the figures depend on."""
-    names = ('size', 'repeats', 'batch', 'proposals', 'crop')
-    names += ('pretrain_batch', 'device', 'seed')
-    return dict(
+    names = (*SHARED_ARGUMENTS, 'repeats', 'crop', 'pretrain_batch')
+    settings = dict(
         **{name: getattr(args, name) for name in names},
-        config=Path(args.config).stem,
-        sampling_ratio=sampling_ratio(args.config),
+        sampling_ratio=sampling_ratio(),
         torch=torch.__version__,
         threads=torch.get_num_threads(),
     )
-
-
-def _write(results: dict, folder: str | None) -> None:
-    """Write ``results.json`` and ``results.md``."""
-    if folder is None:
-        return
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / 'results.json').write_text(json.dumps(results, indent=2))
-    (out / 'results.md').write_text(markdown(results))
+    results = dict(settings=settings)
+    for part in args.parts:
+        results.update(PARTS[part](args))
+        # a long measurement that is stopped keeps its finished parts
+        if args.out is not None:
+            write_results(args.out, results, markdown(results))
+    print(markdown(results))
 
 
 if __name__ == '__main__':

@@ -4,19 +4,19 @@
 Pretrains every arm on the train images (no label, no val image) with the same
 backbone, crop size, precision and wall-clock budget, fine-tunes the same
 detector from each for several seeds, evaluates on val and writes a table,
-results.json, curves and a report into --out:
+results.json and curves into --out:
 
     python tools/benchmarks/transfer.py --data-root data/aquarium \
-        --init imagenet --arms none,mocov2,byol,densecl,retod \
+        --init imagenet --arms none,densecl,objectness,retod \
         --pretrain-minutes 10 --finetune-iters 1000 --seeds 3 --out DIR
 
-An arm is `none`, the name of a config in configs/transfer/ or configs/retod/
-(see transfer_arms.py), or NAME=CONFIG.py. Every run is a process of its own;
-those already done are skipped, so that an interrupted benchmark goes on where
-it was, and arms and seeds can be added to the same --out.
+An arm is `none`, the name of a config in configs/transfer/ (see
+lib/transfer_arms.py), or NAME=CONFIG.py. Several data sets, DIR1,DIR2, each
+get a folder in --out, and the table has their means besides. Every run is a
+process of its own; those already done are skipped, so that an interrupted
+benchmark goes on where it was, and arms and seeds can be added to the same
+--out.
 """
-
-from __future__ import annotations
 
 import argparse
 import os
@@ -25,13 +25,23 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from transfer_arms import ROOT, Arm
-from transfer_plan import Plan
-from transfer_report import write_report
-from transfer_results import collect, save
-from transfer_runs import Runs
+from lib.output import write_json, write_results
+from lib.transfer_arms import ROOT, Arm
+from lib.transfer_plan import Plan
+from lib.transfer_report import draw_curves, report, table
+from lib.transfer_results import collect, combine
+from lib.transfer_runs import Runs
 
 from mmfgl.utils.steps import Step, StepRunner
+
+POSITIVE = (
+    'finetune_iters',
+    'seeds',
+    'labels',
+    'shots',
+    'view_size',
+    'threads',
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,9 +51,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('--data-root', required=True, help='train/ val/ annotations/')
+    add(
+        '--data-root',
+        required=True,
+        help='folder of train/ val/ annotations/, or several with commas',
+    )
     add('--init', choices=['random', 'imagenet'], required=True)
-    add('--arms', default='none,mocov2,byol,densecl,retod')
+    add('--arms', default='none,densecl,objectness,retod')
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--pretrain-minutes', type=float, default=10)
     budget.add_argument(
@@ -51,13 +65,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add('--finetune-iters', type=int, default=1000, help='of 8 images')
     add('--seeds', type=int, default=3, help='number of fine-tuning seeds')
-    add('--labels', type=int, help='fine-tune with so many labelled images')
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument(
+        '--labels', type=int, help='fine-tune with so many labelled images'
+    )
+    labels.add_argument(
+        '--shots',
+        type=int,
+        help='fine-tune with images that have so many objects of each class',
+    )
     add(
         '--detector',
         choices=['faster-rcnn', 'fgl', 'both'],
         default='faster-rcnn',
-        help='both: Faster R-CNN for all arms, FGL for none and retod* '
-        'besides, as arms NAME-fgl',
+        help='both: Faster R-CNN for all arms; FGL for none and the arms that '
+        'pretrain its modules besides, as arms NAME-fgl',
+    )
+    add(
+        '--optimizer',
+        choices=['adamw'],
+        help='pretrain arms of another optimizer with that of the arm retod',
     )
     add('--view-size', type=int, default=224, help='of the crops, in pixels')
     add('--threads', type=int, default=os.cpu_count(), help='of torch')
@@ -67,8 +94,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--dry-run', action='store_true', help='print the plan and stop')
     add('--out', required=True, help='folder of the results')
     args = parser.parse_args(argv)
-    for name in ('finetune_iters', 'seeds', 'view_size', 'threads'):
-        if getattr(args, name) < 1:
+    for name in POSITIVE:
+        value = getattr(args, name)
+        if value is not None and value < 1:
             parser.error(f'--{name.replace("_", "-")} must be at least 1')
     if args.pretrain_iters is not None:
         args.pretrain_minutes = None
@@ -76,7 +104,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error('the pretraining budget must be positive')
     args.arms = [Arm.parse(text) for text in args.arms.split(',')]
     args.redo = [name for name in args.redo.split(',') if name]
+    # mmfgl's tools are found from everywhere, checkpoints/ from the clone
+    args.out = Path(args.out).resolve()
     return args
+
+
+def make_plans(args: argparse.Namespace) -> dict[str, Plan]:
+    """A plan for every data set, by its name.
+
+    Raises:
+        FileNotFoundError: Data or a config is missing.
+        ValueError: Data or a config does not fit.
+    """
+    roots = args.data_root.split(',')
+    names = [Path(root).resolve().name for root in roots]
+    if len(set(names)) < len(names):
+        raise ValueError(f'--data-root has two data sets of one name: {names}')
+    several = len(roots) > 1
+    return {
+        name: Plan(args, root, args.out / name if several else args.out)
+        for name, root in zip(names, roots, strict=True)
+    }
 
 
 def saving(plan: Plan) -> Iterator[Step]:
@@ -84,33 +132,38 @@ def saving(plan: Plan) -> Iterator[Step]:
     for step in Runs(plan):
         yield step
         results = collect(plan.out, plan.rows, plan.settings)
-        save(plan.out / 'results.json', results)
+        write_json(plan.out / 'results.json', results)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run what is not done yet, then write the report."""
+    """Run what is not done yet, then write the reports."""
     argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
     os.environ['OMP_NUM_THREADS'] = str(args.threads)
-    # mmfgl's tools are found from everywhere, checkpoints/ from the clone
-    args.out = Path(args.out).resolve()
+    command = 'python tools/benchmarks/transfer.py ' + shlex.join(argv)
+    parts = {}
     try:
-        plan = Plan(args)
-        print(plan.describe(), flush=True)
+        plans = make_plans(args)
+        for plan in plans.values():
+            print(plan.describe(), flush=True)
         if args.dry_run:
             return
-        plan.start()
-    except (FileNotFoundError, ValueError) as error:
+        for plan in plans.values():
+            plan.start()
+        os.chdir(ROOT)
+        for name, plan in plans.items():
+            StepRunner(plan.out).run(saving(plan), plan.num_steps)
+            parts[name] = collect(plan.out, plan.rows, plan.settings)
+            text = report(parts[name], command)
+            write_results(plan.out, parts[name], text)
+            draw_curves(plan.out, parts[name]['arms'])
+    except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f'transfer: {error}')
-    os.chdir(ROOT)
-    try:
-        StepRunner(plan.out).run(saving(plan), plan.num_steps)
-    except RuntimeError as error:
-        sys.exit(f'transfer: {error}')
-    results = collect(plan.out, plan.rows, plan.settings)
-    command = 'python tools/benchmarks/transfer.py ' + shlex.join(argv)
-    print('\n' + write_report(plan.out, results, command))
-    print(f'Report: {args.out / "report.html"}')
+    results = parts[name]
+    if len(parts) > 1:
+        results = combine(parts)
+        write_results(args.out, results, report(results, command))
+    print(f'\n{table(results)}\n\nWritten to {args.out}')
 
 
 if __name__ == '__main__':

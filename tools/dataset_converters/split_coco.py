@@ -5,12 +5,16 @@ Usage::
     # NAME.8to1-train.json and NAME.8to1-val.json: 8 images to 1
     python tools/dataset_converters/split_coco.py \
         data/coco/annotations/instances_train2017.json --train-val 8:1
-    # NAME.1@1.json ... NAME.10@5.json: 1, 2, 5, 10 % of the images, 5 folds
+    # NAME.1@1.json ... NAME.5@10.json: 5 folds of 1, 2, 5, 10 % of the images
     python tools/dataset_converters/split_coco.py \
         data/coco/annotations/instances_train2017.json --percent 1 2 5 10
-    # NAME.100images@1.json ... NAME.100images@5.json
+    # NAME.1@100images.json ... NAME.5@100images.json
     python tools/dataset_converters/split_coco.py \
         my_data/annotations/train.json --images 100
+
+Files are named as MMDetection's own tools/misc/split_coco.py names them,
+NAME.{fold}@{percent}.json, with --unlabelled NAME.{fold}@{percent}-unlabeled
+besides: the images that are left, for semi-supervised training.
 
 The same annotation file gives the same bytes on every platform and Python:
 images are ordered by SHA-256, and all arithmetic is in integers. Every
@@ -23,14 +27,16 @@ the train:val split 0.
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from mmfgl.utils.atomic_files import write_atomically
+
 TRAIN_VAL_SEED = 0
+FOLDS = 5  # seeds 1 to 5
 
 
 def stratify(
@@ -87,13 +93,7 @@ def _hash(seed: int, image: int) -> str:
 
 
 def load_coco(path: Path) -> dict:
-    """Read and check an annotation file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its content.
+    """Read an annotation file.
 
     Raises:
         ValueError: If it is not a COCO annotation file, or contradicts
@@ -136,11 +136,6 @@ def save_part(content: dict, images: set[int], path: Path) -> None:
     """Write the annotation file of some images, and print what it holds.
 
     All categories are kept, and the order of images and annotations.
-
-    Args:
-        content: The whole annotation file.
-        images: Image ids.
-        path: The file to write.
     """
     part = dict(
         content,
@@ -150,10 +145,7 @@ def save_part(content: dict, images: set[int], path: Path) -> None:
         ],
     )
     data = json.dumps(part, separators=(',', ':')).encode('ascii')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    write_atomically(data, path)
     seen = {a['category_id'] for a in part['annotations']}
     print(
         f'{path}: {len(part["images"])} images, '
@@ -166,9 +158,6 @@ def save_part(content: dict, images: set[int], path: Path) -> None:
 def split(args: argparse.Namespace) -> None:
     """Make all splits that the command line asks for.
 
-    Args:
-        args: Parsed command line.
-
     Raises:
         ValueError: If the images are too few, or the file is no good.
     """
@@ -179,107 +168,82 @@ def split(args: argparse.Namespace) -> None:
         )
     content = load_coco(args.annotations)
     counts = objects_of(content)
-    total, name = len(counts), args.annotations.stem
+    total = len(counts)
     out = args.out or args.annotations.parent
+    stem = str(out / args.annotations.stem)
 
-    def check(size: int, what: str) -> None:
+    def size_of(share: Fraction, what: str) -> int:
+        size = int(share * total + Fraction(1, 2))  # rounds half up
         if not 0 < size < total:
             raise ValueError(
                 f'{what} of the {total} images of {args.annotations} are '
                 f'{size} images: at least 1 and fewer than all are needed'
             )
+        return size
 
     # check everything first: no half-finished set of splits
-    samples = []
-    for percent in args.percent:
-        size = _round(Fraction(percent) * total / 100)
-        check(size, f'{percent} %')
-        samples.append((f'{percent}', size))
-    for size in args.images:
-        check(size, '--images')
-        samples.append((f'{size}images', size))
+    samples = {
+        f'{percent:g}': size_of(
+            Fraction(f'{percent:g}') / 100, f'{percent:g} %'
+        )
+        for percent in args.percent
+    }
+    for number in args.images:
+        size = size_of(Fraction(number, total), '--images')
+        samples[f'{number}images'] = size
     if args.train_val:
         first, second = args.train_val
-        size = _round(Fraction(first * total, first + second))
-        check(size, f'{first}:{second}')
-        seed = args.seed
         tag = f'{first}to{second}'
-        tag += f'-seed{seed}' if seed != TRAIN_VAL_SEED else ''
-        parts = stratify(counts, [size, total - size], seed)
+        size = size_of(Fraction(first, first + second), tag)
+        parts = stratify(counts, [size, total - size], TRAIN_VAL_SEED)
         for part, images in zip(('train', 'val'), parts, strict=True):
-            save_part(content, images, out / f'{name}.{tag}-{part}.json')
-    for tag, size in samples:
-        for fold in range(1, args.folds + 1):
-            images, _ = stratify(counts, [size, total - size], fold)
-            save_part(content, images, out / f'{name}.{tag}@{fold}.json')
+            save_part(content, images, Path(f'{stem}.{tag}-{part}.json'))
+    for tag, size in samples.items():
+        for fold in range(1, FOLDS + 1):
+            name = f'{stem}.{fold}@{tag}'
+            images, rest = stratify(counts, [size, total - size], fold)
+            save_part(content, images, Path(f'{name}.json'))
+            if args.unlabelled:
+                save_part(content, rest, Path(f'{name}-unlabeled.json'))
 
 
-def _round(number: Fraction) -> int:
-    """Round half up."""
-    return int(number + Fraction(1, 2))
-
-
-def parse_ratio(text: str) -> tuple[int, int]:
+def ratio(text: str) -> tuple[int, int]:
     """Parse A:B, two positive whole numbers."""
-    try:
-        first, second = (int(part) for part in text.split(':'))
-        if min(first, second) < 1:
-            raise ValueError
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f'expected a ratio such as 8:1, got {text!r}'
-        ) from None
+    first, second = (int(part) for part in text.split(':'))
+    if min(first, second) < 1:
+        raise ValueError
     return first, second
-
-
-def parse_percent(text: str) -> str:
-    """Check a percentage such as 1 or 0.5; it goes into file names."""
-    try:
-        ok = 0 < Fraction(text) < 100 and '/' not in text
-    except ValueError:
-        ok = False
-    if not ok:
-        raise argparse.ArgumentTypeError(
-            f'expected a percentage between 0 and 100, got {text!r}'
-        )
-    return text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description='Split a COCO annotation file by images, reproducibly'
+        description='Split a COCO annotation file by images, reproducibly',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('annotations', type=Path, help='annotation file')
-    parser.add_argument(
-        '--train-val', type=parse_ratio, metavar='A:B', help='e.g. 8:1'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('annotations', type=Path, help='annotation file')
+    add('--train-val', type=ratio, metavar='A:B', help='e.g. 8:1')
+    add(
         '--percent',
-        type=parse_percent,
+        type=float,
         nargs='+',
         default=[],
         help='low-label splits of so many percent of the images',
     )
-    parser.add_argument(
+    add(
         '--images',
         type=int,
         nargs='+',
         default=[],
         help='low-label splits of so many images',
     )
-    parser.add_argument(
-        '--folds', type=int, default=5, help='low-label folds (default: 5)'
+    add(
+        '--unlabelled',
+        action='store_true',
+        help='write the images outside of each low-label split too',
     )
-    parser.add_argument(
-        '--seed',
-        type=int,
-        default=TRAIN_VAL_SEED,
-        help=f'seed of --train-val (default: {TRAIN_VAL_SEED})',
-    )
-    parser.add_argument(
-        '--out', type=Path, help='folder (default: beside the source)'
-    )
+    add('--out', type=Path, help='folder (default: beside the source)')
     return parser.parse_args(argv)
 
 

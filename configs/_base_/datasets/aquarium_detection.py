@@ -1,5 +1,7 @@
 # Aquarium photographs (7 classes, COCO format) at 320 px, for a CPU.
 # The root is $MMFGL_DATA_ROOT/aquarium, or data/aquarium.
+_base_ = '../tta/scales_flip.py'
+
 data_root = '{{$MMFGL_DATA_ROOT:data}}/aquarium/'
 metainfo = dict(
     classes=(
@@ -12,17 +14,20 @@ metainfo = dict(
         'stingray',
     )
 )
+load_image = dict(type='LoadImageFromFile')
+load_boxes = dict(type='LoadAnnotations', with_bbox=True)
+resize = dict(type='Resize', scale=(320, 320), keep_ratio=True)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(320, 320), keep_ratio=True),
+    load_image,
+    load_boxes,
+    resize,
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(320, 320), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
+    load_image,
+    resize,
+    load_boxes,
     dict(
         type='PackDetInputs',
         meta_keys=(
@@ -75,3 +80,14 @@ val_evaluator = dict(
     format_only=False,
 )
 test_evaluator = val_evaluator
+tta_scales = [
+    dict(type='Resize', scale=(side, side), keep_ratio=True)
+    for side in (256, 320, 400)
+]
+tta_pipeline = [
+    _base_.tta_load,
+    dict(
+        type='TestTimeAug',
+        transforms=[tta_scales, _base_.tta_flips, *_base_.tta_ending],
+    ),
+]

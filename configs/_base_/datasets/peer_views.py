@@ -1,8 +1,8 @@
-# Augmentations of the peers in tools/benchmarks/transfer.py, those that
-# MMPretrain publishes (_base_/datasets/imagenet_bs32_{mocov2,byol}.py); the
-# tool sets the size of the views. Crops of at least 20 % of the image (MoCo's
-# choice) for BYOL too: 8 % of a small photograph is a few pixels. Neutral
-# variables.
+# Data of the arms of tools/benchmarks/transfer.py that are MMPretrain's own:
+# the augmentations that it publishes (_base_/datasets/imagenet_bs32_mocov2.py
+# and _byol.py); the tool sets data and the size of the views. Crops of at
+# least 20 % of the image (MoCo's choice) for BYOL too: 8 % of a small
+# photograph is a few pixels.
 crop = dict(type='RandomResizedCrop', scale=160, crop_ratio_range=(0.2, 1.0))
 gray = dict(
     type='RandomGrayscale',
@@ -41,7 +41,15 @@ byol_views = [
     ]
     for blur_prob, solarize_prob in ((1.0, 0.0), (0.1, 0.2))
 ]
-peer_dataloader = dict(
+load_image = dict(type='mmfgl.LoadCachedImage')
+two_mocov2_views = dict(
+    type='MultiView', num_views=2, transforms=[mocov2_view]
+)
+two_byol_views = dict(
+    type='MultiView', num_views=[1, 1], transforms=byol_views
+)
+pack = dict(type='PackInputs')
+train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
@@ -51,5 +59,6 @@ peer_dataloader = dict(
         type='mmfgl.UnlabelledImages',
         data_root='data/aquarium/',
         data_prefix=dict(img_path='train/'),
+        pipeline=[load_image, two_mocov2_views, pack],
     ),
 )

@@ -1,28 +1,22 @@
-# Two-view pipeline of the pretraining: neutral variable region_views_pipeline.
-# To move the colour operations to the GPU, empty `photometric` and use
-# `mmfgl.BatchColorAugment` in place of SelfSupDataPreprocessor. For pseudo
-# ground truth give RegionViews an `object_proposer`, best
-# dict(type='mmfgl.FileRegions', ann_file=...) of a file that
-# tools/dataset_converters/propose_regions.py has made.
-region_views_pipeline = [
-    dict(type='mmfgl.LoadUnlabelledImage', lazy=True),
-    dict(
-        type='mmfgl.RegionViews',
-        proposer=dict(type='mmfgl.GridRegions', cell_sizes=(112, 224, 448)),
-        view_size=448,
-        num_regions=32,
-        photometric=[
-            dict(
-                type='mmfgl.TableColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.2,
-                hue=0.1,
-                prob=0.8,
-                gray_prob=0.2,
-            ),
-            dict(type='mmfgl.FastGaussianBlur', sigma=(0.1, 2.0), prob=0.2),
-        ],
-    ),
-    dict(type='mmfgl.PackRegionViews'),
-]
+# Parts of the pretraining's pipelines. A pipeline is
+#   [_base_.load_image, dict(_base_.region_views, ...), _base_.pack_views]
+# Pseudo ground truth of the objectness task comes from `object_proposer`,
+# regions of the other tasks from `proposer`.
+load_image = dict(type='mmfgl.LoadUnlabelledImage', lazy=True)
+region_views = dict(
+    type='mmfgl.RegionViews',
+    view_size=448,
+    photometric=[
+        dict(
+            type='mmfgl.TableColorJitter',
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.2,
+            hue=0.1,
+            prob=0.8,
+            gray_prob=0.2,
+        ),
+        dict(type='mmfgl.FastGaussianBlur', sigma=(0.1, 2.0), prob=0.2),
+    ],
+)
+pack_views = dict(type='mmfgl.PackRegionViews')

@@ -1,5 +1,5 @@
-# 12,000 iterations of 16 images (DetCo, arXiv 2102.04803). Neutral variables:
-# the 1x schedule that a config inherits defines train_cfg etc. itself.
+# 12,000 iterations of 16 images (DetCo, arXiv 2102.04803), in place of an
+# epoch schedule that a config inherits. Variables, read as _base_.name.
 max_iters = 12000
 train_cfg_12k = dict(
     type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters
@@ -18,4 +18,4 @@ param_scheduler_12k = [
         gamma=0.1,
     ),
 ]
-checkpoint_12k = dict(by_epoch=False, interval=max_iters // 3)
+checkpoint_12k = dict(by_epoch=False, interval=max_iters // 4)

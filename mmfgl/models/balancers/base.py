@@ -132,7 +132,7 @@ class TaskBalancer(BaseModule):
 
         Returns:
             ``loss_<task>`` of each task, the balancer's own losses, what the
-            tasks log and ``weight_<task>``.
+            tasks log and, unless it is fixed, ``weight_<task>``.
         """
         balanced = {
             name: loss.excess if self.comparable else loss.value
@@ -143,7 +143,8 @@ class TaskBalancer(BaseModule):
         out: dict[str, Tensor] = {}
         for name, loss in losses.items():
             factor = factors.get(name, 1.0) * self.weights[name]
-            logs[f'weight_{name}'] = torch.as_tensor(factor).detach().clone()
+            if isinstance(factor, Tensor):
+                logs[f'weight_{name}'] = factor.detach().clone()
             if draw is not None:
                 factor = factor * draw.scales[name]
             if self.comparable:

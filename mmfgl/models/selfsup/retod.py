@@ -213,4 +213,7 @@ def _normalisation(detector: dict) -> dict:
     """How a detector normalises images, for mmpretrain's preprocessor."""
     cfg = detector.get('data_preprocessor') or {}
     keys = ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr')
-    return {key: cfg[key] for key in keys if key in cfg}
+    return dict(
+        type='mmpretrain.SelfSupDataPreprocessor',
+        **{key: cfg[key] for key in keys if key in cfg},
+    )

@@ -20,7 +20,7 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmfgl.models.layers.box_voting import vote_neighbours
+from mmfgl.models.layers import vote_neighbours
 from mmfgl.models.test_time_augs.fusion import Predictions, fuse
 from mmfgl.models.test_time_augs.masks import predict_masks
 from mmfgl.models.test_time_augs.proposals import propose
@@ -134,7 +134,7 @@ class RoITTAModel(BaseTTAModel):
                 f'StandardRoIHead that has a bbox_head, got {name}. For other '
                 "detectors use mmdet's DetTTAModel."
             )
-        known = inspect.signature(head.predict_bbox).parameters
+        known = inspect.signature(type(head).predict_bbox).parameters
         if self.mode == 'pyramid' and 'level_shift' not in known:
             raise ValueError(
                 "mode='pyramid' needs a RoI head whose predict_bbox takes "

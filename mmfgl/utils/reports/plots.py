@@ -1,7 +1,5 @@
 """Plots as PNG files in memory."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 
@@ -14,28 +12,14 @@ def plot_curves(
     curves: Mapping[str, Curve],
     xlabel: str = 'iteration',
     ylabel: str = 'loss',
-    log_y: bool = False,
 ) -> bytes:
-    """Plot curves into a PNG.
-
-    Args:
-        curves: Name -> (x, y) points.
-        xlabel: Label of the x axis.
-        ylabel: Label of the y axis.
-        log_y: Logarithmic y axis.
-
-    Returns:
-        The bytes of the PNG file.
-    """
+    """Plot curves, name -> (x, y) points; return the bytes of a PNG file."""
     figure = Figure(figsize=(8, 4), layout='constrained')
     axes = figure.subplots()
     for name, points in curves.items():
         xs, ys = zip(*points, strict=True) if points else ((), ())
-        marker = 'o' if len(points) < 3 else None
-        axes.plot(xs, ys, label=name, marker=marker)
+        axes.plot(xs, ys, label=name, marker='o' if len(points) < 3 else None)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    if log_y:
-        axes.set_yscale('log')
     axes.grid(alpha=0.3)
     if curves:
         axes.legend()

@@ -1,7 +1,5 @@
 """A report in two files: HTML with everything inside, and Markdown."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mmfgl.utils.reports.plots import Curve, plot_curves
+from mmfgl.utils.reports.tables import html_table, markdown_table
 
 _CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto;
@@ -35,8 +34,8 @@ pre { background: #f1f5f8; padding: .8rem; overflow-x: auto; }
 class Report:
     """Collects tables, curves, pictures and settings, then writes them.
 
-    Every ``add_*`` method appends one section and returns the report, and
-    sections appear in that order. Text is shown as it is, never read as HTML.
+    Every ``add_*`` method appends one section. Text is shown as it is, never
+    read as HTML.
 
     Args:
         title: Heading of the whole report.
@@ -55,100 +54,48 @@ class Report:
         self._images: list[tuple[str, bytes]] = []
         self._text(intro)
 
-    def add_text(self, heading: str, text: str) -> Report:
-        """Add a paragraph."""
-        self._heading(heading)
-        self._text(text)
-        return self
-
-    def add_code(self, heading: str, code: str) -> Report:
+    def add_code(self, heading: str, code: str) -> None:
         """Add commands or program output, with its line breaks."""
         self._heading(heading)
         self._html.append(f'<pre>{html.escape(code)}</pre>')
         self._markdown.append(f'```\n{code}\n```')
-        return self
 
     def add_table(
         self,
         heading: str,
         rows: Sequence[Mapping[str, Any]],
         caption: str = '',
-        digits: int = 1,
-    ) -> Report:
+    ) -> None:
         """Add a table.
 
         Args:
             heading: Heading of the section.
-            rows: One mapping of column name to value per row. Columns are
-                in order of first appearance; a missing value, ``None`` or
-                NaN is shown as a dash.
+            rows: One mapping of column name to value per row, see
+                :func:`markdown_table`. Columns are in order of first
+                appearance; a missing value is shown as a dash.
             caption: A paragraph below the table.
-            digits: Decimals of floats.
         """
         self._heading(heading)
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        cells = [
-            [_format(row.get(column), digits) for column in columns]
-            for row in rows
-        ]
-        numeric = [
-            all(not isinstance(row.get(column), str) for row in rows)
-            for column in columns
-        ]
-        self._markdown.append(_markdown_table(columns, cells, numeric))
-        self._html.append(_html_table(columns, cells, numeric))
+        header = list(dict.fromkeys(key for row in rows for key in row))
+        cells = [[row.get(key) for key in header] for row in rows]
+        self._markdown.append(markdown_table(header, cells))
+        self._html.append(html_table(header, cells))
         self._text(caption)
-        return self
 
-    def add_settings(
-        self, heading: str, settings: Mapping[str, Any]
-    ) -> Report:
-        """Add a two-column table of names and values."""
-        rows = [
-            {'setting': name, 'value': str(value)}
-            for name, value in settings.items()
-        ]
-        return self.add_table(heading, rows)
-
-    def add_curves(
-        self,
-        heading: str,
-        curves: Mapping[str, Curve],
-        xlabel: str = 'iteration',
-        ylabel: str = 'loss',
-        caption: str = '',
-        log_y: bool = False,
-    ) -> Report:
-        """Add one plot.
-
-        Args:
-            heading: Heading of the section.
-            curves: Name -> (x, y) points; drawn in one plot.
-            xlabel: Label of the x axis.
-            ylabel: Label of the y axis.
-            caption: Shown below the plot.
-            log_y: Logarithmic y axis.
-        """
+    def add_curves(self, heading: str, curves: Mapping[str, Curve]) -> None:
+        """Add one plot of losses; see :func:`plot_curves`."""
         self._heading(heading)
-        png = plot_curves(curves, xlabel, ylabel, log_y)
-        self._figure(png, caption or f'{ylabel} over {xlabel}')
-        return self
+        self._figure(plot_curves(curves), 'loss over iterations')
 
     def add_pictures(
         self, heading: str, pictures: Iterable[tuple[str, np.ndarray]]
-    ) -> Report:
-        """Add pictures.
-
-        Args:
-            heading: Heading of the section.
-            pictures: (caption, (H, W, 3) uint8 RGB array) pairs.
-        """
+    ) -> None:
+        """Add pictures, (caption, (H, W, 3) uint8 RGB array) pairs."""
         self._heading(heading)
         for caption, picture in pictures:
             buffer = io.BytesIO()
             Image.fromarray(picture).save(buffer, format='PNG', optimize=True)
             self._figure(buffer.getvalue(), caption)
-        return self
 
     def write(self, folder: str | Path, name: str = 'report') -> Path:
         """Write ``NAME.html``, ``NAME.md`` and the images of the latter.
@@ -201,36 +148,3 @@ class Report:
         )
         alt = caption.replace('[', '(').replace(']', ')')
         self._markdown.append(f'![{alt}](FILES/{name})\n\n*{alt}*')
-
-
-def _format(value: Any, digits: int) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return '–'
-    if isinstance(value, float | np.floating):
-        return f'{value:.{digits}f}'
-    return str(value)
-
-
-def _markdown_table(
-    columns: list[str], cells: list[list[str]], numeric: list[bool]
-) -> str:
-    rule = [('--:' if right else ':--') for right in numeric]
-    lines = [columns, rule, *cells]
-    return '\n'.join(
-        '| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |'
-        for line in lines
-    )
-
-
-def _html_table(
-    columns: list[str], cells: list[list[str]], numeric: list[bool]
-) -> str:
-    def row(tag: str, texts: list[str]) -> str:
-        kinds = ['' if right else ' class="text"' for right in numeric]
-        return ''.join(
-            f'<{tag}{kind}>{html.escape(text)}</{tag}>'
-            for kind, text in zip(kinds, texts, strict=True)
-        )
-
-    body = '\n'.join(f'<tr>{row("td", line)}</tr>' for line in cells)
-    return f'<table><tr>{row("th", columns)}</tr>\n{body}</table>'

@@ -1,31 +1,85 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import default_collate
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
 
 from mmfgl.engine.hooks import CollapseError, CollapseMonitorHook
-from mmfgl.testing import tiny_retod_cfg
+from mmfgl.engine.hooks.collapse_monitor_hook import symptoms
 
+COUNTER = itertools.count()
 HEALTHY = dict(
     entropy=0.6, diversity=0.95, information=0.35, kl=0.2, rank=9.0,
     rank_share=0.9,
 )  # fmt: skip
+SAME = dict(teacher_diversity=0.1, teacher_entropy=0.02)
+NAN = float('nan')
 
 
-def monitor(**changes):
-    return dict(type='mmfgl.CollapseMonitorHook', interval=1, **changes)
+class Toy(BaseModel):
+    """Logs what a ReToD logs, with values of our choice."""
+
+    def __init__(self, odd, name='kl_distill', teacher=True):
+        super().__init__()
+        self.layer = nn.Linear(8, 1)
+        if teacher:
+            self.target_generator = nn.ModuleDict(
+                dict(projector=nn.Linear(8, 4))
+            )
+        self.odd, self.name, self.calls = odd, name, 0
+
+    def forward(self, inputs, mode='loss'):
+        self.calls += 1
+        odd = dict(self.odd.get(self.calls, {}))
+        tokens = inputs.flatten(0, 1)[:, None] * odd.pop('tokens', 1)
+        if hasattr(self, 'target_generator') and not odd.pop('skip', False):
+            self.target_generator['projector'](tokens)
+        stats = {'teacher_entropy': 0.6, 'teacher_diversity': 0.95}
+        stats |= {self.name: 0.2} | odd
+        stats = {key: torch.tensor(value) for key, value in stats.items()}
+        return dict(loss_distill=self.layer(tokens).mean(), **stats)
 
 
-def centring(**changes):
-    head = dict(
-        targets=dict(type='mmfgl.RegionTargets', mode='centring', **changes)
+def run(tmp_path, odd=None, iters=20, hook=None, model=None, **changes):
+    """Train a toy; ``odd`` are the values of iterations that differ."""
+    torch.manual_seed(0)
+    settings = dict(interval=1, window=1, warmup=0.2, patience=0.2)
+    hook = dict(type='mmfgl.CollapseMonitorHook', **settings | (hook or {}))
+    data = [dict(inputs=torch.randn(12, 8)) for _ in range(iters)]
+    runner = Runner(
+        model=model or Toy(odd or {}),
+        work_dir=str(tmp_path),
+        train_dataloader=dict(
+            batch_size=1,
+            dataset=data,
+            sampler=dict(type='InfiniteSampler', shuffle=False),
+            collate_fn=default_collate,
+        ),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=iters),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
+        custom_hooks=[hook],
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=10)
+        ),
+        experiment_name=f'collapse_{next(COUNTER)}',
+        log_level='WARNING',
+        **changes,
     )
-    return tiny_retod_cfg(head=head)
+    runner.train()
+    return runner
 
 
 def log_of(runner):
     return next(Path(runner.log_dir).glob('*.log')).read_text()
+
+
+def state_of(runner):
+    return runner.message_hub.runtime_info['mmfgl_collapse_monitor']
 
 
 @pytest.mark.parametrize(
@@ -44,127 +98,85 @@ def log_of(runner):
     ],
 )
 def test_symptoms(changes, expected):
-    hook = CollapseMonitorHook()
-    assert hook.symptoms(HEALTHY | changes, width=16) == expected
+    assert symptoms(HEALTHY | changes, width=16) == expected
 
 
-def test_healthy_run_is_quiet(retod_runner):
-    runner = retod_runner(40, [monitor(action='stop')])
+@pytest.mark.parametrize('name', ['kl_distill', 'kl_mask'])
+def test_healthy_run_is_quiet(tmp_path, name):
+    runner = run(tmp_path, hook=dict(action='stop'), model=Toy({}, name))
+    for key, expected in (
+        *(('entropy', 0.6), ('diversity', 0.95), ('information', 0.35)),
+        ('kl', 0.2),
+    ):
+        log = runner.message_hub.get_scalar(f'train/collapse/{key}')
+        np.testing.assert_allclose(log.data[0], [expected] * 20, rtol=1e-5)
+    ranks = runner.message_hub.get_scalar('train/collapse/rank').data[0]
+    assert all(5 < rank <= 8 for rank in ranks)  # of noise in 8 dimensions
+    assert state_of(runner)['alarms'] == []
+
+
+def test_real_pretraining_is_watched(retod_runner):
+    hook = dict(type='mmfgl.CollapseMonitorHook', interval=1, action='stop')
+    runner = retod_runner(20, [hook])
     runner.train()
-    hub = runner.message_hub
     for name in ('entropy', 'diversity', 'information', 'kl', 'rank'):
-        values = hub.get_scalar(f'train/collapse/{name}').data[0]
-        assert len(values) == 40 and np.isfinite(values).all()
-    assert hub.runtime_info['mmfgl_collapse_monitor']['alarms'] == []
+        log = runner.message_hub.get_scalar(f'train/collapse/{name}')
+        assert len(log.data[0]) == 20 and np.isfinite(log.data[0]).all()
 
 
-@pytest.mark.parametrize('kind', ['no centring', 'huge learning rate'])
-def test_collapse_is_caught_in_a_fifth_of_the_run(retod_runner, kind):
-    iters = 200
-    if kind == 'no centring':
-        kwargs = dict(
-            model=centring(centre_momentum=1.0, temperature=0.02),
-            optim_wrapper=dict(
-                optimizer=dict(type='AdamW', lr=3e-2),
-            ),
-        )
-    else:
-        kwargs = dict(
-            model=centring(),
-            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.3)),
-        )
-    runner = retod_runner(iters, [monitor(action='stop')], **kwargs)
+def test_stop_saves_a_checkpoint(tmp_path):
+    odd = dict.fromkeys(range(3, 21), SAME)
     with pytest.raises(CollapseError, match='To try: ') as caught:
-        runner.train()
-    assert runner.iter < iters / 5
-    name = f'collapsed_iter_{runner.iter + 1}.pth'
-    assert name in str(caught.value)
-    saved = torch.load(
-        Path(runner.work_dir) / name, map_location='cpu', weights_only=False
-    )
-    assert saved['meta']['iter'] == runner.iter + 1
+        run(tmp_path, odd, hook=dict(action='stop'))
+    assert 'collapsed_iter_8.pth' in str(caught.value)
+    path = tmp_path / 'collapsed_iter_8.pth'
+    saved = torch.load(path, map_location='cpu', weights_only=False)
+    assert saved['meta']['iter'] == 8
 
 
-class Stage(CollapseMonitorHook):
-    """The monitor on statistics of our choice."""
-
-    values: dict = {}
-
-    def _statistics(self):
-        return HEALTHY | self.values.get(self.now, {})
-
-    def before_train_iter(self, runner, *args, **kwargs):
-        super().before_train_iter(runner, *args, **kwargs)
-        self.now = runner.iter + 1
-
-
-def test_patience_and_warmup(retod_runner):
-    bad = dict(diversity=0.1)
-    hook = Stage(interval=1, window=1, warmup=0.2, patience=0.2)
+def test_patience_and_warmup(tmp_path):
     # in the warm-up; too short; long enough; over; again
     sick = [1, 2, 5, 6, 8, 9, 10, 11, 14, 15, 16]
-    hook.values = dict.fromkeys(sick, bad)
-    runner = retod_runner(20)
-    runner.register_hook(hook)
-    runner.train()
-    text = log_of(runner)
-    assert text.count('collapse, seen in iteration') == 0
-    hook.values = dict.fromkeys(range(6, 12), bad)
-    hook.__init__(interval=1, window=1, warmup=0.2, patience=0.2)
-    runner = retod_runner(20, work_dir='b')
-    runner.register_hook(hook)
-    runner.train()
+    runner = run(tmp_path / 'a', dict.fromkeys(sick, SAME))
+    assert 'collapse, seen in iteration' not in log_of(runner)
+    runner = run(tmp_path / 'b', dict.fromkeys(range(6, 12), SAME))
     text = log_of(runner)
     assert text.count('collapse, seen in iteration') == 1
     assert 'seen in iteration 10 of 20 (50%)' in text
     assert 'same: all regions get the same target (since iteration 6)' in text
 
 
-def test_state_survives_resuming(retod_runner):
-    hook = monitor(window=1, warmup=0.1)
-    first = retod_runner(10, [hook], dict(interval=5))
-    first.train()
-    start = first.message_hub.runtime_info['mmfgl_collapse_monitor']
-    resumed = retod_runner(
-        10,
-        [hook],
-        work_dir='b',
-        load_from=first.work_dir + '/iter_5.pth',
-        resume=True,
+def test_rank_of_the_tokens_is_watched(tmp_path):
+    same = dict(tokens=torch.tensor([1.0, *[0.0] * 7]))  # one dimension left
+    runner = run(tmp_path, dict.fromkeys(range(8, 21), same))
+    assert state_of(runner)['alarms'] == ['rank']
+    assert 'rank: region tokens fill few dimensions' in log_of(runner)
+
+
+@pytest.mark.parametrize('odd', [dict(tokens=NAN), dict(kl_distill=NAN)])
+def test_values_that_are_not_finite_are_left_out(tmp_path, odd):
+    runner = run(tmp_path, {6: odd})
+    rank = runner.message_hub.get_scalar('train/collapse/rank')
+    assert len(rank.data[0]) == 19 and np.isfinite(rank.data[0]).all()
+
+
+def test_state_survives_resuming(tmp_path):
+    first = run(tmp_path / 'a')
+    resumed = run(
+        tmp_path / 'b', load_from=f'{tmp_path}/a/iter_10.pth', resume=True
     )
-    resumed.train()
-    state = resumed.message_hub.runtime_info['mmfgl_collapse_monitor']
-    assert state['start_rank'] == start['start_rank'] is not None
+    start = state_of(first)['start_rank']
+    assert state_of(resumed)['start_rank'] == start is not None
 
 
-def test_asymmetric_masked_and_centred(retod_runner):
-    """Without cross-view loss it watches the masked tokens."""
-    targets = dict(type='mmfgl.RegionTargets', mode='centring')
-    model = tiny_retod_cfg(
-        head=dict(targets=targets, loss_distill=None), symmetric=False
-    )
-    runner = retod_runner(3, [monitor()], model=model)
-    runner.train()
-    centre = runner.message_hub.get_scalar('train/collapse/centre').current()
-    expected = runner.model.head.targets.centre.norm()
-    assert centre == pytest.approx(float(expected))
-
-
-def test_nothing_to_watch(retod_runner):
-    model = tiny_retod_cfg(head=dict(loss_distill=None, loss_mask=None))
-    runner = retod_runner(2, [monitor()], model=model)
-    runner.train()
+def test_nothing_to_watch(tmp_path):
+    runner = run(tmp_path, model=Toy({}, teacher=False))
     assert 'nothing to watch' in log_of(runner)
 
 
-def test_blindness_is_an_error(retod_runner, monkeypatch):
-    from mmfgl.engine.hooks import collapse_monitor_hook as module
-
-    monkeypatch.setattr(module, '_BLIND_LOOKS', 2)
-    monkeypatch.setattr(CollapseMonitorHook, '_see', lambda *args: None)
-    runner = retod_runner(3, [monitor()])
+def test_blindness_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match='has not seen a region token'):
-        runner.train()
+        run(tmp_path, dict.fromkeys(range(1, 31), dict(skip=True)), iters=30)
 
 
 def test_bad_settings():

@@ -9,7 +9,7 @@ import torch
 from mmfgl.engine.hooks import RegionProbeHook
 from mmfgl.engine.hooks.region_probe_hook import region_top1
 from mmfgl.registry import MODELS
-from mmfgl.testing import region_batch, stir, tiny_retod_cfg
+from mmfgl.testing import randomise_weights, region_batch, tiny_retod_cfg
 
 
 def probe_cfg(runner_cfg, **changes):
@@ -29,7 +29,7 @@ def same_views(**kwargs):
 
 @pytest.fixture
 def model():
-    return stir(MODELS.build(tiny_retod_cfg()), std=0.1)
+    return randomise_weights(MODELS.build(tiny_retod_cfg()), std=0.1)
 
 
 @pytest.mark.parametrize('branch', ['teacher', 'student'])
@@ -47,14 +47,14 @@ def test_model_is_left_as_it_was(model):
     before = copy.deepcopy(model.state_dict())
     region_top1(model, [region_batch()], 'student')
     assert model.training and not model.backbone.conv1.training
-    assert not model.teacher.backbone.training
+    assert not model.target_generator.backbone.training
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key
 
 
 def test_branches_are_told_apart(model):
     batches = [region_batch(num_images=4, num_regions=8)]
-    model.teacher.start(model)
+    model.target_generator.start(model)
     with torch.no_grad():
         for param in model.roi_head.parameters():
             param.mul_(0)  # all regions alike: the first one is found
@@ -77,7 +77,7 @@ def test_training_goes_on_as_without(retod_runner, tmp_path):
         runner.train()
     one, other = (r.model.state_dict() for r in (plain, probed))
     for key in one:
-        if key != 'teacher.started':
+        if key != 'target_generator.started':
             assert torch.equal(one[key], other[key]), key
     logged = probed.message_hub.get_scalar('train/probe/region_top1')
     assert len(logged.data[0]) == 3  # before, at 2, at the end

@@ -16,10 +16,11 @@ from mmfgl.testing import region_samples, tiny_retod_cfg
 
 COUNTER = itertools.count()
 BRANCHES = {
-    'backbone.': 'teacher.backbone.',
-    'neck.': 'teacher.neck.',
-    'roi_head.': 'teacher.roi_head.',
-    'head.projector.': 'teacher.projector.',
+    'backbone.': 'target_generator.backbone.',
+    'neck.': 'target_generator.neck.',
+    'rpn_head.': 'target_generator.rpn_head.',
+    'roi_head.': 'target_generator.roi_head.',
+    'head.projector.': 'target_generator.projector.',
 }
 
 
@@ -39,12 +40,11 @@ class Snapshot(Hook):
 
 def make_runner(work_dir, iters=2, seed=0, accumulate=1, **changes):
     torch.manual_seed(seed)
-    mode = dict(type='mmfgl.RegionTargets', mode='centring')
     # long enough for a run: MMEngine sleeps between two epochs
     samples = region_samples(4) * 3
     loader = DataLoader(samples, batch_size=2, collate_fn=default_collate)
     settings = dict(
-        model=MODELS.build(tiny_retod_cfg(head=dict(targets=mode))),
+        model=MODELS.build(tiny_retod_cfg(targets='centring')),
         work_dir=str(work_dir),
         train_dataloader=loader,
         train_cfg=dict(
@@ -106,6 +106,13 @@ def test_bad_settings():
             TeacherHook(*momenta)
 
 
+def test_needs_a_teacher(tmp_path):
+    model = MODELS.build(tiny_retod_cfg('objectness'))
+    runner = make_runner(tmp_path, model=model)
+    with pytest.raises(ValueError, match='no EMA teacher to move'):
+        runner.train()
+
+
 @pytest.mark.parametrize(
     ('accumulate', 'steps'), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5])]
 )
@@ -162,7 +169,8 @@ def test_checkpoint_and_resume(tmp_path, export):
     runner.train()
     state = runner.model.state_dict()
     assert not torch.equal(
-        state['backbone.conv1.weight'], state['teacher.backbone.conv1.weight']
+        state['backbone.conv1.weight'],
+        state['target_generator.backbone.conv1.weight'],
     )
     assert state['head.targets.centre'].any()
     path = str(tmp_path / 'iter_2.pth')

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -36,13 +37,20 @@ def series(steps, seed=0, scale=(1.0, 1.0, 1.0)):
         yield dict(zip(NAMES, values.unbind(), strict=True))
 
 
+def factors_of(balancer, losses, draw=None):
+    """What each loss is multiplied with, and all that was returned."""
+    out = balancer({k: TaskLoss(v) for k, v in losses.items()}, draw)
+    factors = {k: float(out[f'loss_{k}'] / v) for k, v in losses.items()}
+    return factors, out
+
+
 def drive(balancer, steps=20, **options):
     """Factors of each step, tasks drawn as in training."""
     results = []
     for losses in series(steps, **options):
-        ran = balancer.draw()
-        factors = balancer.factors({k: losses[k] for k in ran})
-        results.append({k: float(v) for k, v in factors.items()})
+        draw = balancer.draw()
+        ran = {k: losses[k] for k in draw.scales}
+        results.append(factors_of(balancer, ran, draw)[0])
     return results
 
 
@@ -50,12 +58,10 @@ def drive(balancer, steps=20, **options):
 def test_equal_tasks_get_equal_weights(kind):
     balancer = ALL[kind]()
     for step in range(30):
-        balancer.draw()
         loss = torch.tensor(0.98**step)
-        balancer._scales = dict.fromkeys(NAMES, 1.0)
-        factors = balancer.factors(dict.fromkeys(NAMES, loss))
+        factors, _ = factors_of(balancer, dict.fromkeys(NAMES, loss))
         assert set(factors) == set(NAMES)
-        values = [float(v) for v in factors.values()]
+        values = list(factors.values())
         assert values == pytest.approx([values[0]] * 3, rel=1e-5)
         # the gate turns all of them down alike
         assert 0.5 < values[0] < 1.1
@@ -87,8 +93,10 @@ def test_beta_zero_is_fixed(weights):
         FAMOBalancer(NAMES, beta=0.0, weights=weights),
         TaskAdaptiveLoss(NAMES, beta=0.0, kappa=0.0, weights=weights),
     ):
-        assert drive(balancer) == fixed
-    assert fixed[0] == dict(a=1.0, b=3.0 if weights else 1.0, c=1.0)
+        for one, other in zip(drive(balancer), fixed, strict=True):
+            assert one == pytest.approx(other)
+    expected = dict(a=1.0, b=3.0 if weights else 1.0, c=1.0)
+    assert fixed[0] == pytest.approx(expected)
 
 
 @every
@@ -120,8 +128,9 @@ def test_famo_gradient():
     drive(balancer)
     balancer.eval()
     theta = torch.tensor([0.5, 0.8, 0.3], requires_grad=True)
-    losses = dict(zip(NAMES, theta.square().unbind(), strict=True))
-    sum(balancer(losses).values()).backward()
+    losses = map(TaskLoss, theta.square().unbind())
+    out = balancer(dict(zip(NAMES, losses, strict=True)))
+    sum(v for k, v in out.items() if 'loss' in k).backward()
     got = theta.grad.clone()
     theta.grad = None
     logs = (theta.square() + 0.1).log()
@@ -135,10 +144,11 @@ def test_famo_gradient():
 def test_uncertainty_learns_by_gradient():
     balancer = UncertaintyBalancer(NAMES)
     optimizer = torch.optim.SGD(balancer.parameters(), lr=0.2)
-    losses = dict(a=torch.tensor(2.0), b=torch.tensor(0.5), c=torch.tensor(1))
+    values = dict(a=2.0, b=0.5, c=1.0)
+    losses = {k: TaskLoss(torch.tensor(v)) for k, v in values.items()}
     for _ in range(200):
-        terms = balancer(losses)
-        assert set(terms) == {*NAMES, 'loss_balance'}
+        terms = {k: v for k, v in balancer(losses).items() if 'loss' in k}
+        assert set(terms) == {*(f'loss_{n}' for n in NAMES), 'loss_balance'}
         optimizer.zero_grad()
         sum(terms.values()).backward()
         optimizer.step()
@@ -154,10 +164,10 @@ def test_dwa_by_hand():
     values = [(4.0, 1.0), (2.0, 1.0), (2.0, 1.0), (1.0, 1.0), (9.0, 9.0)]
     for a, b in values:
         losses = dict(a=torch.tensor(a), b=torch.tensor(b))
-        factors = balancer.factors(losses)
+        factors, _ = factors_of(balancer, losses)
     # averages 3, 1.5 and 1, 1: ratios 0.5 and 1
     expected = 2 * torch.tensor([0.25, 0.5]).softmax(dim=0)
-    got = torch.stack([factors['a'], factors['b']])
+    got = torch.tensor([factors['a'], factors['b']])
     torch.testing.assert_close(got, expected)
 
 
@@ -194,46 +204,79 @@ def test_evaluation_learns_nothing(kind):
 
 
 @every
-def test_hinged_tasks_keep_their_weight(kind):
+def test_unbalanced_tasks_keep_their_weight(kind):
     make = type(ALL[kind]())
-    options = dict(weights=dict(diversity=2.0))
-    balancer = make((*NAMES, 'diversity'), **options)
+    balancer = make((*NAMES, 'diversity'), weights=dict(diversity=2.0))
     alone = make(NAMES)
     for step, losses in enumerate(series(12)):
-        balancer.draw()
-        hinge = torch.tensor(0.3 if step % 3 else 0.0)
-        factors = balancer.factors({**losses, 'diversity': hinge})
-        assert float(factors.pop('diversity')) == 2.0
-        expected = alone.factors(losses)
-        assert {k: float(v) for k, v in factors.items()} == {
-            k: float(v) for k, v in expected.items()
-        }
+        hinge = torch.tensor(0.3 if step % 3 else 1e-3)
+        factors, _ = factors_of(balancer, {**losses, 'diversity': hinge})
+        assert factors.pop('diversity') == pytest.approx(2)
+        assert factors == pytest.approx(factors_of(alone, losses)[0])
 
 
 @every
 def test_logged(kind):
     balancer = ALL[kind]()
-    drive(balancer)
-    keys = set(balancer.statistics())
+    losses = {
+        name: TaskLoss(torch.tensor(0.5), logs={f'kl_{name}': torch.ones(())})
+        for name in NAMES
+    }
+    out = balancer(losses)
+    logs = {key for key in out if 'loss' not in key}
+    assert logs >= {f'kl_{name}' for name in NAMES}
     if kind == 'fixed':
-        assert not keys
+        assert logs == {f'kl_{name}' for name in NAMES}
         return
-    assert keys >= {'weight_a'}
+    assert logs >= {'weight_a'}
     if kind in ('famo', 'adaptive'):
-        assert keys >= {f'excess_{name}' for name in NAMES}
+        assert logs >= {f'excess_{name}' for name in NAMES}
     if kind == 'adaptive':
-        assert keys >= {f'gate_{name}' for name in NAMES}
-    assert all('loss' not in key for key in keys)
-    assert all(not v.requires_grad for v in balancer.statistics().values())
+        assert logs >= {f'gate_{name}' for name in NAMES}
+    assert not any(out[key].requires_grad for key in logs)
 
 
-def test_comparable_loss():
-    term = torch.tensor(6.0, requires_grad=True)
-    task = TaskLoss(dict(loss_x=term, loss_y=term * 0), floor=2.0, unit=8.0)
-    assert task.value(comparable=False) == 6
-    value = task.value(comparable=True)
-    value.backward()
-    assert value == 0.5 and term.grad == 0.125
+@pytest.mark.parametrize('kind', ['fixed', 'famo'])
+def test_floor_and_scale(kind):
+    """Balancers of excess losses divide the gradient by the scale."""
+    value = torch.tensor(6.0, requires_grad=True)
+    loss = TaskLoss(value, floor=2.0, loss_scale=8.0)
+    assert loss.excess == 0.5
+    balancer = dict(fixed=FixedBalancer, famo=FAMOBalancer)[kind](['a'])
+    out = balancer(dict(a=loss))
+    out['loss_a'].backward()
+    scale = 1 / 8 if kind == 'famo' else 1
+    assert value.grad.item() == pytest.approx(scale)
+    if kind == 'famo':
+        assert out['excess_a'] == 0.5
+
+
+def test_famo_against_its_equations():
+    """Arithmetic of arXiv 2306.03792, written down task by task.
+
+    Losses are compared with those of the next batch: see FAMOBalancer.
+    """
+    beta, gamma, eps = 0.1, 0.01, 1e-3
+    balancer = FAMOBalancer(NAMES, beta=beta, gamma=gamma, eps=eps)
+    xi, last = [0.0] * 3, None
+    for losses in series(12):
+        factors, _ = factors_of(balancer, losses)
+        values = [float(losses[name]) for name in NAMES]
+        z = torch.tensor(xi).softmax(0).tolist()
+        before = last or values
+        c = 3 / sum(w / (v + eps) for w, v in zip(z, before))
+        expected = [c * w / (v + eps) for w, v in zip(z, values)]
+        assert list(factors.values()) == pytest.approx(expected, rel=1e-4)
+        if last is not None:
+            delta = [
+                math.log(old + eps) - math.log(new + eps)
+                for old, new in zip(last, values)
+            ]
+            mean = sum(w * d for w, d in zip(z, delta))
+            # Jacobian of the softmax: z_k (delta_k - sum_j z_j delta_j)
+            grad = [w * (d - mean) for w, d in zip(z, delta)]
+            xi = [x - beta * (g + gamma * x) for x, g in zip(xi, grad)]
+        last = values
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,26 @@ import itertools
 import pytest
 import torch
 
-from mmfgl.models.balancers import TaskAdaptiveLoss, TaskSampler, task_sampler
+from mmfgl.models.balancers import (
+    TaskAdaptiveLoss,
+    TaskDraw,
+    TaskLoss,
+    TaskSampler,
+    base,
+)
 
 NAMES = ('a', 'b', 'c')
 COSTS = dict(a=1.0, b=2.0, c=5.0)
 
 
+def losses_of(row):
+    losses = map(TaskLoss, torch.as_tensor(row))
+    return dict(zip(NAMES, losses, strict=True))
+
+
 def feed(balancer, rows):
     for row in rows:
-        balancer.draw()
-        balancer.factors(dict(zip(NAMES, torch.tensor(row), strict=True)))
+        balancer(losses_of(row))
     return balancer
 
 
@@ -47,22 +57,22 @@ def test_gates_multiply_the_factors():
     rows = [(0.5, 0.5 + 0.3 * (-1) ** i, 0.7) for i in range(40)]
     gated = feed(TaskAdaptiveLoss(NAMES, kappa=1.0), rows).eval()
     plain = feed(TaskAdaptiveLoss(NAMES, kappa=0.0), rows).eval()
-    losses = dict.fromkeys(NAMES, torch.tensor(0.5))
-    got, expected = gated.factors(losses), plain.factors(losses)
+    losses = losses_of([0.5] * 3)
+    got, expected = gated(losses), plain(losses)
     for name, gate in zip(NAMES, gated.gates, strict=True):
-        torch.testing.assert_close(got[name], gate * expected[name])
+        key = f'loss_{name}'
+        torch.testing.assert_close(got[key], gate * expected[key])
 
 
 def test_diversity_floor_gives_the_full_weight_back():
     balancer = TaskAdaptiveLoss((*NAMES, 'diversity'), kappa=5.0)
     for step in range(30):
-        balancer.draw()
-        losses = dict.fromkeys(NAMES, torch.tensor(0.01 * (1 + step % 2)))
-        deficit = torch.tensor(0.2 if step % 2 else 0.0)
-        factors = balancer.factors({**losses, 'diversity': deficit})
-        assert float(factors['diversity']) == 1
-        assert balancer.statistics()['floor_diversity'] == step % 2
-        assert all(float(factors[name]) < 1.9 for name in NAMES)
+        losses = losses_of([0.01 * (1 + step % 2)] * 3)
+        losses['diversity'] = TaskLoss(torch.tensor(0.2 * (step % 2)))
+        out = balancer(losses)
+        assert out['loss_diversity'] == losses['diversity'].value
+        assert out['floor_diversity'] == step % 2
+        assert all(out[f'weight_{name}'] < 1.9 for name in NAMES)
 
 
 def sampled(**options):
@@ -74,9 +84,9 @@ def test_skipping_is_unbiased():
     balancer = sampled(speed=1.0, q_min=0.2)
     rows = [(0.9**i, 0.95**i, 0.5 + 0.1 * (-1) ** i) for i in range(20)]
     for row in rows:
-        ran = balancer.draw()
-        losses = dict(zip(NAMES, torch.tensor(row), strict=True))
-        balancer.factors({name: losses[name] for name in ran})
+        draw = balancer.draw()
+        losses = losses_of(row)
+        balancer({name: losses[name] for name in draw.scales}, draw)
     chances = dict(
         zip(
             NAMES,
@@ -90,12 +100,12 @@ def test_skipping_is_unbiased():
     def gradient(ran, scales):
         """Gradient of one step from the same state."""
         one = copy.deepcopy(balancer)
-        one._scales = scales
         x = theta.clone().requires_grad_()
         losses = dict(
             a=x.square().mean(), b=(x - 1).abs().mean(), c=x.exp().mean()
         )
-        sum(one({name: losses[name] for name in ran}).values()).backward()
+        out = one({k: TaskLoss(losses[k]) for k in ran}, TaskDraw(scales))
+        sum(v for k, v in out.items() if 'loss' in k).backward()
         return x.grad
 
     expected = gradient(NAMES, dict.fromkeys(NAMES, 1.0))
@@ -123,7 +133,7 @@ def test_draws_follow_the_probabilities():
     torch.testing.assert_close(low, torch.tensor([0.3, 0.3, 1.0]))
     count = 0
     for _ in range(2000):
-        drawn = sampler.draw(shares)
+        drawn = sampler.draw(shares).scales
         assert {'a', 'c'} <= set(drawn)
         assert drawn['a'] == 1 and drawn.get('b', 2.5) == pytest.approx(2.5)
         count += 'b' in drawn
@@ -134,7 +144,9 @@ def test_some_task_always_runs():
     sampler = TaskSampler(NAMES, costs=COSTS, warmup=0, speed=1.0, q_min=0.01)
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
-        assert sampler.draw(torch.rand(3, generator=generator).softmax(0))
+        assert sampler.draw(
+            torch.rand(3, generator=generator).softmax(0)
+        ).scales
 
 
 def test_draws_depend_on_seed_and_step_alone():
@@ -143,7 +155,7 @@ def test_draws_depend_on_seed_and_step_alone():
     def draws(seed, burn=0):
         sampler = TaskSampler(NAMES, costs=COSTS, warmup=0, seed=seed)
         torch.rand(burn)
-        return [tuple(sampler.draw(shares)) for _ in range(40)]
+        return [tuple(sampler.draw(shares).scales) for _ in range(40)]
 
     assert draws(0) == draws(0, burn=7)
     assert draws(0) != draws(1)
@@ -152,25 +164,25 @@ def test_draws_depend_on_seed_and_step_alone():
 def test_warmup_runs_everything():
     sampler = TaskSampler(NAMES, costs=COSTS, warmup=4, q_min=0.01)
     shares = torch.tensor([0.98, 0.01, 0.01])
-    drawn = [sampler.draw(shares) for _ in range(40)]
+    drawn = [sampler.draw(shares).scales for _ in range(40)]
     assert all(d == dict.fromkeys(NAMES, 1.0) for d in drawn[:4])
     assert any(len(d) < 3 for d in drawn[4:])
 
 
 def test_measured_costs(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(task_sampler.time, 'perf_counter', lambda: clock[0])
+    monkeypatch.setattr(base.time, 'perf_counter', lambda: clock[0])
     sampler = TaskSampler(NAMES, warmup=2, interval=5, momentum=0.5)
     shares = torch.full((3,), 1 / 3)
 
     def step(seconds):
-        drawn = sampler.draw(shares)
-        with sampler.measure(['a', 'b', 'unknown']):
+        draw = sampler.draw(shares)
+        with draw.measure('a', 'b'):
             clock[0] += seconds
-        if 'c' in drawn:
-            with sampler.measure(['c']):
+        if 'c' in draw.scales:
+            with draw.measure('c'):
                 clock[0] += 3 * seconds
-        sampler.learn()
+        sampler.learn(draw)
 
     step(1.0)
     torch.testing.assert_close(sampler.costs, torch.tensor([0.5, 0.5, 3]))
@@ -187,10 +199,10 @@ def test_measured_costs(monkeypatch):
 
 def test_fixed_costs_are_not_measured():
     sampler = TaskSampler(NAMES, costs=COSTS)
-    sampler.draw(torch.full((3,), 1 / 3))
-    with sampler.measure(['a']):
+    draw = sampler.draw(torch.full((3,), 1 / 3))
+    with draw.measure('a'):
         pass
-    sampler.learn()
+    sampler.learn(draw)
     assert sampler.costs.tolist() == [1, 2, 5]
 
 

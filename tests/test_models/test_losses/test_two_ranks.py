@@ -7,7 +7,7 @@ import sys
 import torch
 from mmengine.dist import all_reduce
 
-from mmfgl.models.balancers import TaskAdaptiveLoss
+from mmfgl.models.balancers import TaskAdaptiveLoss, TaskDraw, TaskLoss
 from mmfgl.models.losses import RegionDistillLoss, RegionDiversityLoss
 
 
@@ -33,16 +33,17 @@ def run_rank(rank):
     history = []
     generator = torch.Generator().manual_seed(rank)
     for _ in range(20):
-        ran = balancer.draw()
-        values = torch.rand(2, generator=generator)
-        losses = dict(zip('ab', values.unbind(), strict=True))
-        factors = balancer.factors({name: losses[name] for name in ran})
-        history.append({k: v.item() for k, v in factors.items()})
+        draw = balancer.draw()
+        values = map(TaskLoss, torch.rand(2, generator=generator))
+        losses = dict(zip('ab', values, strict=True))
+        out = balancer({name: losses[name] for name in draw.scales}, draw)
+        history.append(
+            {k: out[f'weight_{k}'].item() for k in sorted(draw.scales)}
+        )
 
     measured = TaskAdaptiveLoss(('a', 'b'), speed={})
-    measured.draw()
-    measured.sampler._times = dict(a=1.0 + rank, b=4.0)
-    measured.factors(losses)
+    seconds = dict(a=1.0 + rank, b=4.0)
+    measured(losses, TaskDraw(dict(a=1.0, b=1.0), seconds))
 
     targets = logits_of(6, seed=3).softmax(dim=1)[2 * rank : 4 + 2 * rank]
     chosen = torch.tensor([True, rank == 0, False, True])

@@ -1,420 +1,260 @@
+"""ReToD as a whole: wrapped detectors, teacher, precision, training."""
+
 import copy
 
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
+from mmengine.registry import DefaultScope
 
 from mmfgl.engine.optim_wrapper import CPUAmpOptimWrapper
-from mmfgl.models.layers.boxes import pairwise_iou
 from mmfgl.registry import MODELS
-from mmfgl.testing import region_batch, stir, tiny_retod_cfg
+from mmfgl.testing import (
+    randomise_weights,
+    region_batch,
+    tiny_fgl_cfg,
+    tiny_plain_detector_cfg,
+    tiny_retod_cfg,
+)
 
-LOSSES = {'loss_distill', 'loss_mask', 'loss_coord', 'loss_giou'}
-STATISTICS = {
-    'teacher_entropy',
-    'teacher_diversity',
-    'coord_iou',
-    'kl_distill',
-    'kl_mask',
-    'jitter_iou',
-}
-
-GOLDEN = {
-    True: dict(
-        loss_distill=4.70295,
-        loss_mask=4.6226,
-        kl_distill=1.1452,
-        kl_mask=1.09149,
-        loss_coord=0.141422,
-        loss_giou=0.218697,
-        teacher_entropy=0.721446,
-        teacher_diversity=0.997501,
-        coord_iou=0.787443,
-        jitter_iou=0.796918,
-    ),
-    False: dict(
-        loss_distill=3.87283,
-        loss_mask=5.11088,
-        kl_distill=0.819347,
-        kl_mask=1.24813,
-        loss_coord=0.122425,
-        loss_giou=0.210825,
-        teacher_entropy=0.701912,
-        teacher_diversity=0.992922,
-        coord_iou=0.795895,
-        jitter_iou=0.805099,
-    ),
-}
+ALL = ('objectness', 'distill', 'mask', 'diversity')
+GOLDEN = {}
 
 
-def build(**options):
-    torch.manual_seed(0)
-    model = MODELS.build(tiny_retod_cfg(**options))
-    model.teacher_is_driven = True
-    return model
-
-
-def stirred(**options):
+def randomised(retod, *tasks, **options):
     """A model whose attention reads and whose teacher differs from it."""
-    model = build(**options)
-    stir(model.roi_head)
-    stir(model.head.projector, seed=1)
-    model.teacher.start(model)
-    stir(model.teacher.roi_head, seed=2)
+    model = retod.build(*tasks, **options)
+    randomise_weights(model.roi_head)
+    randomise_weights(model.head.projector, seed=1)
+    model.target_generator.start(model)
+    randomise_weights(model.target_generator.roi_head, seed=2)
     return model
 
 
-def batch_of(model, **options):
-    return model.data_preprocessor(region_batch(**options), True)
-
-
-def losses_of(model, batch=None, seed=0):
-    batch = batch or batch_of(model)
-    torch.manual_seed(seed)
-    return model(**batch, mode='loss')
-
-
-def swap_views(batch):
-    """The same images, second view first."""
-    samples = copy.deepcopy(batch['data_samples'])
-    for sample in samples:
-        sample.boxes = sample.boxes.flip(0)
-        sample.jittered = sample.jittered.flip(0)
-    return dict(inputs=batch['inputs'][::-1], data_samples=samples)
-
-
-def view(batch, index):
-    """(B, 3, H, W) images and (B, N, 4) boxes of one view."""
-    boxes = torch.stack([s.boxes[index] for s in batch['data_samples']])
-    return batch['inputs'][index], boxes
-
-
-def teach(model, batch):
-    """Tokens and targets of view 0, and of view 1.
-
-    One pass over both views, as in training: two passes of half the size
-    differ from it by rounding, on some CPUs by more than assert_close allows.
-    """
-    both = zip(view(batch, 0), view(batch, 1), strict=True)
-    memory, targets = model._teach(*map(torch.cat, both))
-    return tuple(zip(memory.chunk(2), targets.chunk(2), strict=True))
-
-
-@pytest.mark.parametrize('symmetric', [True, False])
-@pytest.mark.parametrize('mode', ['sinkhorn', 'centring'])
-def test_losses_and_gradients(symmetric, mode):
-    model = build(
-        symmetric=symmetric,
-        head=dict(targets=dict(type='mmfgl.RegionTargets', mode=mode)),
-    )
-    losses = losses_of(model)
-    assert set(losses) == LOSSES | STATISTICS
+@pytest.mark.parametrize('targets', ['sinkhorn', 'centring'])
+def test_every_task(retod, targets):
+    model = retod.build(*ALL, targets=targets)
+    losses = retod.losses_of(model)
+    assert retod.names_of(losses) == set(ALL)
     total, log = model.parse_losses(losses)
     assert total.isfinite()
-    expected = sum(losses[key].item() for key in LOSSES)
+    expected = sum(losses[f'loss_{name}'].item() for name in ALL)
     assert log['loss'].item() == pytest.approx(expected)
-    total.backward()
-    trained = 0
-    for name, param in model.named_parameters():
-        if name.startswith('teacher.'):
-            assert not param.requires_grad and param.grad is None, name
-        else:
-            assert param.grad is not None, name
-            assert param.grad.isfinite().all(), name
-            trained += 1
-    assert trained > 50
-    assert model.head.mask_token.grad.any()
+    retod.check_gradients(model, losses)
+    assert model.tasks['mask'].mask_token.grad.any()
 
 
-@pytest.mark.parametrize('symmetric', [True, False])
-def test_golden_losses(symmetric):
-    losses = losses_of(stirred(symmetric=symmetric))
-    values = {key: value.item() for key, value in losses.items()}
-    assert values == pytest.approx(GOLDEN[symmetric], rel=1e-3)
+@pytest.mark.parametrize(
+    'tasks', [('objectness',), ('objectness', 'distill'), ('diversity',)]
+)
+def test_plain_detector(retod, tasks):
+    detector = tiny_plain_detector_cfg(num_classes=4)
+    model = retod.build(*tasks, detector=detector)
+    losses = retod.losses_of(model, num_labels=4)
+    assert retod.names_of(losses) == set(tasks)
+    retod.check_gradients(model, losses)
+    head = model.roi_head.bbox_head
+    assert head.shared_fcs[0].weight.grad.any()
+    assert head.fc_cls.weight.grad.any() == ('objectness' in tasks)
 
 
-def test_teacher_must_be_driven():
-    model = build()
+def test_golden_losses(retod):
+    model = randomised(retod, 'distill', 'mask', 'diversity')
+    values = {k: v.item() for k, v in retod.losses_of(model).items()}
+    assert values == pytest.approx(GOLDEN, rel=0.01)
+
+
+@pytest.mark.parametrize('plain', [False, True])
+def test_names_are_those_of_the_detector(retod, plain):
+    make = tiny_plain_detector_cfg if plain else tiny_fgl_cfg
+    state = retod.build(*ALL[:2], detector=make(num_classes=1)).state_dict()
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        detector = MODELS.build(make(num_classes=5))
+    other = [
+        key
+        for key, value in detector.state_dict().items()
+        if key not in state or state[key].shape != value.shape
+    ]
+    assert other == [
+        'roi_head.bbox_head.fc_cls.weight',
+        'roi_head.bbox_head.fc_cls.bias',
+    ]
+
+
+def test_mask_branch_is_left_out(retod):
+    detector = tiny_plain_detector_cfg()
+    detector.roi_head.mask_roi_extractor = copy.deepcopy(
+        detector.roi_head.bbox_roi_extractor
+    )
+    detector.roi_head.mask_head = dict(
+        type='mmdet.FCNMaskHead', in_channels=16, num_classes=3
+    )
+    detector.type = 'mmdet.MaskRCNN'
+    before = copy.deepcopy(detector)
+    model = retod.build('objectness', detector=detector)
+    assert detector == before
+    assert not any('mask' in key for key in model.state_dict())
+    retod.check_gradients(model, retod.losses_of(model))
+
+
+def test_images_are_normalised_as_the_detectors(retod):
+    detector = tiny_fgl_cfg(num_classes=1)
+    detector.data_preprocessor.update(
+        mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], bgr_to_rgb=True
+    )
+    model = retod.build('objectness', detector=detector)
+    batch = region_batch(num_objects=1)
+    images = batch['inputs'][0].float()[:, [2, 1, 0]]
+    expected = (images - torch.tensor([1.0, 2, 3]).view(3, 1, 1)) / (
+        torch.tensor([4.0, 5, 6]).view(3, 1, 1)
+    )
+    views = model.data_preprocessor(batch, True)['inputs']
+    torch.testing.assert_close(views[0], expected)
+
+
+def test_teacher_must_be_driven(retod):
+    model = retod.build()
     model.teacher_is_driven = False
     with pytest.raises(RuntimeError, match=r"type='mmfgl\.TeacherHook'"):
-        losses_of(model)
+        retod.losses_of(model)
     model.eval()
-    assert set(losses_of(model)) > LOSSES
+    assert retod.losses_of(model)
 
 
-def same_as_student(model):
-    student = model.state_dict()
-    return all(
-        torch.equal(value, student[key])
-        for name in ('backbone', 'neck', 'roi_head')
-        for key, value in (
-            (f'{name}.{k}', v)
-            for k, v in getattr(model.teacher, name).state_dict().items()
-        )
-    )
+def test_objectness_alone_has_no_teacher(retod):
+    model = retod.build('objectness')
+    model.teacher_is_driven = False
+    assert model.target_generator is None
+    assert retod.names_of(retod.losses_of(model)) == {'objectness'}
 
 
-def test_first_batch_copies_a_loaded_backbone():
-    model = build()
-    other = stir(copy.deepcopy(model.backbone), std=0.05, seed=7)
-    state = {f'backbone.{k}': v for k, v in other.state_dict().items()}
-    model.load_state_dict(state, strict=False)
-    assert not same_as_student(model)
-    # what the teacher saw was copied before the student's BatchNorm moved
-    batch = batch_of(model)
-    model.teacher.start(model)
-    assert same_as_student(model)
-    losses_of(model, batch)
-    for name, param in model.teacher.backbone.named_parameters():
-        assert torch.equal(param, state[f'backbone.{name}']), name
+def test_first_batch_copies_a_loaded_backbone(retod):
+    model = retod.build()
+    other = randomise_weights(copy.deepcopy(model.backbone), std=0.05, seed=7)
+    model.backbone.load_state_dict(other.state_dict())
+    teacher = model.target_generator
+    assert not torch.equal(teacher.backbone.conv1.weight, other.conv1.weight)
+    retod.losses_of(model)
+    for name, param in teacher.backbone.named_parameters():
+        assert torch.equal(param, other.get_parameter(name)), name
 
 
-def test_teacher_follows_the_student():
-    model = build()
-    losses_of(model)
-    before = copy.deepcopy(model.teacher.state_dict())
-    stir(model.backbone, seed=5)
-    model.update_teacher(0.75)
-    key = 'conv1.weight'
-    expected = (
-        0.75 * before[f'backbone.{key}'] + 0.25 * model.backbone.conv1.weight
-    )
-    torch.testing.assert_close(model.teacher.backbone.conv1.weight, expected)
-    # the student's BatchNorm has seen a batch
-    running_mean = model.teacher.backbone.bn1.running_mean
-    assert not torch.equal(running_mean, before['backbone.bn1.running_mean'])
-    assert torch.equal(running_mean, model.backbone.bn1.running_mean)
-
-
-@pytest.mark.parametrize('symmetric', [True, False])
-def test_targets_are_those_of_the_other_view(symmetric, monkeypatch):
-    model = stirred(symmetric=symmetric)
-    # no balancing over the batch: views can be told apart
-    monkeypatch.setattr(model.head, 'targets', torch.nn.Softmax(dim=-1))
-    seen = []
-    distill = model.head.distill
-
-    def spy(*args):
-        seen.append(args)
-        return distill(*args)
-
-    monkeypatch.setattr(model.head, 'distill', spy)
-    batch = batch_of(model, num_images=3)
-    losses_of(model, batch)
-    ((student, targets, other, masked),) = seen
-    views = [targets for _, targets in teach(model, batch)]
-    assert not torch.allclose(views[0], views[1], atol=0.01)
-    expected = torch.cat(views), torch.cat(views[::-1])
-    rows = slice(None) if symmetric else slice(3)
-    for got, want in zip((targets, other), expected, strict=True):
-        torch.testing.assert_close(got, want[rows])
-    assert student.shape[:2] == masked.shape == other.shape[:2]
-
-
-@pytest.mark.parametrize('symmetric', [True, False])
-def test_decoder_reads_the_other_view(symmetric, monkeypatch):
-    model = stirred(symmetric=symmetric)
-    seen = []
-    decode = model.roi_head.transformer.decode
-
-    def spy(queries, memory, *args):
-        seen.append(memory)
-        return decode(queries, memory, *args)
-
-    monkeypatch.setattr(model.roi_head.transformer, 'decode', spy)
-    batch = batch_of(model)
-    losses_of(model, batch)
-    views = [memory for memory, _ in teach(model, batch)]
-    assert not torch.allclose(views[0], views[1], atol=0.01)
-    expected = torch.cat(views[::-1])[: None if symmetric else 2]
-    torch.testing.assert_close(seen[0], expected)
-    assert not seen[0].requires_grad
-
-
-def test_symmetric_under_swapping_the_views(monkeypatch):
-    losses = []
-    for swap in (False, True):
-        model = stirred()
-        batch = batch_of(model)
-        masked = torch.arange(24).view(4, 6) % 5 == 0
-        if swap:
-            batch, masked = swap_views(batch), masked.roll(2, 0)
-        monkeypatch.setattr(
-            model.head, 'draw_masks', lambda *shape, masked=masked: masked
-        )
-        losses.append(losses_of(model, batch))
-    for key in losses[0]:
-        torch.testing.assert_close(
-            losses[0][key], losses[1][key], rtol=1e-4, atol=1e-5
-        )
-
-
-def test_asymmetric_training_is_not(monkeypatch):
-    values = []
-    for swap in (False, True):
-        model = stirred(symmetric=False)
-        batch = batch_of(model)
-        batch = swap_views(batch) if swap else batch
-        values.append(losses_of(model, batch)['loss_coord'].item())
-    assert values[0] != pytest.approx(values[1], rel=1e-3)
-
-
-# 1 overlaps 0 by 0.82 and 2 by 0.43; 3 lies apart
-OVERLAPS = torch.tensor(
-    [[[0.0, 0, 20, 40], [2, 0, 22, 40], [10, 0, 30, 40], [40, 0, 60, 40]]]
-)
-CHANGE = torch.linspace(0, 3, 16)  # a constant would be normalised away
-
-
-@torch.no_grad()
-def encode(model, content, masked, monkeypatch):
-    """Student's encoded (N, D) tokens of given content and mask."""
-    monkeypatch.setattr(
-        model.roi_head, 'region_tokens', lambda feats, rois: content
-    )
-    monkeypatch.setattr(model.head, 'draw_masks', lambda *shape: masked)
-    whole, encoded, used = model._study((), OVERLAPS, (64, 64))
-    assert torch.equal(used, masked)
-    return whole[0], encoded[0]
-
-
-def test_masked_tokens_lose_their_content(monkeypatch):
-    model = stirred().eval()
-    iou = pairwise_iou(OVERLAPS, OVERLAPS)[0]
-    assert iou[0, 1] > 0.5 and 0.1 < iou[1, 2] < 0.5
-    content = torch.randn(4, 16)
-    masked = torch.tensor([[False, True, False, False]])
-    args = masked, monkeypatch
-    whole, expected = encode(model, content, *args)
-
-    def changed(row):
-        """Which encoded tokens change with the content of one."""
-        other = content.clone()
-        other[row] += CHANGE
-        other_whole, encoded = encode(model, other, *args)
-        # the decoder's queries are whole
-        moved = (other_whole != whole).any(dim=1)
-        assert moved.nonzero().flatten().tolist() == [row]
-        moved = ~torch.isclose(encoded, expected, atol=1e-5).all(dim=1)
-        return moved.nonzero().flatten().tolist()
-
-    # nobody sees the content of the masked token, not even itself
-    assert changed(1) == []
-    # it may not copy its answer off 0, but may read 2; 0 and 2 see each other
-    assert changed(0) == [0, 2]
-    assert changed(2) == [0, 1, 2]
-    assert changed(3) == [3]
-
-
-def test_leak_iou(monkeypatch):
-    model = stirred(leak_iou=0.9).eval()
-    content = torch.randn(4, 16)
-    masked = torch.tensor([[False, True, False, False]])
-    _, expected = encode(model, content, masked, monkeypatch)
-    content = content.clone()
-    content[0] += CHANGE
-    _, encoded = encode(model, content, masked, monkeypatch)
-    assert not torch.allclose(encoded[1], expected[1], atol=1e-5)
-
-
-@torch.no_grad()
-def test_images_do_not_influence_each_other():
-    model = stirred().eval()
-    images, boxes = view(batch_of(model, num_images=3), 0)
-
-    def run(*rows):
-        rows = list(rows)
-        torch.manual_seed(0)
-        memory, _ = model._teach(images[rows], boxes[rows])
-        model.head.draw_masks = lambda *shape: (
-            torch.arange(6) % 2 == torch.zeros(shape)
-        )
-        feats = model.extract_feat(images[rows])
-        whole, encoded, _ = model._study(feats, boxes[rows], (64, 64))
-        return memory, whole, encoded
-
-    alone = run(0)
-    for together, row in ((run(0, 1), 0), (run(2, 0), 1)):
-        for got, want in zip(together, alone, strict=True):
-            torch.testing.assert_close(got[row], want[0], atol=1e-4, rtol=1e-3)
-
-
-def test_student_sees_jittered_teacher_exact_boxes(monkeypatch):
-    model = stirred()
-    seen = {}
-    for name, head in (
-        ('student', model.roi_head),
-        ('teacher', model.teacher.roi_head),
+def test_teacher_follows_the_student(retod):
+    model = retod.build(*ALL)
+    retod.losses_of(model)
+    for name in (
+        'backbone.conv1.weight',
+        'rpn_head.rpn_cls.bias',
+        'roi_head.bbox_head.fc_reg.bias',
     ):
-        tokens = head.region_tokens
-
-        def spy(feats, rois, name=name, tokens=tokens):
-            seen[name] = rois
-            return tokens(feats, rois)
-
-        monkeypatch.setattr(head, 'region_tokens', spy)
-    batch = batch_of(model)
-    losses_of(model, batch)
-    samples = batch['data_samples']
-    for name, key in (('student', 'jittered'), ('teacher', 'boxes')):
-        # row v * B + b
-        expected = torch.cat(
-            [getattr(s, key)[v] for v in range(2) for s in samples]
-        )
-        assert torch.equal(seen[name][:, 1:], expected)
-        index = torch.arange(4).repeat_interleave(6).float()
-        assert torch.equal(seen[name][:, 0], index)
+        param = model.get_parameter(name)
+        before = param.detach().clone()
+        with torch.no_grad():
+            param += 1
+        model.update_teacher(0.75)
+        averaged = model.target_generator.get_parameter(name)
+        torch.testing.assert_close(averaged, before + 0.25)
 
 
-def test_teacher_pass_leaves_no_graph_and_no_statistics():
-    model = stirred()
-    before = copy.deepcopy(model.teacher.state_dict())
-    losses_of(model)
-    after = model.teacher.state_dict()
+def test_teacher_pass_leaves_no_graph_and_no_statistics(retod):
+    model = randomised(retod)
+    before = copy.deepcopy(model.target_generator.state_dict())
+    retod.losses_of(model)
+    after = model.target_generator.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)
-    assert model.training and not model.teacher.backbone.training
+    assert model.training and not model.target_generator.backbone.training
 
 
-def test_features_and_tensor_mode():
-    model = build().eval()
-    batch = batch_of(model)
+def test_features_and_tensor_mode(retod):
+    model = retod.build('objectness').eval()
+    batch = retod.batch_of(model)
     expected = model.neck(model.backbone(batch['inputs'][0]))
     for feats in (
         model.extract_feat(batch['inputs']),
         model(batch['inputs'], mode='tensor'),
     ):
-        assert [f.shape[-1] for f in feats] == [16, 8, 4, 2]
         assert all(torch.equal(a, b) for a, b in zip(feats, expected))
 
 
-def test_bf16_training_step(monkeypatch):
+@pytest.mark.parametrize('plain', [False, True])
+def test_bf16_training_step(retod, plain, monkeypatch):
     monkeypatch.setattr('mmfgl.engine.optim_wrapper.get_device', lambda: 'cpu')
+    tasks = ('objectness', 'distill') if plain else ALL
+    detector = tiny_plain_detector_cfg(1) if plain else None
     losses = []
     for wrapper in (OptimWrapper, CPUAmpOptimWrapper):
-        model = stirred()
+        model = retod.build(*tasks, detector=detector)
         params = [p for p in model.parameters() if p.requires_grad]
         wrapper = wrapper(optimizer=torch.optim.SGD(params, lr=0.01))
         torch.manual_seed(0)
-        log = model.train_step(region_batch(), wrapper)
-        losses.append({key: value.item() for key, value in log.items()})
+        log = model.train_step(region_batch(num_objects=3), wrapper)
+        losses.append({k: log[f'loss_{k}'].item() for k in tasks})
         assert all(p.dtype == torch.float32 for p in params)
         assert all(p.isfinite().all() for p in params)
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.15)
 
 
-def test_training_lowers_the_losses():
-    model = build()
+def test_training_lowers_the_losses(retod):
+    model = retod.build(*ALL[:3])
     params = [p for p in model.parameters() if p.requires_grad]
     wrapper = OptimWrapper(torch.optim.Adam(params, lr=3e-3))
     torch.manual_seed(0)
     logs = []
-    for _ in range(30):
-        logs.append(model.train_step(region_batch(), wrapper))
+    for _ in range(40):
+        logs.append(model.train_step(region_batch(num_objects=3), wrapper))
         model.update_teacher(0.9)
-    for key in ('loss_distill', 'loss_mask', 'loss_coord'):
+    for key in ('loss_objectness', 'loss_distill', 'loss_mask'):
         first, last = (
             sum(log[key].item() for log in part)
-            for part in (logs[:3], logs[-3:])
+            for part in (logs[:4], logs[-4:])
         )
         assert last < 0.8 * first, key
+
+
+@pytest.mark.parametrize(
+    ('tasks', 'changes', 'message'),
+    [
+        ((), dict(tasks=[]), 'has no task'),
+        (('objectness', 'objectness'), {}, 'listed twice'),
+        (('distill',), dict(head=None), 'give ReToD head='),
+        (('diversity',), dict(head=None), 'give ReToD head='),
+        (('distill',), dict(target_generator=None), 'target_generator=dict'),
+        (
+            ('mask',),
+            dict(detector=tiny_plain_detector_cfg()),
+            'encoder of the region Transformer',
+        ),
+        (
+            ('mask',),
+            dict(
+                tasks=[dict(type='mmfgl.MaskedRegionTask', embed_dims=8)],
+            ),
+            'embed_dims=8, but the tokens of the detector are 16 wide',
+        ),
+    ],
+)
+def test_configs_that_do_not_fit(retod, tasks, changes, message):
+    with pytest.raises(ValueError, match=message):
+        retod.build(*tasks, **changes)
+
+
+def test_detectors_that_do_not_fit(retod):
+    detector = tiny_plain_detector_cfg()
+    detector.roi_head.bbox_head = dict(
+        type='mmdet.BBoxHead', in_channels=16, roi_feat_size=3
+    )
+    with pytest.raises(ValueError, match='Shared2FCBBoxHead'):
+        retod.build('distill', detector=detector)
+    detector = tiny_fgl_cfg(
+        rpn_head=None, region_proposer=dict(type='mmfgl.GridRegions')
+    )
+    with pytest.raises(ValueError, match='RPN and a box head'):
+        retod.build('objectness', detector=detector)
+
+
+def test_config_is_left_alone(retod):
+    cfg = tiny_retod_cfg(*ALL)
+    before = copy.deepcopy(cfg)
+    retod.build(cfg=cfg)
+    assert cfg == before

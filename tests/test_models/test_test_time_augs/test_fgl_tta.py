@@ -1,100 +1,98 @@
 """RoI test-time augmentation of FGL Faster R-CNN."""
 
-import copy
-
 import pytest
 import torch
 
 from mmfgl.models.test_time_augs import RoITTAModel
 
-GRID = dict(
-    rpn_head=None,
-    region_proposer=dict(type='mmfgl.GridRegions', cell_sizes=(24, 40)),
-)
-KINDS = [dict(), dict(num_targets=8), GRID]
-
-
-def fields(results):
-    return [
-        (r.pred_instances.bboxes, r.pred_instances.scores) for r in results
-    ]
-
-
-@pytest.mark.parametrize('kind', KINDS, ids=str)
-@pytest.mark.parametrize('num_images', [1, 2])
-@pytest.mark.parametrize('neighbour_iou', [None, 0.4])
-def test_one_view_is_plain_prediction(tools, kind, num_images, neighbour_iou):
-    detector = tools.build_fgl_detector(**kind)
-    detector.roi_head.bbox_head.voting_iou = neighbour_iou
-    images = tools.make_images()[:num_images]
-    plain = tools.plain_batch(images, (120, 90))
-    with torch.no_grad():
-        expected = fields(detector.test_step(plain))
-    data = tools.view_batch(images, [(120, 90)])
-    results = fields(RoITTAModel(detector).test_step(data))
-    for (boxes, scores), (their_boxes, their_scores) in zip(
-        results, expected, strict=True
-    ):
-        assert len(boxes) > 0
-        assert torch.equal(boxes, their_boxes)
-        assert torch.equal(scores, their_scores)
-
-
-@pytest.mark.parametrize('kind', KINDS, ids=str)
-@pytest.mark.parametrize(
-    'options',
-    [
-        dict(),
-        dict(box_fusion='voting', rescore_thr=0.2, size_ranges=(8, None)),
-        dict(mode='pyramid'),
-    ],
-    ids=str,
-)
-def test_views_in_any_order(tools, kind, options):
-    detector = tools.build_fgl_detector(**kind)
-    data = tools.view_batch(
-        tools.make_images(), [(64, 48), None], [None, 'horizontal']
-    )
-    model = RoITTAModel(detector, **options)
-    expected = fields(model.test_step(copy.deepcopy(data)))
-    data = {key: value[::-1] for key, value in data.items()}
-    for got, want in zip(fields(model.test_step(data)), expected, strict=True):
-        assert len(got[0]) > 0
-        assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
+QUARTERS = [(0, 0, 0.6, 0.6), (0.4, 0.4, 1, 1)]
 
 
 def test_attention_mask_is_computed_once(tools, monkeypatch):
-    detector = tools.build_fgl_detector()
-    head = type(detector.roi_head)
-    asked, seen = [], []
-    attention_masks, predict = head.attention_masks, head.predict_bbox
+    detector = tools.build_detector('fgl')
+    head, asked = detector.roi_head, []
+    attention_masks = head.attention_masks
     monkeypatch.setattr(
         head,
         'attention_masks',
         lambda *args: asked.append(1) or attention_masks(*args),
     )
-
-    def predict_bbox(self, x, metas, proposals, **kwargs):
-        seen.extend(p.attention_mask for p in proposals)
-        return predict(self, x, metas, proposals, **kwargs)
-
-    monkeypatch.setattr(head, 'predict_bbox', predict_bbox)
-    data = tools.view_batch(tools.make_images()[:1], [(64, 48), None])
-    RoITTAModel(detector, rescore_thr=0).test_step(data)
-    assert len(asked) == 1 and len(seen) == 2
-    assert torch.equal(seen[0], seen[1])
+    calls = tools.record_rois(detector, monkeypatch)
+    data = tools.view_batch(
+        tools.make_images()[:1], [None, (120, 120)], windows=QUARTERS[:1]
+    )
+    tools.tta(detector, data, rescore_thr=0)
+    assert len(asked) == 1 and len(calls) == 4
+    masks = [call.given.attention_mask for call in calls]
+    whole = [mask for mask in masks if mask.shape == masks[0].shape]
+    assert len(whole) == 2 and torch.equal(*whole)
+    # RoIs that are scored elsewhere stay, as context of the others; those
+    # that a slice does not show whole are not in it
+    for call in calls:
+        assert call.given.attention_mask.shape == (len(call.given),) * 2
+        assert 0 < len(call.given) <= len(calls[0].given)
+        if len(call.given) < len(calls[0].given):
+            assert call.given.bboxes[:, 2].max() < call.width
+    # those that are rescored keep their part of the mask
+    threshold = calls[0].scores[:, :-1].amax(1).median().item()
+    data = tools.view_batch(tools.make_images()[:1], [None, (120, 120)])
+    calls.clear()
+    tools.tta(detector, data, rescore_thr=threshold)
+    kept = calls[0].scores[:, :-1].amax(1) >= threshold
+    assert 0 < kept.sum() < len(kept)
+    first, second = (call.given.attention_mask for call in calls)
+    assert torch.equal(second, first[kept][:, kept])
 
 
 @pytest.mark.parametrize('mode', ['views', 'pyramid'])
 def test_bf16_autocast(tools, mode):
     # a grid, because the parents' NMS after the RPN knows no bf16
-    detector = tools.build_fgl_detector(**GRID)
+    detector = tools.build_detector('fgl_grid')
     data = tools.view_batch(
         tools.make_images(), [(64, 48), None], [None, 'horizontal']
     )
     with torch.autocast('cpu', torch.bfloat16):
         results = RoITTAModel(detector, mode=mode).test_step(data)
-    for boxes, scores in fields(results):
+    for found in (result.pred_instances for result in results):
+        boxes, scores = found.bboxes, found.scores
         assert len(boxes) > 0
         assert boxes.dtype == scores.dtype == torch.float32
         assert boxes.isfinite().all() and scores.isfinite().all()
+
+
+def test_pyramid_reads_one_view_from_two_levels(tools, monkeypatch):
+    detector = tools.build_detector('fgl_masks')
+    head, pooled = detector.roi_head, []
+    calls = tools.record_rois(detector, monkeypatch)
+    forward = head.mask_roi_extractor.forward
+    monkeypatch.setattr(
+        head.mask_roi_extractor,
+        'forward',
+        lambda *args, **kwargs: pooled.append(1) or forward(*args, **kwargs),
+    )
+    data = tools.view_batch(tools.make_images(), [None, (64, 64)])
+    results = tools.tta(detector, data, mode='pyramid', rescore_thr=0)
+    assert all(len(r.pred_instances) > 0 for r in results)
+    assert detector.backbone.calls == [2]
+    assert [call.level_shift for call in calls] == [0, 'nearest']
+    own, nearest = (call.scores for call in calls)
+    assert not torch.allclose(own, nearest)
+    # masks come from the boxes' own level
+    assert len(pooled) == 1
+
+
+def test_equal_levels_give_plain_prediction(tools):
+    detector = tools.build_detector('fgl_masks')
+    head = detector.roi_head
+    for extractor in (head.bbox_roi_extractor, head.mask_roi_extractor):
+        for layer in extractor.roi_layers:
+            layer.spatial_scale = 1 / 8
+    features = detector.extract_feat
+    detector.extract_feat = lambda x: (features(x)[1],) * 4
+    data = tools.view_batch(tools.make_images(), [None])
+    expected = tools.plain(detector, {k: v[0] for k, v in data.items()})
+    results = tools.tta(
+        detector, data, mode='pyramid', voting_iou=None, rescore_thr=0
+    )
+    assert all(len(r.pred_instances) > 0 for r in results)
+    tools.assert_same(results, expected, exact=False)

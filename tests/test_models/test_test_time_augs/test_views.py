@@ -2,23 +2,20 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 
-from mmfgl.models.test_time_augs.views import (
-    View,
-    arrange_views,
-    scale_ranks,
-)
+from mmfgl.models.test_time_augs.views import View, arrange_views
 
 FLIPS = [None, 'horizontal', 'vertical', 'diagonal']
 
 
-def meta(size=(50, 100), ori=(100, 200), shape=None, flip=None, **extra):
+def meta(size=(50, 100), ori=(100, 200), shape=None, flip=None, window=None):
+    left, top, right, bottom = window or (0, 0, ori[1], ori[0])
     return dict(
         ori_shape=ori,
         img_shape=shape or size,
-        scale_factor=(size[1] / ori[1], size[0] / ori[0]),
+        scale_factor=(size[1] / (right - left), size[0] / (bottom - top)),
         flip=flip is not None,
         flip_direction=flip,
-        **extra,
+        **(dict(slice_window=window) if window else {}),
     )
 
 
@@ -38,15 +35,25 @@ def test_a_box_by_hand():
     expected = torch.tensor([[15.0, 20.0, 60.0, 40.0]])
     target = View.from_meta(meta((50, 300), flip='vertical'))
     assert torch.equal(source.to(box, target), expected)
+    # a quarter of the image, twice as large
+    window = (100, 50, 200, 100)
+    target = View.from_meta(meta((100, 200), window=window))
+    box = torch.tensor([[110.0, 60.0, 150.0, 90.0]])
+    expected = torch.tensor([[20.0, 20.0, 100.0, 80.0]])
+    assert torch.equal(source.to(box, target), expected)
+    flipped = View.from_meta(meta((100, 200), flip='vertical', window=window))
+    expected = torch.tensor([[20.0, 20.0, 100.0, 80.0]])
+    assert torch.equal(flipped.to(expected, target), expected)
 
 
 @pytest.mark.parametrize('flip_from', FLIPS)
 @pytest.mark.parametrize('flip_to', FLIPS)
-def test_there_and_back(flip_from, flip_to):
+@pytest.mark.parametrize('window', [None, (40, 10, 180, 100)])
+def test_there_and_back(flip_from, flip_to, window):
     torch.manual_seed(0)
     boxes = (torch.rand(5, 3, 2, 2).sort(dim=2).values * 50).reshape(5, 12)
     source = View.from_meta(meta((50, 100), flip=flip_from))
-    target = View.from_meta(meta((131, 173), flip=flip_to))
+    target = View.from_meta(meta((131, 173), flip=flip_to, window=window))
     there = source.to(boxes, target)
     torch.testing.assert_close(target.to(there, source), boxes)
     # corners stay in order
@@ -62,73 +69,67 @@ def test_same_view_returns_the_same_tensor():
     assert view.to(boxes, other).dtype == torch.float32
 
 
-def test_padding_does_not_move_the_flip():
-    padded = View.from_meta(meta(shape=(64, 128), flip='horizontal'))
-    assert padded == View.from_meta(meta(flip='horizontal'))
+@pytest.mark.parametrize('flip', FLIPS)
+def test_boxes_that_touch_a_cut_are_not_shown_whole(flip):
+    whole = View.from_meta(meta((100, 200), flip=flip))
+    # the upper left quarter: cut at the right and below, not at the others
+    view = View.from_meta(meta((100, 200), flip=flip, window=(0, 0, 100, 50)))
+    upright = View.from_meta(meta((100, 200)))
+    boxes = torch.tensor(
+        [[0.0, 0, 50, 20], [9, 9, 98, 20], [9, 9, 100, 20], [9, 9, 20, 60]]
+    )
+    shown = view.shows_whole(upright.to(boxes, view))
+    assert shown.tolist() == [True, True, False, False]
+    assert whole.shows_whole(upright.to(boxes, whole)).all()
 
 
 @pytest.mark.parametrize(
-    'key', ['ori_shape', 'img_shape', 'scale_factor', 'flip']
+    'key',
+    ['ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction'],
 )
 def test_missing_meta_key(key):
-    incomplete = {k: v for k, v in meta().items() if k != key}
+    incomplete = meta(flip='vertical')
+    incomplete.pop(key)
     with pytest.raises(ValueError, match=rf"\['{key}'\].*meta_keys"):
         View.from_meta(incomplete)
 
 
-def test_flip_without_direction():
-    incomplete = meta(flip='vertical')
-    incomplete.pop('flip_direction')
-    with pytest.raises(ValueError, match=r"\['flip_direction'\]"):
-        View.from_meta(incomplete)
-
-
 def test_cropped_view():
-    with pytest.raises(ValueError, match='not cropped'):
+    with pytest.raises(ValueError, match='cropped by mmfgl.ImageSlice alone'):
         View.from_meta(meta(shape=(40, 100)))
 
 
-@pytest.mark.parametrize(
-    'reference, size',
-    [
-        ('median', (100, 200)),
-        ('smallest', (50, 100)),
-        ('largest', (200, 400)),
-        ((210, 105), (100, 200)),
-        ((1000, 1000), (200, 400)),
-    ],
-)
-def test_reference(reference, size):
+def test_order():
     sizes = [(200, 400), (50, 100), (100, 200)]
     metas = [meta(s, flip=f) for s in sizes for f in FLIPS]
     for shift in range(0, len(metas), 5):
         mixed = metas[shift:] + metas[:shift]
-        batches = arrange_views(loaded(mixed), reference)
-        assert batches[0].views[0] == View.from_meta(meta(size))
-        rest = [batch.views[0].order for batch in batches[1:]]
+        arranged = arrange_views(loaded(mixed))
+        assert arranged[0][0] == [View.from_meta(meta((100, 200)))]
+        rest = [views[0].order for views, _ in arranged[1:]]
         assert rest == sorted(rest) and len(set(rest)) == 11
-        for batch in batches:
-            assert batch.inputs[0].shape[1:] == batch.metas[0]['img_shape']
+        for (view,), data in arranged:
+            (sample,) = data['data_samples']
+            assert View.from_meta(sample.metainfo) == view
+            assert data['inputs'][0].shape[1:] == sample.img_shape
 
 
-def test_median_of_two_scales_is_the_larger():
-    metas = [meta((100, 200)), meta((50, 100))]
-    first = arrange_views(loaded(metas), 'median')[0]
-    assert first.views[0].size == (100, 200)
+def test_reference_of_an_even_number_of_scales():
+    small_slice = meta((40, 50), window=(0, 0, 100, 80))
+    metas = [meta((100, 200)), meta((50, 100)), small_slice]
+    (first,), _ = arrange_views(loaded(metas))[0]
+    assert first.size == (100, 200)
 
 
-def test_scale_ranks():
-    sizes = [(200, 400), (50, 100), (50, 100)]
-    views = [View.from_meta(meta(s, flip=f)) for s in sizes for f in FLIPS[:2]]
-    # two scales give this image the same size; either rank is right
-    assert scale_ranks(views) == [2, 2, 0, 0, 1, 1]
-    with pytest.raises(ValueError, match='same number of scales'):
-        scale_ranks(views[:3])
+def test_reference_needs_the_whole_image():
+    metas = [meta(flip='vertical'), meta((50, 50), window=(0, 0, 100, 100))]
+    with pytest.raises(ValueError, match='whole image without a flip'):
+        arrange_views(loaded(metas))
 
 
 def test_batches_that_are_no_views():
     data = loaded([meta()])
     with pytest.raises(ValueError, match='TestTimeAug'):
-        arrange_views({k: v[0] for k, v in data.items()}, 'median')
+        arrange_views({k: v[0] for k, v in data.items()})
     with pytest.raises(ValueError, match='data_samples'):
-        arrange_views([data], 'median')
+        arrange_views([data])

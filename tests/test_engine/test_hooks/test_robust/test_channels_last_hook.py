@@ -20,7 +20,7 @@ def test_both_branches_and_the_same_results():
     hooked = copy.deepcopy(model)
     ChannelsLastHook().before_run(SimpleNamespace(model=hooked))
     seen = []
-    for branch in (hooked, hooked.teacher):
+    for branch in (hooked, hooked.target_generator):
         branch.backbone.conv1.register_forward_pre_hook(
             lambda _, args: seen.append(channels_last(args[0]))
         )

@@ -5,17 +5,22 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 
 from mmfgl.models.layers import DeviceRoIPool
 from mmfgl.models.roi_heads import FGLRoIExtractor
-from mmfgl.testing import stir
+from mmfgl.testing import half_dtypes, randomise_weights
 
 ALIGN = dict(type='RoIAlign', output_size=3, sampling_ratio=2)
 POOL = dict(type='RoIPool', output_size=3)
 OPTIONS = dict(out_channels=4, featmap_strides=[4, 8], finest_scale=16)
+HALVES = half_dtypes()
 
 
-@pytest.fixture(autouse=True)
-def pool_on_cpu(monkeypatch):
-    """Let the parent's RoIPool run: mmcv's has no CPU kernel."""
-    monkeypatch.setattr(RoIPool, 'forward', DeviceRoIPool.forward)
+def build(layer=ALIGN, spatial=True):
+    """An extractor at random, or one whose spatial features are zero."""
+    extractor = randomise_weights(FGLRoIExtractor(layer, **OPTIONS))
+    if not spatial:
+        with torch.no_grad():
+            for param in extractor.parameters():
+                param.zero_()
+    return extractor
 
 
 def pyramid(dtype=torch.float32):
@@ -37,12 +42,17 @@ def make_rois():
 
 
 @pytest.mark.parametrize('layer', [ALIGN, POOL], ids=lambda x: x['type'])
-def test_pixel_plus_spatial_features(layer):
-    extractor = stir(FGLRoIExtractor(layer, **OPTIONS))
+@pytest.mark.parametrize('scale', [None, 1.5])
+def test_pixel_plus_spatial_features(monkeypatch, layer, scale):
+    extractor = build(layer)
+    assert layer['type'] in ('RoIAlign', 'RoIPool')  # no config is changed
+    # mmcv's RoIPool, which the parent builds, has no CPU kernel
+    monkeypatch.setattr(RoIPool, 'forward', DeviceRoIPool.forward)
     parent = SingleRoIExtractor(layer, **OPTIONS)
     rois = make_rois()
-    pixel = parent(pyramid(), rois)
+    pixel = parent(pyramid(), rois, scale)
     assert (pixel.flatten(1).std(dim=1) > 0).all()
+    assert scale is None or not torch.equal(pixel, parent(pyramid(), rois))
     width, height = rois[:, 3] - rois[:, 1], rois[:, 4] - rois[:, 2]
     geometry = torch.stack(
         [(width / 16).log(), (height / 16).log(), (width / height).log()], 1
@@ -50,126 +60,100 @@ def test_pixel_plus_spatial_features(layer):
     linear = extractor.geometry_embedding
     geometry = geometry @ linear.weight.T + linear.bias
     expected = pixel + extractor.cell_embedding + geometry[:, :, None, None]
-    torch.testing.assert_close(extractor(pyramid(), rois), expected)
+    torch.testing.assert_close(extractor(pyramid(), rois, scale), expected)
 
 
-@pytest.mark.parametrize('layer', [ALIGN, POOL], ids=lambda x: x['type'])
-def test_without_spatial_features_it_is_the_parent(layer):
-    extractor = FGLRoIExtractor(layer, spatial_features=False, **OPTIONS)
-    assert not list(extractor.parameters())
-    expected = SingleRoIExtractor(layer, **OPTIONS)(pyramid(), make_rois())
-    assert torch.equal(extractor(pyramid(), make_rois()), expected)
-
-
-def test_roi_scale_factor_reaches_the_parent():
-    extractor = FGLRoIExtractor(ALIGN, spatial_features=False, **OPTIONS)
-    parent = SingleRoIExtractor(ALIGN, **OPTIONS)
-    args = pyramid(), make_rois(), 1.5
-    expected = parent(*args)
-    assert torch.equal(extractor(*args), expected)
-    assert not torch.equal(expected, parent(*args[:2]))
-
-
-def test_geometry_is_of_the_box_not_of_its_place():
-    extractor = stir(FGLRoIExtractor(ALIGN, **OPTIONS))
-    rois = torch.tensor(
-        [[0, 8.0, 8, 20, 16], [1, 30, 40, 42, 48], [0, 8, 8, 20, 17]]
+def test_level_shift():
+    extractor, rois = build(spatial=False), make_rois()
+    # without shift, the first and the third RoI are read from level 0
+    lone = [SingleRoIExtractor(ALIGN, 4, [stride]) for stride in (4, 8)]
+    fine, coarse = (
+        one([level], rois) for one, level in zip(lone, pyramid(), strict=True)
     )
-    flat = tuple(torch.ones_like(level) for level in pyramid())
-    here, there, taller = extractor(flat, rois)
-    torch.testing.assert_close(here, there)
-    assert not torch.allclose(here, taller)
+    for shift, from_coarse in (
+        (0, [1]),
+        (1, [0, 1, 2]),
+        (-1, []),
+        (5, [0, 1, 2]),
+        ('nearest', [1]),  # no move leaves the pyramid
+    ):
+        expected = fine.clone()
+        expected[from_coarse] = coarse[from_coarse]
+        seen = extractor(pyramid(), rois, level_shift=shift)
+        torch.testing.assert_close(seen, expected)
 
 
-@pytest.mark.parametrize('spatial', [True, False])
-def test_bf16_features_under_autocast(spatial):
-    extractor = stir(
-        FGLRoIExtractor(ALIGN, spatial_features=spatial, **OPTIONS)
-    )
-    feats = pyramid(torch.bfloat16)
-    expected = extractor(tuple(f.float() for f in feats), make_rois())
-    with torch.autocast('cpu', torch.bfloat16):
-        seen = extractor(feats, make_rois())
-    assert seen.dtype == torch.float32
-    # the linear layer of the geometry rounds, the coordinates do not
-    tolerance = 0.03 if spatial else 0
-    torch.testing.assert_close(seen, expected, atol=tolerance, rtol=0)
+@pytest.mark.parametrize('dtype', HALVES, ids=str)
+def test_large_rois_keep_their_level_in_half_precision(dtype):
+    """The area of 300 x 300 pixels is infinite in fp16."""
+    options = dict(out_channels=1, featmap_strides=[4, 8, 16, 32])
+    extractor = FGLRoIExtractor(ALIGN, **options)
+    rois = torch.tensor([[0, 0.0, 0, 300, 300], [0, 0, 0, 130, 130]])
+    levels = [
+        torch.full((1, 1, 512 // s, 512 // s), float(index))
+        for index, s in enumerate(options['featmap_strides'])
+    ]
+    squeeze = torch.nn.Conv2d(1, 1, 1)
+    torch.nn.init.ones_(squeeze.weight)
+    for options in (dict(), dict(squeeze=squeeze)):
+        expected = extractor(levels, rois, **options)
+        assert expected[0].mean() > expected[1].mean() + 0.5
+        halves = [level.to(dtype) for level in levels]
+        with torch.autocast('cpu', dtype):
+            seen = extractor(halves, rois, **options)
+        torch.testing.assert_close(seen.float(), expected, atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('dtype', [torch.float32, *HALVES], ids=str)
 def test_channels_last_features(dtype):
-    extractor = FGLRoIExtractor(ALIGN, spatial_features=False, **OPTIONS)
+    extractor = build()
     feats = pyramid(dtype)
     expected = extractor(feats, make_rois())
     feats = tuple(f.to(memory_format=torch.channels_last) for f in feats)
     assert torch.equal(extractor(feats, make_rois()), expected)
 
 
-def test_no_roi():
+@pytest.mark.parametrize('layer', [ALIGN, POOL], ids=lambda x: x['type'])
+def test_degenerate_rois_are_finite(layer):
+    rois = torch.tensor(
+        [
+            [0, 8.0, 8, 8, 8],
+            [0, 8, 8, 30, 8],
+            [1, 30, 8, 8, 20],  # inverted in x
+            [1, 60, 60, 8, 8],  # in both
+        ]
+    )
+    seen = build(layer)(pyramid(), rois)
+    assert seen.shape == (4, 4, 3, 3) and seen.isfinite().all()
+    assert build(layer)(pyramid(), rois, 1.5).isfinite().all()
+
+
+@pytest.mark.parametrize('num', [0, 1, 3])
+def test_every_parameter_and_level_gets_a_gradient(num):
     extractor = FGLRoIExtractor(ALIGN, **OPTIONS)
     feats = tuple(level.requires_grad_() for level in pyramid())
-    out = extractor(feats, torch.zeros(0, 5))
-    assert out.shape == (0, 4, 3, 3)
-    out.sum().backward()
-    grads = [level.grad for level in feats]
-    grads += [param.grad for param in extractor.parameters()]
-    assert len(grads) == 5
-    for grad in grads:
-        assert grad is not None and not grad.any()
+    out = extractor(feats, make_rois()[:num])
+    assert out.shape == (num, 4, 3, 3)
+    out.square().sum().backward()
+    grads = [param.grad for param in extractor.parameters()]
+    assert all(g is not None and g.any() == (num > 0) for g in grads)
+    used = [bool(level.grad.any()) for level in feats]
+    assert used == [num > 0, num > 1]
 
 
-def test_every_parameter_gets_a_gradient():
-    extractor = FGLRoIExtractor(ALIGN, **OPTIONS)
-    extractor(pyramid(), make_rois()).square().sum().backward()
-    for name, param in extractor.named_parameters():
-        assert param.grad is not None and param.grad.any(), name
-
-
-def test_box_without_area_is_finite():
-    extractor = FGLRoIExtractor(ALIGN, **OPTIONS)
-    rois = torch.tensor([[0, 8.0, 8, 8, 8], [0, 8, 8, 30, 8]])
-    assert extractor(pyramid(), rois).isfinite().all()
-
-
-def test_roi_pool_without_a_gpu(monkeypatch):
-    monkeypatch.undo()
-    extractor = FGLRoIExtractor(POOL, **OPTIONS)
-    assert [type(layer) for layer in extractor.roi_layers] == [
-        DeviceRoIPool
-    ] * 2
-    assert [layer.spatial_scale for layer in extractor.roi_layers] == [
-        1 / 4,
-        1 / 8,
-    ]
-    assert POOL['type'] == 'RoIPool'
-    assert extractor(pyramid(), make_rois()).isfinite().all()
-
-
-def squeeze_conv(channels, bias=True):
-    return stir(torch.nn.Conv2d(channels, 2, 1, bias=bias))
-
-
-def both_orders(monkeypatch, extractor, conv, feats, rois):
+def both_orders(monkeypatch, extractor, squeeze, feats, rois):
     """Squeezed features, pyramid first and RoIs first."""
     results = []
     for first in (True, False):
-        monkeypatch.setattr(
-            extractor, '_squeezing_first_is_cheaper', lambda *_, f=first: f
-        )
-        results.append(extractor.squeezed(feats, rois, conv))
+        monkeypatch.setattr(extractor, '_squeeze_first', lambda *_, f=first: f)
+        results.append(extractor(feats, rois, squeeze=squeeze))
     return results
 
 
-@pytest.mark.parametrize('spatial', [True, False])
-@pytest.mark.parametrize('scales', [(), (1.5, 2.0)], ids=str)
 @pytest.mark.parametrize('bias', [True, False])
-def test_squeezing_first_changes_nothing(monkeypatch, spatial, scales, bias):
-    extractor = stir(
-        FGLRoIExtractor(
-            ALIGN, spatial_features=spatial, context_scales=scales, **OPTIONS
-        )
-    )
-    conv = squeeze_conv(4 * (1 + len(scales)), bias)
+def test_squeezing_first_changes_nothing(monkeypatch, bias):
+    extractor = build()
+    conv = randomise_weights(torch.nn.Conv2d(4, 2, 1, bias=bias))
     feats = tuple(level.requires_grad_() for level in pyramid())
     # the last reaches out of the image
     rois = torch.cat([make_rois(), torch.tensor([[1, -9.0, 40, 80, 99]])])
@@ -182,57 +166,33 @@ def test_squeezing_first_changes_nothing(monkeypatch, spatial, scales, bias):
         strict=True,
     ):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
-
-
-def test_order_follows_the_cost_and_the_operator():
-    extractor = FGLRoIExtractor(ALIGN, **OPTIONS)
-    few, many = make_rois(), make_rois().repeat(20, 1)
-    assert not extractor._squeezing_first_is_cheaper(pyramid(), few[:1])
-    assert extractor._squeezing_first_is_cheaper(pyramid(), many)
-    # a maximum is not linear
-    for layer in (POOL, dict(ALIGN, pool_mode='max')):
-        other = FGLRoIExtractor(layer, **OPTIONS)
-        assert not other._squeezing_first_is_cheaper(pyramid(), many)
-        conv = squeeze_conv(4)
-        expected = conv(other(pyramid(), many))
-        assert torch.equal(other.squeezed(pyramid(), many, conv), expected)
-
-
-@pytest.mark.parametrize('layer', [ALIGN, POOL], ids=lambda x: x['type'])
-def test_context_windows_are_further_channels(layer):
-    plain = FGLRoIExtractor(layer, spatial_features=False, **OPTIONS)
-    extractor = FGLRoIExtractor(
-        layer, spatial_features=False, context_scales=(1.5, 2.0), **OPTIONS
-    )
-    seen = extractor(pyramid(), make_rois())
-    expected = [plain(pyramid(), make_rois(), s) for s in (None, 1.5, 2.0)]
-    assert torch.equal(seen, torch.cat(expected, dim=1))
-    assert not torch.equal(expected[0], expected[1])
-    with pytest.raises(ValueError, match='exceed 1'):
-        FGLRoIExtractor(layer, context_scales=(1.0,), **OPTIONS)
-
-
-def test_squeezed_no_roi_and_bf16(monkeypatch):
-    extractor = FGLRoIExtractor(ALIGN, **OPTIONS)
-    conv = squeeze_conv(4)
-    feats = tuple(level.requires_grad_() for level in pyramid())
-    for out in both_orders(
-        monkeypatch, extractor, conv, feats, torch.zeros(0, 5)
-    ):
-        assert out.shape == (0, 2, 3, 3)
-        out.sum().backward()
-        assert all(p.grad is not None for p in extractor.parameters())
-    expected, _ = both_orders(
-        monkeypatch, extractor, conv, pyramid(), make_rois()
-    )
+    for none in both_orders(monkeypatch, extractor, conv, feats, rois[:0]):
+        assert none.shape == (0, 2, 3, 3)
     with torch.autocast('cpu', torch.bfloat16):
-        for out in both_orders(
-            monkeypatch,
-            extractor,
-            conv,
-            pyramid(torch.bfloat16),
-            make_rois(),
-        ):
+        halves = pyramid(torch.bfloat16)
+        for half in both_orders(monkeypatch, extractor, conv, halves, rois):
             torch.testing.assert_close(
-                out.float(), expected, atol=0.05, rtol=0.05
+                half.float(), before, atol=0.1, rtol=0.05
             )
+
+
+@pytest.mark.parametrize(
+    ('layer', 'copies', 'first'),
+    [
+        (ALIGN, 20, True),
+        (ALIGN, 1, False),  # fewer cells than positions in the pyramid
+        (POOL, 20, False),  # a maximum is not linear
+        (dict(ALIGN, pool_mode='max'), 20, False),
+    ],
+    ids=str,
+)
+def test_order_follows_the_cost_and_the_operator(layer, copies, first):
+    extractor = build(layer)
+    conv = randomise_weights(torch.nn.Conv2d(4, 2, 1))
+    rois = make_rois()[:1].repeat(copies, 1)
+    shapes = []
+    conv.register_forward_hook(lambda _, args, out: shapes.append(out.shape))
+    seen = extractor(pyramid(), rois, squeeze=conv)
+    assert bool(shapes) != first
+    expected = conv(extractor(pyramid(), rois))
+    torch.testing.assert_close(seen, expected, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,12 @@
+# What every detector's training needs, beside mmdet's own runtime.
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+# A run can be stopped and resumed to the bit; a NaN never reaches the
+# weights. A config with further hooks lists these first.
+guards = [
+    dict(type='mmfgl.ExactResumeHook'),
+    dict(type='mmfgl.NonFiniteGuardHook', action='skip', max_skips=5),
+]
+custom_hooks = guards
+# A kill or a full disk while saving leaves the last checkpoint whole.
+default_hooks = dict(checkpoint=dict(type='mmfgl.AtomicCheckpointHook'))

@@ -1,0 +1,7 @@
+# The plain detector of the same name with another RoI head.
+_base_ = ['./faster-rcnn_convnext-t_fpn.py', './fgl_roi_head.py']
+
+model = dict(
+    type='mmfgl.FGLFasterRCNN',
+    roi_head=dict(_delete_=True, **_base_.fgl_roi_head),
+)

@@ -1,0 +1,86 @@
+# A part, for configs/transfer: MMPretrain's methods without their backbone,
+# and the optimizers published with them.
+#
+# mocov2_resnet50_8xb32-coslr-200e_in1k.py. Kept: SGD, learning rate 0.03 a
+# batch of 256 (linear in the batch), weight decay, temperature,
+# augmentations. Scaled to a run of some hundred iterations: the key encoder
+# follows at 0.01 a step as in the authors' CIFAR recipe (0.001 would leave it
+# near its start); the queue holds keys of half an epoch, so that it rarely
+# has another view of the same image as a negative (transfer.py sets it).
+mocov2 = dict(
+    type='MoCo',
+    queue_len=224,
+    feat_dim=128,
+    momentum=0.01,
+    neck=dict(
+        type='MoCoV2Neck',
+        hid_channels=2048,
+        out_channels=128,
+        with_avg_pool=True,
+    ),
+    head=dict(
+        type='ContrastiveHead',
+        loss=dict(type='CrossEntropyLoss'),
+        temperature=0.2,
+    ),
+)
+mocov2_optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='SGD', lr=0.03 * 32 / 256, weight_decay=1e-4, momentum=0.9
+    ),
+)
+mocov2_budget = dict(
+    type='mmfgl.BudgetHook', warmup=0.0, min_lr_ratio=0.0, views=2
+)
+# densecl_resnet50_8xb32-coslr-200e_in1k.py, which is MoCo v2 with another neck
+# and loss.
+densecl = dict(
+    mocov2,
+    type='DenseCL',
+    loss_lambda=0.5,
+    neck=dict(
+        type='DenseCLNeck',
+        hid_channels=2048,
+        out_channels=128,
+        num_grid=None,
+    ),
+)
+# byol_resnet50_16xb256-coslr-200e_in1k.py. Kept: LARS, learning rate 4.8 a
+# batch of 4096 (linear in the batch), warm-up of 5 % of the run, momentum 0.01
+# on a cosine to 0, augmentations.
+byol_mlp = dict(
+    type='NonLinearNeck',
+    hid_channels=4096,
+    out_channels=256,
+    num_layers=2,
+    with_bias=True,
+    with_last_bn=False,
+    norm_cfg=dict(type='BN1d'),
+)
+byol = dict(
+    type='BYOL',
+    base_momentum=0.01,
+    neck=dict(byol_mlp, with_avg_pool=True),
+    head=dict(
+        type='LatentPredictHead',
+        predictor=dict(byol_mlp, in_channels=256, with_avg_pool=False),
+        loss=dict(type='CosineSimilarityLoss'),
+    ),
+)
+byol_optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='LARS', lr=4.8 * 32 / 4096, momentum=0.9, weight_decay=1e-6
+    ),
+    paramwise_cfg=dict(
+        custom_keys={
+            'bn': dict(decay_mult=0, lars_exclude=True),
+            'bias': dict(decay_mult=0, lars_exclude=True),
+            'downsample.1': dict(decay_mult=0, lars_exclude=True),
+        }
+    ),
+)
+byol_budget = dict(
+    type='mmfgl.BudgetHook', warmup=0.05, min_lr_ratio=0.0, views=2
+)

@@ -1,0 +1,18 @@
+# What every pretraining needs, beside MMPretrain's own runtime.
+_base_ = 'mmpretrain::_base_/default_runtime.py'
+
+# A run can be stopped and resumed to the bit; a NaN never reaches the
+# weights; a damaged image is replaced and reported. A config with further
+# hooks lists these first.
+guards = [
+    dict(type='mmfgl.ExactResumeHook'),
+    dict(type='mmfgl.NonFiniteGuardHook', action='skip', max_skips=5),
+    dict(type='mmfgl.UnreadableImageHook'),
+]
+custom_hooks = guards
+# For configs with an EMA teacher; action='stop' ends a collapsed run.
+collapse_monitor = dict(type='mmfgl.CollapseMonitorHook', action='warn')
+# A kill or a full disk while saving leaves the last checkpoint whole.
+default_hooks = dict(
+    checkpoint=dict(type='mmfgl.AtomicCheckpointHook', max_keep_ckpts=5)
+)

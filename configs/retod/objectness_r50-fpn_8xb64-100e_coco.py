@@ -1,0 +1,32 @@
+# Objectness pretraining of FGL Faster R-CNN, R50-FPN, 100 epochs of COCO
+# train2017 + unlabeled2017, one view an image: the task that paid in every
+# experiment on a CPU (README.md beside this file).
+#   bash tools/dist_train.sh \
+#       configs/retod/objectness_r50-fpn_8xb64-100e_coco.py 8
+# Region file: see configs/_base_/datasets/coco_regions.py.
+# Cost and downstream AP: not yet measured.
+_base_ = [
+    '../_base_/models/fgl-faster-rcnn_r50_fpn.py',
+    '../_base_/models/retod_tasks.py',
+    '../_base_/datasets/coco_regions.py',
+    '../_base_/schedules/retod_100e.py',
+    '../_base_/retod_runtime.py',
+]
+
+detector = _base_.model
+# from random weights: no frozen stage, trained BatchNorm statistics
+detector.backbone.update(frozen_stages=-1, norm_eval=False, init_cfg=None)
+detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+model = dict(
+    _delete_=True,
+    type='mmfgl.ReToD',
+    detector=detector,
+    tasks=[_base_.objectness],
+)
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[_base_.load_image, _base_.one_view, _base_.pack_views]
+    )
+)
+sync_bn = 'torch'
+custom_hooks = [*_base_.guards, _base_.region_probe]

@@ -1,0 +1,32 @@
+# Ablation of the arm objectness: distillation between two views beside it.
+#   python tools/benchmarks/transfer.py --arms objectness-distill \
+#       --init imagenet --detector faster-rcnn ...
+_base_ = [
+    '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
+    '../_base_/models/retod_tasks.py',
+    '../_base_/datasets/transfer_regions.py',
+    '../_base_/transfer_runtime.py',
+]
+
+cluster_by = 'backbone'
+detector = _base_.model
+detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+model = dict(
+    _delete_=True,
+    type='mmfgl.ReToD',
+    detector=detector,
+    tasks=[_base_.objectness, _base_.distill],
+    head=dict(_base_.prototype_head),
+    target_generator=_base_.ema_teacher,
+)
+model['head']['projector'].update(in_channels=1024, num_prototypes=512)
+train_dataloader = dict(dataset=dict(pipeline=_base_.two_view_pipeline))
+load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
+custom_hooks = [
+    *_base_.guards,
+    dict(_base_.budget, views=2),
+    dict(type='mmfgl.TeacherHook', momentum=0.99, export='teacher'),
+    dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.channels_last,
+    _base_.frozen_stem,
+]

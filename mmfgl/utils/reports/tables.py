@@ -1,0 +1,66 @@
+"""Tables of reports, in Markdown and HTML."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def markdown_table(
+    header: Sequence[str], rows: Sequence[Sequence[Any]], digits: int = 1
+) -> str:
+    """Make a Markdown table; columns without any text are set right.
+
+    Args:
+        header: Names of the columns.
+        rows: Cells: text, numbers, or ``None`` (or NaN) for a dash.
+        digits: Decimals of floats.
+
+    Returns:
+        The lines of the table, without a line break at the end.
+    """
+    rule = ['--:' if right else ':--' for right in _numeric(header, rows)]
+    return '\n'.join(
+        '| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |'
+        for line in (header, rule, *_texts(rows, digits))
+    )
+
+
+def html_table(
+    header: Sequence[str], rows: Sequence[Sequence[Any]], digits: int = 1
+) -> str:
+    """Make the HTML of the same table; see :func:`markdown_table`."""
+    kinds = [
+        '' if right else ' class="text"' for right in _numeric(header, rows)
+    ]
+
+    def row(tag: str, cells: Sequence[str]) -> str:
+        return ''.join(
+            f'<{tag}{kind}>{html.escape(cell)}</{tag}>'
+            for kind, cell in zip(kinds, cells, strict=True)
+        )
+
+    lines = [f'<tr>{row("td", line)}</tr>' for line in _texts(rows, digits)]
+    head = f'<table><tr>{row("th", header)}</tr>\n'
+    return head + '\n'.join(lines) + '</table>'
+
+
+def _numeric(
+    header: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> list[bool]:
+    """Whether each column is free of text."""
+    return [
+        not any(isinstance(row[index], str) for row in rows)
+        for index in range(len(header))
+    ]
+
+
+def _texts(rows: Sequence[Sequence[Any]], digits: int) -> list[list[str]]:
+    return [[_text(cell, digits) for cell in row] for row in rows]
+
+
+def _text(cell: Any, digits: int) -> str:
+    if isinstance(cell, float | np.floating):
+        return '–' if np.isnan(cell) else f'{cell:.{digits}f}'
+    return '–' if cell is None else str(cell)

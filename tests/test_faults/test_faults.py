@@ -1,0 +1,219 @@
+"""Faults injected into tiny runs of the tools on a CPU.
+
+A docstring is a row of the table that tools/benchmarks/faults.py makes:
+``fault: what is expected``.
+"""
+
+import os
+import random
+import re
+import resource
+import signal
+import time
+
+import pytest
+import torch
+from mmengine.runner import find_latest_checkpoint
+
+from mmfgl.utils.atomic_files import SUFFIX
+from tools.benchmarks.faults_runs import detection, pretraining
+
+pytestmark = pytest.mark.faults
+
+
+def load(path):
+    return torch.load(path, map_location='cpu', weights_only=False)
+
+
+def test_other_model(bench, data, checkpoint):
+    """Testing the checkpoint of another model: an error names the keys."""
+    result = bench.run(detection(data), 'test', checkpoint, tool='test.py')
+    bench.stops(result, 'does not belong to the model', 'bbox_head')
+
+
+def test_wrong_prefix(bench, data, checkpoint):
+    """Checkpoint with wrong prefix: an error names modules and keys."""
+    content = load(checkpoint)
+    state = content['state_dict']
+    content['state_dict'] = {f'encoder.{k}': v for k, v in state.items()}
+    torch.save(content, checkpoint)
+    chain = dict(type='mmfgl.CheckpointChainHook', modules=['backbone'])
+    cfg = detection(data, hooks=(chain,))
+    cfg.load_from = str(checkpoint)
+    words = ('does not load into the modules', 'backbone.conv1.weight')
+    bench.stops(bench.run(cfg, 'second'), *words, 'encoder')
+
+
+def test_missing_checkpoint(bench, data):
+    """Missing checkpoint: an error before training says what to do."""
+    cfg = detection(data)
+    cfg.load_from = 'work_dirs/none/iter_1.pth'
+    bench.stops(bench.run(cfg, 'run'), 'does not exist', 'load_from=')
+
+
+def test_truncated_checkpoint(bench, data, cut):
+    """Truncated checkpoint to start from: an error says incomplete."""
+    cfg = detection(data)
+    cfg.load_from = str(cut)
+    bench.stops(bench.run(cfg, 'second'), 'is incomplete')
+
+
+def test_truncated_resume(bench, data, cut):
+    """Truncated checkpoint to resume from: an error says incomplete."""
+    result = bench.run(pretraining(data), 'second', '--resume', cut)
+    bench.stops(result, 'is incomplete')
+
+
+def test_corrupt_image(bench, data):
+    """One unlabelled image is corrupt: the run goes on and names it."""
+    images = sorted((data / 'unlabelled').iterdir())
+    images[1].write_bytes(images[1].read_bytes()[:100])
+    pattern = rf'skipped unreadable image \S*{re.escape(images[1].name)}'
+    bench.ends(bench.run(pretraining(data), 'run'), pattern)
+
+
+def test_all_images_corrupt(bench, data):
+    """All unlabelled images are corrupt: an error says so."""
+    for path in (data / 'unlabelled').iterdir():
+        path.write_bytes(b'no image')
+    bench.stops(bench.run(pretraining(data), 'run'), 'could not be read')
+
+
+def test_empty_folder(bench, data):
+    """The image folder is empty: an error names folder and file types."""
+    for path in (data / 'unlabelled').iterdir():
+        path.unlink()
+    result = bench.run(pretraining(data), 'run')
+    bench.stops(result, 'no image found', '.jpg')
+
+
+def test_missing_folder(bench, data):
+    """The data root does not exist: an error says what to do."""
+    cfg = pretraining(data / 'elsewhere')
+    bench.stops(bench.run(cfg, 'run'), 'does not exist', 'data_root=DIR')
+
+
+def test_class_count(bench, data):
+    """Wrong class count: an error names both counts."""
+    result = bench.run(detection(data, num_classes=7), 'run')
+    bench.stops(result, 'num_classes=7', '10 classes')
+
+
+def test_class_order(bench, data):
+    """Classes in another order than in the file: an error gives the order."""
+    cfg = detection(data, classes=tuple('1023456789'))
+    bench.stops(bench.run(cfg, 'run'), 'another order', '0, 1, 2')
+
+
+def test_class_name(bench, data):
+    """A class that the file lacks: an error names it."""
+    cfg = detection(data, classes=(*'012345678', 'cat'))
+    bench.stops(bench.run(cfg, 'run'), 'cat', 'not among')
+
+
+@pytest.mark.parametrize('kind', [pretraining, detection])
+def test_nan(bench, data, kind):
+    """NaN loss in a step: step skipped; loss and image files named."""
+    poison = dict(type='mmengine.FaultPoison', iters=[1])
+    bench.ends(
+        bench.run(kind(data, hooks=(poison,)), 'run'),
+        r'step skipped, nothing has moved: loss not finite in iteration 2: '
+        r'\w+ = nan; images of the batch: \S+, \S+',
+    )
+    saved = load(bench.folder / 'run/iter_4.pth')['state_dict']
+    assert all(torch.isfinite(value).all() for value in saved.values())
+
+
+def test_nan_always(bench, data):
+    """NaN loss in every step: training stops after five, and says why."""
+    poison = dict(type='mmengine.FaultPoison', iters=list(range(20)))
+    cfg = pretraining(data, iters=20, hooks=(poison,))
+    words = ('5 steps in a row', 'iteration 5', 'loss_')
+    bench.stops(bench.run(cfg, 'run'), *words)
+
+
+def test_collapse(bench, data):
+    """Collapse on purpose (learning rate x 300): caught before a fifth."""
+    cfg = pretraining(data, iters=200, interval=10**6)
+    cfg.optim_wrapper.optimizer.lr = 0.3
+    code, output = bench.run(cfg, 'run')
+    bench.stops((code, output), 'collapse, seen in iteration')
+    found = re.search(r'collapse, seen in iteration (\d+) of 200', output)
+    assert int(found.group(1)) < 40
+
+
+def test_no_collapse(bench, data):
+    """Healthy run (learning rate x 0.3, the control): no alarm."""
+    cfg = pretraining(data, iters=30, interval=10**6)
+    cfg.optim_wrapper.optimizer.lr = 3e-4
+    code, output = bench.run(cfg, 'run')
+    alarm = 'collapse, seen' in output
+    bench.seen('alarm' if alarm else 'no alarm')
+    assert code == 0 and not alarm
+
+
+def test_disk_full(bench, data):
+    """No room for a checkpoint: error; the one before is whole, resumable."""
+    path = bench.trained(pretraining(data, iters=2), 'run', 2)
+    size = path.stat().st_size // 2
+
+    def limit():  # no file of the child may grow beyond it
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    cfg = pretraining(data)
+    result = bench.run(cfg, 'run', '--resume', before=limit)
+    bench.stops(result, 'could not be written', '--resume')
+    assert [p.name for p in path.parent.glob('*.pth')] == ['iter_2.pth']
+    code, output = bench.run(cfg, 'run', '--resume')
+    assert code == 0, output[-2000:]
+
+
+@pytest.mark.parametrize('kind', [pretraining, detection])
+def test_resume(bench, data, kind):
+    """A run is stopped and resumed: all weights bit-equal."""
+    straight = load(bench.trained(kind(data), 'straight'))['state_dict']
+    first = bench.folder / 'straight' / 'iter_2.pth'
+    code, output = bench.run(kind(data), 'resumed', '--resume', first)
+    assert code == 0, output[-2000:]
+    resumed = load(bench.folder / 'resumed' / 'iter_4.pth')['state_dict']
+    equal = [k for k, v in straight.items() if torch.equal(v, resumed[k])]
+    bench.seen(f'{len(equal)} of {len(resumed)} tensors equal')
+    assert len(equal) == len(resumed)
+
+
+def wait_for(is_there, limit, pid=None):
+    """Wait until something is there; a child must live as long."""
+    start = time.monotonic()
+    while not is_there():
+        assert pid is None or not os.waitpid(pid, os.WNOHANG)[0]
+        if time.monotonic() - start > limit:
+            return False
+        time.sleep(0 if pid is None else 0.02)
+    return True
+
+
+@pytest.mark.parametrize('index', range(10))
+def test_kill(bench, data, index, record_property):
+    """SIGKILL while runs save all the time: they go on where they were."""
+
+    def leftovers():
+        return [n for n in os.listdir(work_dir) if n.endswith(SUFFIX)]
+
+    cfg = pretraining(data, iters=10**4, interval=1)
+    pid, log = bench.start(cfg, 'run')
+    work_dir = log.parent
+    assert wait_for((work_dir / 'last_checkpoint').is_file, 120, pid)
+    time.sleep(random.Random(index).uniform(0, 1.5))
+    if index % 2:  # else most would fall between two saves
+        wait_for(leftovers, 30)
+    assert bench.kill(pid)
+    moment = 'while saving' if leftovers() else 'between saves'
+    record_property('kill', moment)
+    saved = load(find_latest_checkpoint(str(work_dir)))
+    iters = saved['meta']['iter'] + 2
+    cfg = pretraining(data, iters=iters, interval=1)
+    code, output = bench.run(cfg, 'run', '--resume')
+    bench.seen(f'killed {moment}, exit code {code} of the resumed run')
+    assert code == 0, output[-2000:]
+    assert (work_dir / f'iter_{iters}.pth').exists() and not leftovers()

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+
+from mmfgl.models.layers import level_positions, readable_levels, roi_levels
+
+LEVELS, SCALE = 4, 56
+# side of a square RoI -> its own level and the second nearest one
+SIDES = {
+    20.0: (0, -1),
+    70: (0, -1),  # 2 ** 0.3
+    100: (0, 1),  # 2 ** 0.8
+    130: (1, 0),
+    200: (1, 2),
+    260: (2, 1),
+    420: (2, 3),
+    500: (3, 2),
+    1000: (3, 4),
+    9000: (3, 4),
+}
+
+
+def squares(sides):
+    sides = torch.tensor(list(sides))
+    rois = torch.zeros(len(sides), 5)
+    rois[:, 3] = rois[:, 4] = sides
+    return rois
+
+
+def test_own_levels_are_those_of_mmdet():
+    generator = torch.Generator().manual_seed(0)
+    rois = torch.rand(200, 5, generator=generator) * 700
+    rois[:, 3:] += rois[:, 1:3]
+    rois = torch.cat([rois, squares([56.0, 112, 224, 448, 896, 0])])
+    parent = SingleRoIExtractor(
+        dict(type='RoIAlign', output_size=3), 1, [4, 8, 16, 32], SCALE
+    )
+    expected = parent.map_roi_levels(rois, LEVELS)
+    assert torch.equal(roi_levels(rois, LEVELS, SCALE), expected)
+    assert expected.unique().tolist() == [0, 1, 2, 3]
+
+
+def test_shifts():
+    rois = squares(SIDES)
+    own, nearest = torch.tensor(list(SIDES.values())).T
+    assert torch.equal(roi_levels(rois, LEVELS, SCALE), own)
+    for shift in (-2, 1, 7):
+        moved = roi_levels(rois, LEVELS, SCALE, shift, clamp=False)
+        assert torch.equal(moved, own + shift)
+        clamped = roi_levels(rois, LEVELS, SCALE, shift)
+        assert torch.equal(clamped, moved.clamp(0, LEVELS - 1))
+    moved = roi_levels(rois, LEVELS, SCALE, 'nearest', clamp=False)
+    assert torch.equal(moved, nearest)
+    moved = roi_levels(rois, LEVELS, SCALE, 'nearest')
+    assert torch.equal(moved, nearest.clamp(0, LEVELS - 1))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+def test_levels_of_half_precision_boxes(dtype):
+    # the area is beyond the largest fp16 number
+    rois = squares([256.0, 384, 512, 4096]).to(dtype)
+    expected = roi_levels(rois.float(), LEVELS, SCALE)
+    assert torch.equal(roi_levels(rois, LEVELS, SCALE), expected)
+    assert expected.tolist() == [2, 2, 3, 3]
+
+
+def test_boxes_without_area_are_small():
+    rois = torch.tensor(
+        [[0.0, 5, 5, 5, 9], [0, 9, 9, 5, 5], [0, 900, 0, 0, 9]]
+    )
+    for shift in (0, 'nearest'):
+        assert roi_levels(rois, LEVELS, SCALE, shift).tolist() == [0, 0, 0]
+    assert level_positions(rois, SCALE).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    'dtype', [torch.float32, torch.float16, torch.bfloat16], ids=str
+)
+def test_readable_levels(dtype):
+    level = torch.randn(2, 3, 4, 5).to(dtype)
+    last = level.to(memory_format=torch.channels_last)
+    for seen in readable_levels([level, last]):
+        assert seen.dtype == torch.float32 and seen.is_contiguous()
+        assert torch.equal(seen, level.float())
+    if dtype == torch.float32:
+        assert readable_levels([level])[0] is level

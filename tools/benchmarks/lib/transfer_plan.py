@@ -1,0 +1,215 @@
+"""What transfer.py is to run on a data set, in which settings."""
+
+import argparse
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from lib.coco_data import DataSet, label_subset
+from lib.output import write_json
+from lib.transfer_arms import ROOT, Arm, region_search
+
+WEIGHTS = ROOT / 'checkpoints/efficientnet-lite0_imagenet.pth'
+# Seconds of a fine-tuning iteration of 8 images, 2 cores; FGL adds its share.
+ITERATION = {'random': 0.3, 'imagenet': 0.75}
+FGL_SHARE = 1.2
+START_UP = 30.0  # seconds a process, evaluation included
+# May differ between calls with one --out: they only add runs.
+GROWING = ('arms', 'seeds', 'detector')
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: an arm on a detector."""
+
+    name: str
+    arm: Arm
+    detector: str  # 'faster-rcnn' or 'fgl'
+    pretraining: str  # name of the pretraining run, '' for none
+
+
+class Plan:
+    """All runs of a benchmark on one data set.
+
+    Args:
+        args: The command line.
+        data_root: Folder of the data set.
+        out: Folder of the results.
+
+    Raises:
+        FileNotFoundError: Data or a config is missing.
+        ValueError: The data set or a config does not fit.
+    """
+
+    def __init__(
+        self, args: argparse.Namespace, data_root: str, out: Path
+    ) -> None:
+        self.args = args
+        self.out = out
+        self.data = DataSet.read(data_root)
+        # content of the annotations to fine-tune with, if not all
+        self.subset: dict | None = None
+        if args.labels or args.shots:
+            self.subset = label_subset(self.data, args.labels, args.shots)
+        self.weights: Path | None = None
+        if args.init == 'imagenet':
+            here = out / 'weights' / WEIGHTS.name
+            self.weights = WEIGHTS if WEIGHTS.is_file() else here
+        self.rows = self._rows()
+        # name of a pretraining run -> its config
+        self.pretraining = {
+            row.pretraining: row.arm.config(args.init, row.detector)
+            for row in self.rows
+            if row.pretraining
+        }
+        # name of a pretraining run -> command of its region search
+        images = self.data.root / 'train'
+        self.searches = {
+            name: command
+            for name, path in self.pretraining.items()
+            if (
+                command := region_search(
+                    path, images, self.regions(name), self.weights
+                )
+            )
+        }
+
+    def _rows(self) -> list[Row]:
+        """Every arm on the chosen detector; for both, some on FGL too."""
+        args = self.args
+        if len({arm.name for arm in args.arms}) < len(args.arms):
+            raise ValueError('--arms names an arm twice')
+        first = 'fgl' if args.detector == 'fgl' else 'faster-rcnn'
+        rows = [
+            Row(arm.name, arm, first, arm.name if arm.pretrains else '')
+            for arm in args.arms
+        ]
+        if args.detector != 'both':
+            return rows
+        for arm in args.arms:
+            key = ''
+            if arm.pretrains:
+                path = arm.config(args.init, 'fgl')
+                if 'detector' not in Config.fromfile(path).model:
+                    continue  # a backbone alone
+                same = path == arm.config(args.init, 'faster-rcnn')
+                key = arm.name if same else f'{arm.name}-fgl'
+            rows.append(Row(f'{arm.name}-fgl', arm, 'fgl', key))
+        return rows
+
+    def regions(self, name: str) -> Path:
+        """Region file of a pretraining run."""
+        return self.out / 'proposals' / f'{name}.json'
+
+    @property
+    def num_labelled(self) -> int:
+        """Number of labelled images to fine-tune with."""
+        if self.subset is None:
+            return self.data.num_labelled
+        return len(self.subset['images'])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the results."""
+        args = self.args
+        kept = ('init', 'detector', 'seeds', 'pretrain_minutes')
+        kept += ('pretrain_iters', 'finetune_iters', 'labels', 'shots')
+        kept += ('optimizer', 'view_size', 'threads', 'workers', 'amp')
+        return dict(
+            data=self.data.root.name,
+            data_root=str(self.data.root),
+            classes=len(self.data.classes),
+            train_images=self.data.num_images,
+            labelled_images=self.num_labelled,
+            val_images=self.data.num_val,
+            arms=[arm.name for arm in args.arms],
+            **{key: getattr(args, key) for key in kept},
+            unit='percent',
+        )
+
+    @property
+    def num_steps(self) -> int:
+        """How many runs there are, those already done included."""
+        extra = bool(self.weights and self.weights != WEIGHTS)
+        runs = len(self.pretraining) + self.args.seeds * len(self.rows)
+        return runs + extra + len(self.searches)
+
+    def describe(self) -> str:
+        """The plan in some lines, with the expected time."""
+        args, data = self.args, self.data
+        pretrain = len(self.pretraining) * self.pretrain_seconds / 60
+        finetune = args.seeds * sum(map(self.finetune_seconds, self.rows)) / 60
+        pretraining = [
+            f'pretrain {name}: {os.path.relpath(path, ROOT)}'
+            for name, path in self.pretraining.items()
+        ]
+        finetuning = [
+            f'fine-tune {row.name}: {row.detector}, {args.seeds} x '
+            f'{args.finetune_iters} iterations from '
+            f'{row.pretraining or args.init + " weights"}'
+            for row in self.rows
+        ]
+        return '\n'.join(
+            [
+                f'{data.root.name}: {data.num_images} train images, '
+                f'{self.num_labelled} of them with labels, '
+                f'{data.num_val} val images, {len(data.classes)} classes',
+                *pretraining,
+                *finetuning,
+                f'Expect about {pretrain + finetune:.0f} min in all on 2 '
+                f'cores, {pretrain:.0f} min of pretraining among them (less '
+                'what is done already).',
+            ]
+        )
+
+    @property
+    def pretrain_seconds(self) -> float:
+        """Expected seconds of a pretraining run."""
+        minutes, iters = self.args.pretrain_minutes, self.args.pretrain_iters
+        return START_UP + (60 * minutes if minutes else 2.0 * iters)
+
+    def finetune_seconds(self, row: Row) -> float:
+        """Expected seconds of a fine-tuning run."""
+        seconds = ITERATION[self.args.init] * self.args.finetune_iters
+        return START_UP + seconds * (FGL_SHARE if row.detector == 'fgl' else 1)
+
+    def start(self) -> None:
+        """Check that the folder is new or of the same settings; claim it.
+
+        Raises:
+            ValueError: It holds results of other settings.
+        """
+        path = self.out / 'settings.json'
+        if path.is_file():
+            old = json.loads(path.read_text())
+            changed = [
+                f'{key}: {old.get(key)} there, {value} now'
+                for key, value in self.settings.items()
+                if key not in GROWING and old.get(key) != value
+            ]
+            # one detector's arms stand under their plain names
+            if (old['detector'] == 'fgl') != (self.args.detector == 'fgl'):
+                changed.append(
+                    f'detector: {old["detector"]} there, '
+                    f'{self.args.detector} now'
+                )
+            if changed:
+                raise ValueError(
+                    f'{self.out} holds a benchmark of other settings:\n  '
+                    + '\n  '.join(changed)
+                    + '\nGive another --out.'
+                )
+        write_json(path, self.settings)
+        for name in self.args.redo:
+            for state in (self.out / 'steps').glob('*.json'):
+                if re.fullmatch(
+                    rf'(proposals|pretrain|finetune)_{re.escape(name)}'
+                    r'(-fgl)?(_seed\d+)?',
+                    state.stem,
+                ):
+                    state.unlink()

@@ -1,0 +1,149 @@
+"""The runs of transfer.py, one process each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
+from lib.output import write_json
+from lib.transfer_arms import ROOT, pretrain_config
+from lib.transfer_finetune import finetune_config
+from lib.transfer_plan import WEIGHTS, Plan, Row
+from lib.transfer_results import finetune_dir, pretrain_dir, state_of
+from mmfgl.utils.steps import Step
+
+
+class Runs:
+    """Makes the runs of a plan, each when those before it are done.
+
+    Args:
+        plan: The plan.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.args = plan.args
+        self.out = plan.out
+        self.subset: Path | None = None
+        if plan.subset is not None:
+            self.subset = plan.out / 'annotations/train.json'
+
+    def __iter__(self) -> Iterator[Step]:
+        """The runs in order.
+
+        All pretraining first, then seed by seed, so that a slow hour of the
+        machine meets all arms alike.
+        """
+        plan = self.plan
+        if plan.weights and plan.weights != WEIGHTS:
+            tool = ROOT / 'tools/model_converters/efficientnet_lite0.py'
+            command = [str(tool), '--out', str(plan.weights)]
+            yield Step('weights', command, [plan.weights], 15)
+        done = {}
+        for name, path in plan.pretraining.items():
+            search = None
+            if name in plan.searches:
+                search = Step(
+                    f'proposals_{name}',
+                    plan.searches[name],
+                    [plan.regions(name)],
+                    60,
+                )
+                yield search
+            done[name] = self._pretrain(name, path, search)
+            yield done[name]
+        if self.subset is not None:
+            write_json(self.subset, plan.subset)
+        for seed in range(self.args.seeds):
+            for row in plan.rows:
+                yield self._finetune(row, seed, done.get(row.pretraining))
+
+    def _pretrain(self, name: str, path: Path, search: Step | None) -> Step:
+        args, seconds = self.args, None
+        if args.pretrain_minutes:
+            # what an arm computes beforehand is part of its budget
+            spent = 0.0
+            if search is not None:
+                spent = state_of(self.out, search.name)['seconds']
+            seconds = round(60 * args.pretrain_minutes - spent, 1)
+            if seconds <= 0:
+                raise RuntimeError(
+                    f'The region proposals of "{name}" took {spent:.0f} s, '
+                    'more than --pretrain-minutes allows.'
+                )
+        cfg = pretrain_config(
+            Config.fromfile(path),
+            args,
+            self.plan.data,
+            seconds=seconds,
+            weights=self.plan.weights,
+            regions=self.plan.regions(name),
+        )
+        return self._train(
+            f'pretrain_{name}',
+            name,
+            cfg,
+            pretrain_dir(self.out, name),
+            self.plan.pretrain_seconds,
+            [] if search is None else [search],
+        )
+
+    def _finetune(self, row: Row, seed: int, start: Step | None) -> Step:
+        checkpoint = self.plan.weights
+        if start is not None:
+            checkpoint = Path(find_latest_checkpoint(str(start.work_dir)))
+        cfg = finetune_config(
+            self.args,
+            self.plan.data,
+            detector=row.detector,
+            seed=seed,
+            checkpoint=checkpoint,
+            ann_file=self.subset,
+        )
+        return self._train(
+            f'finetune_{row.name}_seed{seed}',
+            row.name,
+            cfg,
+            finetune_dir(self.out, row.name, seed),
+            self.plan.finetune_seconds(row),
+            [] if start is None else [start],
+        )
+
+    def _train(
+        self,
+        name: str,
+        arm: str,
+        cfg: Config,
+        work_dir: Path,
+        seconds: float,
+        needs: list[Step],
+    ) -> Step:
+        """A training step; its config is written for all to read.
+
+        Raises:
+            RuntimeError: The run is done, with another config.
+        """
+        path = self.out / 'configs' / f'{name}.py'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text() if path.is_file() else ''
+        cfg.dump(path)
+        command = [ROOT / 'tools/train.py', path, '--work-dir', work_dir]
+        step = Step(
+            name,
+            list(map(str, command)),
+            [work_dir / 'last_checkpoint'],
+            seconds,
+            needs,
+            str(path),
+            work_dir,
+        )
+        state = state_of(self.out, name)
+        if state.get('done') and state['digest'] != step.digest():
+            path.write_text(before)
+            raise RuntimeError(
+                f'The arm "{arm}" was run with another config ({name} in '
+                f'{self.out}). Run it anew with --redo {arm}, give it another '
+                'name (--arms NAME=CONFIG.py), or give another --out.'
+            )
+        return step

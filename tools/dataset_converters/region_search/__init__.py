@@ -1,0 +1,1 @@
+"""The parts of propose_regions.py, imported beside it."""

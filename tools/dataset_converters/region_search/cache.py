@@ -1,0 +1,150 @@
+"""Region proposals of many images, computed once and kept on disk."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmfgl.registry import TASK_UTILS
+from mmfgl.utils.atomic_files import atomic_file, write_atomically
+from region_search.colour_descriptors import describe_colours
+
+FORMAT = 2  # raised when the content of an entry changes
+ARRAYS = ('boxes', 'labels', 'descriptors')
+
+
+@dataclass
+class ImageProposals:
+    """Regions of one image.
+
+    Attributes:
+        img_shape: (height, width) of the image in pixels.
+        boxes: (N, 4) float32 boxes in image pixels.
+        labels: (N,) int64 labels of the proposer.
+        descriptors: (N, D) float32 descriptors, (N, 0) if not asked for.
+        cached: Whether the regions came from the disk.
+    """
+
+    img_shape: tuple[int, int]
+    boxes: np.ndarray
+    labels: np.ndarray
+    descriptors: np.ndarray
+    cached: bool = False
+
+
+class ProposalCache:
+    """Proposes regions of image files and keeps them on disk.
+
+    An entry is found by the image's bytes and the proposer's settings: a
+    renamed image is not searched again, a changed one is. Each entry is a
+    small file that appears whole or not at all, so a killed run goes on where
+    it stopped.
+
+    Args:
+        proposer: Config of the region proposer.
+        folder: Folder of the cache.
+        describe: Whether to describe the regions by their colours.
+    """
+
+    def __init__(
+        self, proposer: dict, folder: str, describe: bool = False
+    ) -> None:
+        settings = dict(
+            proposer=dict(proposer), describe=describe, format=FORMAT
+        )
+        text = json.dumps(settings, sort_keys=True, default=str).encode()
+        self.proposer = TASK_UTILS.build(dict(proposer))
+        self.describe = describe
+        self.folder = Path(folder) / hashlib.sha1(text).hexdigest()[:16]
+        write_atomically(text, self.folder / 'settings.json')
+
+    def __call__(self, img_path: str) -> ImageProposals | None:
+        """Regions of an image, from the disk or the proposer.
+
+        Returns:
+            ``None`` if the file cannot be read or decoded.
+        """
+        try:
+            data = Path(img_path).read_bytes()
+        except OSError:
+            return None
+        key = hashlib.sha1(data).hexdigest()
+        entry = self.folder / key[:2] / f'{key}.npz'
+        found = _read(entry)
+        if found is None and (found := self._propose(img_path, data, key)):
+            arrays = {name: getattr(found, name) for name in ARRAYS}
+            with atomic_file(entry) as file:
+                np.savez(file, img_shape=np.array(found.img_shape), **arrays)
+        return found
+
+    def _propose(
+        self, img_path: str, data: bytes, key: str
+    ) -> ImageProposals | None:
+        """Run the proposer."""
+        pixels = np.frombuffer(data, np.uint8)
+        img = cv2.imdecode(pixels, cv2.IMREAD_COLOR) if len(data) else None
+        if img is None:
+            return None
+        info = dict(img_path=img_path, img_shape=img.shape[:2], img=img)
+        # random proposers: other boxes in every image, the same in every run
+        rng = np.random.default_rng(int(key[:12], 16))
+        boxes, labels = self.proposer.propose_labelled(info, rng)
+        descriptors = np.zeros((len(boxes), 0), np.float32)
+        if self.describe:
+            descriptors = describe_colours(img, boxes)
+        return ImageProposals(img.shape[:2], boxes, labels, descriptors)
+
+
+def _read(entry: Path) -> ImageProposals | None:
+    """Read an entry; one that is missing or damaged gives ``None``."""
+    try:
+        with np.load(entry) as data:
+            shape = tuple(data['img_shape'].tolist())
+            arrays = (data[name] for name in ARRAYS)
+            return ImageProposals(shape, *arrays, cached=True)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def propose_all(
+    paths: Iterable[str],
+    proposer: dict,
+    folder: str,
+    describe: bool = False,
+    workers: int = 0,
+) -> Iterator[ImageProposals | None]:
+    """Regions of many images in order, ``None`` for an unreadable one.
+
+    Args:
+        paths: Image files.
+        proposer: See :class:`ProposalCache`.
+        folder: See :class:`ProposalCache`.
+        describe: See :class:`ProposalCache`.
+        workers: Number of processes; 0 for this one alone.
+    """
+    if workers == 0:
+        yield from map(ProposalCache(proposer, folder, describe), paths)
+        return
+    TASK_UTILS.build(dict(proposer))  # its errors, before any worker starts
+    with ProcessPoolExecutor(
+        workers, initializer=_start, initargs=(proposer, folder, describe)
+    ) as pool:
+        yield from pool.map(_work, paths, chunksize=4)
+
+
+def _start(*settings) -> None:
+    """Build this worker's cache; one thread, for workers fill the cores."""
+    global _cache
+    cv2.setNumThreads(0)
+    _cache = ProposalCache(*settings)
+
+
+def _work(path: str) -> ImageProposals | None:
+    """Regions of one image in a worker."""
+    return _cache(path)
