@@ -28,7 +28,7 @@ from region_search.backbone_descriptors import (
 from region_search.cache import ImageProposals, propose_all
 
 from mmfgl.datasets import UnlabelledImages
-from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.datasets.region_file import write_region_file
 
 MAX_FIT = 200_000  # regions that the clusters are fitted to
 
@@ -101,33 +101,6 @@ def cluster(found: list[ImageProposals], count: int) -> None:
             regions.labels = kmeans.predict(regions.descriptors)
 
 
-def to_coco(images: list[dict], found: list[ImageProposals]) -> dict:
-    """COCO dict; the score falls with the rank of a region in its image."""
-    annotations, last = [], 0
-    for image, regions in zip(images, found, strict=True):
-        image['height'], image['width'] = regions.img_shape
-        count = len(regions.boxes)
-        for rank, (box, label) in enumerate(
-            zip(regions.boxes.tolist(), regions.labels.tolist(), strict=True)
-        ):
-            x1, y1, x2, y2 = (round(value, 2) for value in box)
-            width, height = round(x2 - x1, 2), round(y2 - y1, 2)
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=image['id'],
-                    category_id=label + 1,
-                    bbox=[x1, y1, width, height],
-                    area=round(width * height, 2),
-                    iscrowd=0,
-                    score=round(1 - rank / count, 4),
-                )
-            )
-            last = max(last, label)
-    categories = [dict(id=i + 1, name=f'region{i}') for i in range(last + 1)]
-    return dict(images=images, annotations=annotations, categories=categories)
-
-
 def run(args: argparse.Namespace) -> dict:
     """Propose, cluster and write; returns the counts that are printed."""
     proposer = Config(dict(type=args.proposer))
@@ -155,11 +128,9 @@ def run(args: argparse.Namespace) -> dict:
             pass
     if args.clusters:
         cluster(found, args.clusters)
-    content = to_coco(images, found)
-    write_atomically(json.dumps(content).encode(), args.out)
     return dict(
         images=len(images),
-        regions=len(content['annotations']),
+        regions=write_region_file(args.out, images, found),
         cached=sum(regions.cached for regions in found),
         unreadable=len(bad),
     )
