@@ -17,12 +17,16 @@ from mmfgl.testing import tiny_coco, tiny_fgl_cfg, tiny_retod_cfg
 
 COUNTER = itertools.count()
 CLASSES = tuple('0123456789')
+TASKS = ('objectness', 'distill', 'mask', 'diversity')
 SHARED = [
     'backbone',
     'neck',
+    'rpn_head',
     'roi_head.bbox_roi_extractor',
     'roi_head.tokenizer',
     'roi_head.transformer',
+    'roi_head.bbox_head.fc_reg',
+    'roi_head.bbox_head.fc_quality',
 ]
 
 
@@ -50,41 +54,40 @@ def data(tmp_path_factory):
 
 
 def settings(work_dir, iters, **changes):
-    return dict(
-        work_dir=str(work_dir),
-        experiment_name=f'chain_{next(COUNTER)}',
-        randomness=dict(seed=0),
-        train_cfg=dict(
-            type='IterBasedTrainLoop', max_iters=iters, val_interval=iters
-        ),
-        optim_wrapper=dict(
-            type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)
-        ),
-        default_hooks=dict(
-            checkpoint=dict(
-                type='CheckpointHook', by_epoch=False, interval=iters
-            )
-        ),
-        **changes,
+    checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=iters)
+    return Config(
+        dict(
+            work_dir=str(work_dir),
+            experiment_name=f'chain_{next(COUNTER)}',
+            randomness=dict(seed=0),
+            train_cfg=dict(
+                type='IterBasedTrainLoop', max_iters=iters, val_interval=iters
+            ),
+            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
+            default_hooks=dict(checkpoint=checkpoint),
+            **changes,
+        )
     )
 
 
 def pretrain_cfg(data, work_dir, iters=3, hooks=(), momentum=0.9, **changes):
+    cells = dict(type='mmfgl.GridRegions', cell_sizes=(32, 48))
     pipeline = [
         dict(type='mmfgl.LoadUnlabelledImage'),
         dict(
             type='mmfgl.RegionViews',
-            proposer=dict(type='mmfgl.GridRegions', cell_sizes=(32, 48)),
+            proposer=cells,
+            object_proposer=cells,
             view_size=64,
             num_regions=6,
         ),
         dict(type='mmfgl.PackRegionViews'),
     ]
-    cfg = settings(
+    return settings(
         work_dir,
         iters,
         default_scope='mmpretrain',
-        model=tiny_retod_cfg(),
+        model=tiny_retod_cfg(*TASKS),
         train_dataloader=dict(
             batch_size=2,
             num_workers=0,
@@ -104,31 +107,22 @@ def pretrain_cfg(data, work_dir, iters=3, hooks=(), momentum=0.9, **changes):
         ],
         **changes,
     )
-    cfg['train_cfg']['val_interval'] = iters + 1
-    return Config(cfg)
 
 
 def detector_cfg(data, work_dir, iters=2, modules=SHARED, **changes):
+    keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations', with_bbox=True),
         dict(type='Resize', scale=(128, 96), keep_ratio=True),
-        dict(
-            type='PackDetInputs',
-            meta_keys=(
-                'img_id',
-                'img_path',
-                'ori_shape',
-                'img_shape',
-                'scale_factor',
-            ),
-        ),
+        dict(type='PackDetInputs', meta_keys=keys),
     ]
 
-    def loader(split, **options):
+    def loader(split, sampler):
         return dict(
             batch_size=2,
             num_workers=0,
+            sampler=dict(type=sampler, shuffle=split == 'train'),
             dataset=dict(
                 type='CocoDataset',
                 data_root=str(data),
@@ -138,34 +132,27 @@ def detector_cfg(data, work_dir, iters=2, modules=SHARED, **changes):
                 pipeline=pipeline,
                 test_mode=split == 'val',
             ),
-            **options,
         )
 
-    val = loader('val', sampler=dict(type='DefaultSampler', shuffle=False))
+    val = loader('val', 'DefaultSampler')
     evaluator = dict(
         type='CocoMetric', ann_file=f'{data}/annotations/val.json'
     )
-    return Config(
-        settings(
-            work_dir,
-            iters,
-            default_scope='mmdet',
-            model=tiny_fgl_cfg(num_classes=10),
-            train_dataloader=loader(
-                'train', sampler=dict(type='InfiniteSampler', shuffle=True)
-            ),
-            val_dataloader=val,
-            test_dataloader=val,
-            val_evaluator=evaluator,
-            test_evaluator=evaluator,
-            val_cfg=dict(type='ValLoop'),
-            test_cfg=dict(type='TestLoop'),
-            visualizer=dict(type='DetLocalVisualizer'),
-            custom_hooks=[
-                dict(type='mmfgl.CheckpointChainHook', modules=modules)
-            ],
-            **changes,
-        )
+    return settings(
+        work_dir,
+        iters,
+        default_scope='mmdet',
+        model=tiny_fgl_cfg(num_classes=10),
+        train_dataloader=loader('train', 'InfiniteSampler'),
+        val_dataloader=val,
+        test_dataloader=val,
+        val_evaluator=evaluator,
+        test_evaluator=evaluator,
+        val_cfg=dict(type='ValLoop'),
+        test_cfg=dict(type='TestLoop'),
+        visualizer=dict(type='DetLocalVisualizer'),
+        custom_hooks=[dict(type='mmfgl.CheckpointChainHook', modules=modules)],
+        **changes,
     )
 
 
@@ -207,7 +194,7 @@ def test_pretraining(pretrained):
     assert runner.iter == 3 and path.is_file()
     text = log_of(runner)
     assert '1 unreadable images were skipped and replaced' in text
-    for name in ('loss_distill', 'loss_mask', 'loss_coord', 'loss_giou'):
+    for name in [f'loss_{task}' for task in TASKS]:
         values = runner.message_hub.get_scalar(f'train/{name}').data[0]
         assert len(values) == 3 and all(abs(v) < 100 for v in values), name
 
@@ -218,7 +205,7 @@ def test_detector_starts_from_the_teacher(pretrained, chained):
     text = log_of(runner)
     assert f'Load report of {path}' in text
     assert '100.0 % of the declared modules loaded' in text
-    teacher = pretrainer.model.teacher.state_dict()
+    teacher = pretrainer.model.target_generator.state_dict()
     student = pretrainer.model.state_dict()
     keys = [key for key in start if key.startswith(tuple(SHARED))]
     assert len(keys) > 100
@@ -230,7 +217,7 @@ def test_detector_trains_and_validates(chained):
     runner, start, _ = chained
     assert runner.iter == 2
     state = runner.model.state_dict()
-    for name in (*SHARED, 'rpn_head', 'roi_head.bbox_head'):
+    for name in (*SHARED, 'roi_head.bbox_head.fc_cls'):
         keys = [key for key in state if key.startswith(name)]
         assert any(not torch.equal(state[k], start[k]) for k in keys), name
     scalars = runner.message_hub.log_scalars
@@ -260,36 +247,19 @@ def test_inferencer(chained, data):
 def test_resumed_pretraining(pretrained, data, tmp_path):
     pretrainer, path = pretrained
     snapshot = Snapshot()
-    cfg = pretrain_cfg(
-        data,
-        tmp_path,
-        iters=4,
-        resume=True,
-        load_from=str(path),
-    )
-    runner = train(cfg, snapshot)
+    resume = dict(resume=True, load_from=str(path))
+    runner = train(pretrain_cfg(data, tmp_path, iters=4, **resume), snapshot)
     assert runner.iter == 4
     for key, value in pretrainer.model.state_dict().items():
         assert torch.equal(snapshot.state[key], value), key
-    steps = {
-        int(state['step'])
-        for state in load(tmp_path / 'iter_4.pth')['optimizer'][
-            'state'
-        ].values()
-    }
-    assert steps == {4}
+    states = load(tmp_path / 'iter_4.pth')['optimizer']['state'].values()
+    assert {int(state['step']) for state in states} == {4}
 
 
 def test_resumed_detector_passes_the_chain_check(chained, data, tmp_path):
     _, _, work_dir = chained
-    cfg = detector_cfg(
-        data,
-        tmp_path,
-        iters=3,
-        resume=True,
-        load_from=str(work_dir / 'iter_2.pth'),
-    )
-    runner = train(cfg)
+    resume = dict(resume=True, load_from=str(work_dir / 'iter_2.pth'))
+    runner = train(detector_cfg(data, tmp_path, iters=3, **resume))
     assert runner.iter == 3
     assert '100.0 % of the declared modules' in log_of(runner)
 
@@ -310,24 +280,24 @@ def test_pretraining_from_a_backbone(pretrained, data, tmp_path):
     runner = train(cfg)
     assert '100.0 % of the declared modules' in log_of(runner)
     exported = load(tmp_path / 'iter_1.pth')['state_dict']
-    teacher = runner.model.teacher.state_dict()
+    teacher = runner.model.target_generator.state_dict()
     # BatchNorm statistics go on with the student
     for name, _ in runner.model.backbone.named_parameters(prefix='backbone'):
         assert torch.equal(teacher[name], state[name]), name
         assert torch.equal(exported[name], state[name]), name
 
 
-def test_wrong_checkpoints(pretrained, data, tmp_path):
-    state = load(pretrained[1])['state_dict']
-    prefixed = {f'encoder_q.{k}': v for k, v in state.items()}
-    halved = {
-        k: v[:4] if k == 'roi_head.tokenizer.squeeze.weight' else v
-        for k, v in state.items()
-    }
-    path = tmp_path / 'wrong.pth'
-    for wrong, messages in (
+def halved(state):
+    key = 'roi_head.tokenizer.squeeze.weight'
+    return {**state, key: state[key][:4]}
+
+
+@pytest.mark.parametrize(
+    'spoil, modules, messages',
+    [
         (
-            prefixed,
+            lambda state: {f'encoder_q.{k}': v for k, v in state.items()},
+            SHARED,
             [
                 'backbone: missing: backbone.conv1.weight',
                 'roi_head.transformer: missing: roi_head.transformer.encoder',
@@ -336,32 +306,25 @@ def test_wrong_checkpoints(pretrained, data, tmp_path):
         ),
         (
             halved,
+            SHARED,
             [
                 'roi_head.tokenizer: mismatched: '
                 'roi_head.tokenizer.squeeze.weight (checkpoint (4, 16, 1, 1)'
                 ', model (8, 16, 1, 1))'
             ],
         ),
-    ):
-        torch.save(dict(state_dict=wrong, meta={}), path)
-        with pytest.raises(RuntimeError) as error:
-            train(detector_cfg(data, tmp_path, load_from=str(path)))
-        for message in messages:
-            assert message in str(error.value)
+        # other classes than the pretraining's
+        (dict, ['roi_head.bbox_head'], ['mismatched: roi_head.bbox_head.fc_']),
+        (None, SHARED, ['load_from=CHECKPOINT']),
+    ],
+    ids=['prefix', 'shape', 'classes', 'forgotten'],
+)
+def test_wrong_start(pretrained, data, tmp_path, spoil, modules, messages):
+    path = None
+    if spoil:
+        path = str(tmp_path / 'wrong.pth')
+        torch.save(spoil(load(pretrained[1])['state_dict']), path)
+    with pytest.raises(RuntimeError) as error:
+        train(detector_cfg(data, tmp_path, modules=modules, load_from=path))
+    assert all(message in str(error.value) for message in messages)
     assert not list(tmp_path.glob('iter_*.pth'))
-
-
-def test_forgotten_checkpoint(data, tmp_path):
-    with pytest.raises(RuntimeError, match='load_from=CHECKPOINT'):
-        train(detector_cfg(data, tmp_path))
-
-
-def test_declared_module_that_was_not_pretrained(pretrained, data, tmp_path):
-    cfg = detector_cfg(
-        data,
-        tmp_path,
-        modules=[*SHARED, 'roi_head.bbox_head'],
-        load_from=str(pretrained[1]),
-    )
-    with pytest.raises(RuntimeError, match='roi_head.bbox_head: missing'):
-        train(cfg)

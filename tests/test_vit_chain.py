@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.models.utils import resize_pos_embed
@@ -16,20 +17,13 @@ from torch.utils.data import DataLoader
 from mmfgl.registry import MODELS
 from mmfgl.testing import (
     detection_batch,
-    region_samples,
     tiny_fgl_cfg,
     tiny_retod_cfg,
 )
 from mmfgl.testing.vit import tiny_mae_cfg, tiny_vit_cfg
 
 COUNTER = itertools.count()
-SHARED = [
-    'backbone',
-    'neck',
-    'roi_head.bbox_roi_extractor',
-    'roi_head.tokenizer',
-    'roi_head.transformer',
-]
+SHARED = ['backbone', 'neck', 'rpn_head', 'roi_head.transformer']
 # the decoder of MAE is called a neck
 FROM_MAE = dict(
     modules=['backbone'], revise_keys=[(r'^neck\.', 'mae_decoder.')]
@@ -37,6 +31,8 @@ FROM_MAE = dict(
 
 
 class Snapshot(Hook):
+    """Keeps the model's state as training starts."""
+
     def before_train(self, runner):
         self.state = copy.deepcopy(runner.model.state_dict())
 
@@ -47,136 +43,98 @@ def scope():
         yield
 
 
-def items_of(batch):
-    return [
+def build(scope, cfg):
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(cfg)
+        model.init_weights()
+        return model
+
+
+def train_detector(work_dir, state, chain, img_size=64):
+    """Train for one iteration; return the state before and after it."""
+    checkpoint = work_dir / 'start.pth'
+    torch.save(dict(state_dict=state), checkpoint)
+    batch = detection_batch(sizes=[(64, 96), (80, 72)])
+    items = [
         dict(inputs=image, data_samples=sample)
         for image, sample in zip(*batch.values(), strict=True)
     ]
-
-
-def train(work_dir, model, items, collate, hooks=(), **changes):
-    """Train for one iteration; return the runner and its checkpoint."""
-    optim_wrapper = dict(
-        type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)
-    )
-    runner = Runner(
-        model=model,
-        work_dir=str(work_dir),
-        train_dataloader=DataLoader(items, 2, collate_fn=collate),
-        train_cfg=dict(by_epoch=False, max_iters=1),
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)
-        ),
-        custom_hooks=list(hooks),
-        experiment_name=f'vit_{next(COUNTER)}',
-        **{'optim_wrapper': optim_wrapper, **changes},
-    )
-    runner.train()
-    losses = runner.message_hub.get_scalar('train/loss').data[0]
-    assert len(losses) == 1 and 0 < losses[0] < 1e3
-    return runner, work_dir / 'iter_1.pth'
-
-
-def train_detector(work_dir, checkpoint, chain, img_size=64, **changes):
     snapshot = Snapshot()
-    runner, _ = train(
-        work_dir,
-        tiny_fgl_cfg(**tiny_vit_cfg(img_size, drop_path_rate=0.1)),
-        items_of(detection_batch(sizes=[(64, 96), (80, 72)])),
-        pseudo_collate,
-        [dict(type='mmfgl.CheckpointChainHook', **chain), snapshot],
+    runner = Runner(
+        model=tiny_fgl_cfg(**tiny_vit_cfg(img_size, drop_path_rate=0.1)),
+        work_dir=str(work_dir),
+        train_dataloader=DataLoader(items, 2, collate_fn=pseudo_collate),
+        train_cfg=dict(by_epoch=False, max_iters=1),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
+        custom_hooks=[
+            dict(type='mmfgl.CheckpointChainHook', **chain),
+            snapshot,
+        ],
         load_from=str(checkpoint),
         default_scope='mmdet',
-        **changes,
+        experiment_name=f'vit_{next(COUNTER)}',
     )
-    return runner, snapshot.state
-
-
-def log_of(runner):
-    return next(Path(runner.log_dir).glob('*.log')).read_text()
+    runner.train()
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert '100.0 % of the declared modules loaded' in log
+    return snapshot.state, runner.model.state_dict()
 
 
 @pytest.fixture(scope='module')
-def mae(tmp_path_factory):
-    images = [
-        dict(inputs=item['inputs'][0], data_samples=item['data_samples'])
-        for item in region_samples(2)
-    ]
-    return train(
-        tmp_path_factory.mktemp('mae'), tiny_mae_cfg(), images, default_collate
-    )
-
-
-@pytest.fixture(scope='module')
-def retod(tmp_path_factory):
-    return train(
-        tmp_path_factory.mktemp('retod'),
-        tiny_retod_cfg(**tiny_vit_cfg()),
-        region_samples(2),
-        default_collate,
-        [dict(type='mmfgl.TeacherHook', momentum=0.9)],
-    )
+def mae():
+    return build('mmpretrain', tiny_mae_cfg()).state_dict()
 
 
 @pytest.mark.parametrize('img_size', [64, 96])
 def test_from_mae(mae, tmp_path, img_size):
-    pretrainer, checkpoint = mae
-    runner, start = train_detector(tmp_path, checkpoint, FROM_MAE, img_size)
-    assert '100.0 % of the declared modules loaded' in log_of(runner)
-    theirs = pretrainer.model.state_dict()
+    start, moved = train_detector(tmp_path, mae, FROM_MAE, img_size)
     keys = [key for key in start if key.startswith('backbone.')]
     assert len(keys) > 25
     for key in keys:
-        want = theirs[key]
+        want = mae[key]
         if key == 'backbone.pos_embed':
             cells = img_size // 16
             want = resize_pos_embed(want, (4, 4), (cells, cells))
             assert want.shape == (1, cells**2 + 1, 32)
         assert torch.equal(start[key], want), key
     # nothing of the decoder has got into the pyramid
-    moved = runner.model.state_dict()
     assert any(not torch.equal(moved[key], start[key]) for key in keys)
 
 
-def test_from_retod(retod, tmp_path):
-    pretrainer, checkpoint = retod
-    runner, start = train_detector(tmp_path, checkpoint, dict(modules=SHARED))
-    assert '100.0 % of the declared modules loaded' in log_of(runner)
-    teacher = pretrainer.model.teacher.state_dict()
+def test_from_retod(tmp_path):
+    detector = tiny_fgl_cfg(num_classes=1, **tiny_vit_cfg())
+    retod = build('mmpretrain', tiny_retod_cfg(detector=detector)).state_dict()
+    start, _ = train_detector(tmp_path, retod, dict(modules=SHARED))
     keys = [key for key in start if key.startswith(tuple(SHARED))]
     assert len(keys) > 80
-    assert all(torch.equal(start[key], teacher[key]) for key in keys)
+    assert all(torch.equal(start[key], retod[key]) for key in keys)
 
 
 def test_width_that_does_not_fit(mae, tmp_path):
-    checkpoint = torch.load(mae[1], weights_only=False)
-    state = checkpoint['state_dict']
-    state['backbone.pos_embed'] = state['backbone.pos_embed'][..., :16]
-    torch.save(dict(state_dict=state), tmp_path / 'narrow.pth')
+    narrow = {**mae, 'backbone.pos_embed': mae['backbone.pos_embed'][..., :16]}
     with pytest.raises(RuntimeError, match='mismatched: backbone.pos_embed'):
-        train_detector(tmp_path, tmp_path / 'narrow.pth', FROM_MAE, 96)
+        train_detector(tmp_path, narrow, FROM_MAE, 96)
 
 
-def test_learning_rate_falls_with_depth(mae, tmp_path):
-    optim_wrapper = dict(
-        type='OptimWrapper',
-        constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
-        optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.1),
-        paramwise_cfg=dict(
-            layer_decay_rate=0.5,
-            norm_decay_mult=0.0,
-            bias_decay_mult=0.0,
-            custom_keys={'.pos_embed': dict(decay_mult=0.0)},
+def test_learning_rate_falls_with_depth():
+    model = build('mmdet', tiny_fgl_cfg(**tiny_vit_cfg()))
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+            optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.1),
+            paramwise_cfg=dict(
+                layer_decay_rate=0.5,
+                norm_decay_mult=0.0,
+                bias_decay_mult=0.0,
+                custom_keys={'.pos_embed': dict(decay_mult=0.0)},
+            ),
         ),
     )
-    runner, _ = train_detector(
-        tmp_path, mae[1], FROM_MAE, optim_wrapper=optim_wrapper
-    )
     groups = {
-        group['param_name']: group
-        for group in runner.optim_wrapper.optimizer.param_groups
+        group['param_name']: group for group in wrapper.optimizer.param_groups
     }
-    assert groups.keys() == dict(runner.model.named_parameters()).keys()
+    assert groups.keys() == dict(model.named_parameters()).keys()
     for name, lr in (
         ('backbone.pos_embed', 1 / 8),
         ('backbone.patch_embed.projection.weight', 1 / 8),
@@ -197,8 +155,7 @@ def test_learning_rate_falls_with_depth(mae, tmp_path):
 
 
 def test_images_of_any_size():
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(tiny_fgl_cfg(**tiny_vit_cfg())).eval()
+    model = build('mmdet', tiny_fgl_cfg(**tiny_vit_cfg())).eval()
     model.roi_head.bbox_head.fc_reg.weight.data.zero_()
     sizes = [(50, 70), (17, 33), (130, 40)]
     for batch in (sizes, sizes[1:2]):
@@ -211,9 +168,5 @@ def test_images_of_any_size():
             assert (found.bboxes <= limits).all()
     # a map of one token: less than a patch
     feats = model.extract_feat(torch.randn(1, 3, 9, 9))
-    assert [tuple(f.shape[2:]) for f in feats] == [
-        (4, 4),
-        (2, 2),
-        (1, 1),
-        (1, 1),
-    ]
+    sides = [tuple(f.shape[2:]) for f in feats]
+    assert sides == [(4, 4), (2, 2), (1, 1), (1, 1)]

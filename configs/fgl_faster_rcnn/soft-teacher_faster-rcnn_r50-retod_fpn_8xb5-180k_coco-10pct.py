@@ -2,8 +2,7 @@
 # started from 100 epochs of ReToD, 10 % of the labels of COCO train2017.
 #   bash tools/dist_train.sh configs/fgl_faster_rcnn/\
 #       soft-teacher_faster-rcnn_r50-retod_fpn_8xb5-180k_coco-10pct.py 8
-# Splits: tools/dataset_converters/split_coco.py. Unlabelled images are all of
-# train2017: their labels are not read.
+# Splits: tools/dataset_converters/split_coco.py --percent 10 --unlabelled.
 # Cost and AP on val2017: not yet measured.
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
@@ -12,8 +11,9 @@ _base_ = [
 ]
 
 detector = _base_.model
-# no ImageNet layers or statistics to keep
-detector.backbone.update(frozen_stages=-1, norm_eval=False, init_cfg=None)
+# every layer is trained; BatchNorm keeps the statistics of the pretraining,
+# because a GPU sees a single labelled image
+detector.backbone.update(frozen_stages=-1, init_cfg=None)
 model = dict(
     _delete_=True,
     type='SoftTeacher',
@@ -39,7 +39,9 @@ model = dict(
 labeled_dataset = _base_.labeled_dataset
 labeled_dataset.ann_file = 'annotations/instances_train2017.1@10.json'
 unlabeled_dataset = _base_.unlabeled_dataset
-unlabeled_dataset.ann_file = 'annotations/instances_train2017.json'
+unlabeled_dataset.ann_file = (
+    'annotations/instances_train2017.1@10-unlabeled.json'
+)
 unlabeled_dataset.data_prefix = dict(img='train2017/')
 train_dataloader = dict(
     dataset=dict(datasets=[labeled_dataset, unlabeled_dataset])
@@ -67,15 +69,15 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001),
 )
-sync_bn = 'torch'
-# the teacher starts as the student
 load_from = 'work_dirs/retod_r50-fpn_8xb64-100e_coco/epoch_100.pth'
 custom_hooks = [
     *_base_.guards,
-    dict(type='MeanTeacherHook'),
+    # the teacher starts as the student, and takes its BatchNorm statistics over
+    dict(type='MeanTeacherHook', skip_buffer=False),
     dict(
         type='mmfgl.CheckpointChainHook',
         modules=['student.backbone', 'student.neck', 'student.rpn_head'],
+        revise_keys=[('^', 'student.')],
     ),
 ]
 default_hooks = dict(

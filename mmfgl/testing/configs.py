@@ -1,11 +1,11 @@
 """Real configs at tiny size: same parts, few channels, small images."""
 
-import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config, ConfigDict
 from mmengine.config import config as mmengine_config
@@ -16,50 +16,34 @@ from mmfgl.utils.launch import leaf_datasets
 SIDE = 64  # pixels of views and images
 
 
-_find_external = mmengine_config._get_external_cfg_path
-
-
-@functools.cache
-def _find_once(package_path: str, cfg_file: str) -> str | ValueError:
-    try:
-        return _find_external(package_path, cfg_file)
-    except ValueError as error:  # a base: not in any metafile
-        return error
-
-
-def _find_quickly(package_path: str, cfg_file: str) -> str:
-    """MMEngine reads every metafile of a parent anew for every config."""
-    found = _find_once(package_path, cfg_file)
-    if isinstance(found, ValueError):
-        raise found
-    return found
+def _in_no_metafile(package_path: str, cfg_file: str) -> str:
+    """Saves MMEngine the reading of every metafile of a parent."""
+    raise ValueError('all that configs take from a parent is in its _base_')
 
 
 def read_config(path: str | Path) -> Config:
-    """A config without the ``init_cfg`` that would read a checkpoint.
-
-    Args:
-        path: The config file.
-
-    Returns:
-        The config.
-    """
+    """A config without what would read pretrained weights."""
     with patch.object(
-        mmengine_config, '_get_external_cfg_path', _find_quickly
+        mmengine_config, '_get_external_cfg_path', _in_no_metafile
     ):
         cfg = Config.fromfile(path)
-    _drop_downloads(cfg.model)
+    for part in parts_of(cfg.model):
+        if (part.get('init_cfg') or {}).get('type') == 'Pretrained':
+            part['init_cfg'] = None
+        if part.get('pretrained'):
+            part['pretrained'] = False
     return cfg
 
 
-def _drop_downloads(node: object) -> None:
+def parts_of(node: object) -> Iterator[dict]:
+    """Every dict with a ``type`` inside nested dicts and lists."""
     if isinstance(node, dict):
-        if (node.get('init_cfg') or {}).get('type') == 'Pretrained':
-            node['init_cfg'] = None
+        if 'type' in node:
+            yield node
         node = list(node.values())
     if isinstance(node, list | tuple):
         for child in node:
-            _drop_downloads(child)
+            yield from parts_of(child)
 
 
 def narrow_model(model: ConfigDict) -> None:
@@ -69,6 +53,8 @@ def narrow_model(model: ConfigDict) -> None:
         model: Config of a detector or of a pretraining. Backbones that are
             small already (EfficientNet-Lite0, ResNet-18) stay as they are.
     """
+    projector = (model.get('head') or {}).get('projector')
+    model = model.get('detector', model)
     backbone, neck = model.backbone, model.neck
     if backbone.get('depth') == 50:
         backbone.update(base_channels=4, stem_channels=4)
@@ -76,47 +62,36 @@ def narrow_model(model: ConfigDict) -> None:
     elif backbone.get('arch') == 'b':
         backbone.arch = tiny_vit_arch()
         neck.in_channels = WIDTH
+    elif backbone.get('model_name') == 'convnext_tiny':
+        backbone.update(depths=(1, 1, 1, 1), dims=(8, 16, 32, 64))
+        neck.in_channels = [8, 16, 32, 64]
     if 'roi_head' not in model:
         return
-    bbox_head = model.roi_head.get('bbox_head') or {}
-    if 'fc_out_channels' in bbox_head:
-        bbox_head.fc_out_channels = 64
+    if 'fc_out_channels' in model.roi_head.bbox_head:
+        model.roi_head.bbox_head.fc_out_channels = 64
+        if projector:  # reads the shared layers
+            projector.in_channels = 64
     if 'mask_head' in model.roi_head:
         model.roi_head.mask_head.update(num_convs=1, conv_out_channels=16)
         model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=4)
-    for stage in ('train_cfg.rpn_proposal', 'test_cfg.rpn'):
-        part, _, name = stage.partition('.')
-        if name in model.get(part, {}):
-            model[part][name].update(nms_pre=100, max_per_img=40)
-
-
-def steps_of(pipeline: object) -> Iterator[dict]:
-    """Every transform of a pipeline, those inside others included.
-
-    Args:
-        pipeline: A list of transform configs.
-    """
-    for step in pipeline:
-        if isinstance(step, dict):
-            yield step
-            step = step.get('transforms', ())
-        if isinstance(step, list | tuple):
-            yield from steps_of(step)
+    for stage in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
+        if stage:  # none without an RPN
+            stage.update(nms_pre=100, max_per_img=40)
 
 
 def shrink_pipeline(pipeline: list[dict]) -> None:
-    """Make images and views tiny, in place.
-
-    Args:
-        pipeline: A list of transform configs.
-    """
-    steps = list(steps_of(pipeline))
+    """Make images and views tiny, in place."""
+    steps = list(parts_of(pipeline))
     resizes = [s for s in steps if s['type'].endswith('Resize')]
-    longest = max((max(s['scale']) for s in resizes), default=1)
+    longest = max((np.max(s['scale']) for s in resizes), default=1)
+
+    def shrunk(scale):
+        if isinstance(scale, list | tuple):
+            return type(scale)(map(shrunk, scale))
+        return round(SIDE * scale / longest)
+
     for step in resizes:
-        step['scale'] = tuple(
-            round(SIDE * side / longest) for side in step['scale']
-        )
+        step['scale'] = shrunk(step['scale'])
     for step in steps:
         if step['type'] == 'mmfgl.RegionViews':
             step['view_size'] = SIDE
@@ -135,11 +110,11 @@ def use_tiny_coco(dataset: ConfigDict, root: Path, split: str) -> None:
     """
     dataset.data_root = str(root)
     if dataset.type == 'mmfgl.UnlabelledImages':
-        dataset.data_prefix.img_path = 'unlabelled/'
-        for step in steps_of(dataset.pipeline):
-            for key in ('proposer', 'object_proposer'):
-                if step.get(key):
-                    step[key] = _without_files(step[key])
+        dataset.update(ann_file='', data_prefix=dict(img_path='unlabelled/'))
+        for part in list(parts_of(dataset.pipeline)):
+            if part['type'] == 'mmfgl.FileRegions':  # of other images
+                part.clear()
+                part['type'] = 'mmfgl.RandomRegions'
         return
     dataset.data_prefix.img = f'{split}/'
     content = json.loads((root / f'annotations/{split}.json').read_text())
@@ -153,21 +128,8 @@ def use_tiny_coco(dataset: ConfigDict, root: Path, split: str) -> None:
     (root / dataset.ann_file).write_text(json.dumps(content))
 
 
-def _without_files(proposer: ConfigDict) -> ConfigDict:
-    """Random boxes in place of a file's, which belong to other images."""
-    if proposer.type == 'mmfgl.FileRegions':
-        return ConfigDict(type='mmfgl.RandomRegions')
-    if 'proposers' in proposer:
-        proposer.proposers = [_without_files(p) for p in proposer.proposers]
-    return proposer
-
-
 def classes_of(dataset: ConfigDict) -> tuple[str, ...]:
-    """Class names that a ``CocoDataset`` config will use.
-
-    Args:
-        dataset: The config.
-    """
+    """Class names that a ``CocoDataset`` config will use."""
     return CocoDataset._load_metainfo(dataset.get('metainfo'))['classes']
 
 
@@ -176,11 +138,8 @@ def tiny_loader(
 ) -> None:
     """Let a data loader read two tiny images in this process, in place.
 
-    Args:
-        loader: Config of a data loader.
-        root: Root of :func:`tiny_coco`.
-        split: ``'train'`` or ``'val'``.
-        pipeline: Replaces the pipeline of the datasets.
+    Args as for :func:`use_tiny_coco`; ``pipeline`` replaces that of the
+    datasets.
     """
     for dataset in leaf_datasets(loader.dataset):
         use_tiny_coco(dataset, root, split)
@@ -188,3 +147,5 @@ def tiny_loader(
             dataset.pipeline = pipeline
         shrink_pipeline(dataset.pipeline)
     loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+    if 'batch_size' in loader.sampler:  # forms the batches itself
+        loader.sampler.batch_size = 2
