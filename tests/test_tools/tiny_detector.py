@@ -3,104 +3,42 @@
 The data root does not exist: tests give one by --cfg-options data_root=DIR.
 """
 
+_base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
+
 default_scope = 'mmdet'
 data_root = 'data/tiny_digits/'
 classes = tuple('0123456789')
 
-norm_cfg = dict(type='BN', requires_grad=True)
+proposals = dict(nms_pre=50, max_per_img=20)
 model = dict(
-    type='FasterRCNN',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-    ),
     backbone=dict(
+        _delete_=True,
         type='ResNet',
         depth=18,
         base_channels=8,
         stem_channels=8,
-        norm_cfg=norm_cfg,
+        norm_cfg=dict(type='BN', requires_grad=True),
     ),
-    neck=dict(
-        type='FPN', in_channels=[8, 16, 32, 64], out_channels=16, num_outs=5
-    ),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=16),
     rpn_head=dict(
-        type='RPNHead',
         in_channels=16,
         feat_channels=16,
-        anchor_generator=dict(
-            type='AnchorGenerator',
-            scales=[8],
-            ratios=[1.0],
-            strides=[4, 8, 16, 32, 64],
-        ),
+        anchor_generator=dict(ratios=[1.0]),
     ),
     roi_head=dict(
-        type='StandardRoIHead',
         bbox_roi_extractor=dict(
-            type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=3, sampling_ratio=0),
-            out_channels=16,
-            featmap_strides=[4, 8, 16, 32],
+            roi_layer=dict(output_size=3), out_channels=16
         ),
         bbox_head=dict(
-            type='Shared2FCBBoxHead',
-            in_channels=16,
-            fc_out_channels=16,
-            roi_feat_size=3,
-            num_classes=10,
+            in_channels=16, fc_out_channels=16, roi_feat_size=3, num_classes=10
         ),
     ),
     train_cfg=dict(
-        rpn=dict(
-            assigner=dict(
-                type='MaxIoUAssigner',
-                pos_iou_thr=0.7,
-                neg_iou_thr=0.3,
-                min_pos_iou=0.3,
-            ),
-            sampler=dict(
-                type='RandomSampler',
-                num=32,
-                pos_fraction=0.5,
-                add_gt_as_proposals=False,
-            ),
-            allowed_border=-1,
-            pos_weight=-1,
-        ),
-        rpn_proposal=dict(
-            nms_pre=50,
-            max_per_img=20,
-            nms=dict(type='nms', iou_threshold=0.7),
-            min_bbox_size=0,
-        ),
-        rcnn=dict(
-            assigner=dict(
-                type='MaxIoUAssigner',
-                pos_iou_thr=0.5,
-                neg_iou_thr=0.5,
-                min_pos_iou=0.5,
-            ),
-            sampler=dict(type='RandomSampler', num=16, pos_fraction=0.25),
-            pos_weight=-1,
-        ),
+        rpn=dict(sampler=dict(num=32)),
+        rpn_proposal=proposals,
+        rcnn=dict(sampler=dict(num=16)),
     ),
-    test_cfg=dict(
-        rpn=dict(
-            nms_pre=50,
-            max_per_img=20,
-            nms=dict(type='nms', iou_threshold=0.7),
-            min_bbox_size=0,
-        ),
-        rcnn=dict(
-            score_thr=0.01,
-            nms=dict(type='nms', iou_threshold=0.5),
-            max_per_img=20,
-        ),
-    ),
+    test_cfg=dict(rpn=proposals, rcnn=dict(score_thr=0.01, max_per_img=20)),
 )
 
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
