@@ -51,29 +51,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        '--data-root',
-        required=True,
-        help='folder of train/ val/ annotations/, or several with commas',
-    )
+    folders = 'train/ val/ annotations/; DIR1,DIR2 for several data sets'
+    add('--data-root', required=True, help=folders)
     add('--init', choices=['random', 'imagenet'], required=True)
     add('--arms', default='none,densecl,objectness,retod')
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--pretrain-minutes', type=float, default=10)
-    budget.add_argument(
-        '--pretrain-iters', type=int, help='iterations in place of minutes'
-    )
+    budget.add_argument('--pretrain-iters', type=int, help='in their place')
     add('--finetune-iters', type=int, default=1000, help='of 8 images')
     add('--seeds', type=int, default=3, help='number of fine-tuning seeds')
     labels = parser.add_mutually_exclusive_group()
-    labels.add_argument(
-        '--labels', type=int, help='fine-tune with so many labelled images'
-    )
-    labels.add_argument(
-        '--shots',
-        type=int,
-        help='fine-tune with images that have so many objects of each class',
-    )
+    labels.add_argument('--labels', type=int, help='labelled images, if few')
+    labels.add_argument('--shots', type=int, help='labelled objects a class')
     add(
         '--detector',
         choices=['faster-rcnn', 'fgl', 'both'],
@@ -81,11 +70,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='both: Faster R-CNN for all arms; FGL for none and the arms that '
         'pretrain its modules besides, as arms NAME-fgl',
     )
-    add(
-        '--optimizer',
-        choices=['adamw'],
-        help='pretrain arms of another optimizer with that of the arm retod',
-    )
+    same = 'pretrain arms of another optimizer with that of the arm retod'
+    add('--optimizer', choices=['adamw'], help=same)
     add('--view-size', type=int, default=224, help='of the crops, in pixels')
     add('--threads', type=int, default=os.cpu_count(), help='of torch')
     add('--workers', type=int, default=2, help='that load pretraining data')
