@@ -43,85 +43,58 @@ print('found', len(found))
 # References are kept, so that an id cannot be given to another object.
 IMPORT_CHANGES_NOTHING = """
 import importlib, inspect, json, pkgutil, sys
-import mmdet.registry, mmdet.utils, mmengine.registry
-import mmpretrain.registry, mmpretrain.utils
+import mmdet.utils, mmpretrain.utils
 from mmengine.registry import Registry
-
-PARENTS = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain')
-# Caches that Python keeps in classes and modules.
-IGNORED = ('_abc_impl', '__slotnames__', '__warningregistry__')
 
 mmdet.utils.register_all_modules(init_default_scope=False)
 mmpretrain.utils.register_all_modules(init_default_scope=False)
 import mmdet.apis, mmengine.hub, mmengine.runner
 
+# Caches that Python keeps in classes and modules.
+IGNORED = ('_abc_impl', '__slotnames__', '__warningregistry__')
 
-def of_parents(module_name):
-    return module_name.split('.')[0] in PARENTS
+
+def of_parents(name):
+    return name.split('.')[0] in ('mmengine', 'mmcv', 'mmdet', 'mmpretrain')
 
 
-def of_mmfgl(value):
-    return str(getattr(value, '__module__', '')).startswith('mmfgl')
+def members(value):
+    if isinstance(value, Registry):
+        children = {f'child {k}': v for k, v in value.children.items()}
+        names = ('parent', 'scope', 'build_func')
+        fixed = {name: getattr(value, name) for name in names}
+        places = dict(locations=tuple(value._locations))
+        return {**value.module_dict, **children, **fixed, **places}
+    if inspect.isclass(value) and of_parents(value.__module__):
+        return vars(value)
+    return {}
 
 
 def snapshot():
-    entries, attributes = {}, {}
-    for module in (mmengine.registry, mmdet.registry, mmpretrain.registry):
-        for key, node in vars(module).items():
-            if isinstance(node, Registry):
-                where = (module.__name__, key)
-                entries[where] = dict(node.module_dict)
-                attributes[where, 'parent'] = node.parent
-                attributes[where, 'scope'] = node.scope
-                attributes[where, 'build_func'] = node.build_func
-                attributes[where, 'locations'] = tuple(node._locations)
-                for scope, child in node.children.items():
-                    attributes[where, 'child', scope] = child
+    seen = {}
     for name, module in list(sys.modules.items()):
-        if not of_parents(name):
-            continue
-        for key, value in list(vars(module).items()):
-            if key in IGNORED:
-                continue
-            attributes[name, key] = value
-            if inspect.isclass(value) and of_parents(value.__module__):
-                for attribute, member in list(vars(value).items()):
-                    if attribute not in IGNORED:
-                        attributes[name, key, attribute] = member
-    return entries, attributes
+        if of_parents(name):
+            for key, value in list(vars(module).items()):
+                seen[name, key] = value
+                if not isinstance(value, Registry) or 'registry' in name:
+                    for inner, member in list(members(value).items()):
+                        seen[name, key, inner] = member
+    return {k: v for k, v in seen.items() if k[-1] not in IGNORED}
 
 
 def changes(before, after):
-    (entries, attributes), (new_entries, new_attributes) = before, after
-    missing = object()
-    # A parent's module may be imported for the first time by mmfgl and
-    # register its own classes: what counts is what was there before, and that
-    # mmfgl registers nothing.
-    wrong = [
-        (where, name)
-        for where, old in entries.items()
-        for name in old
-        if new_entries[where].get(name, missing) is not old[name]
-    ]
-    wrong += [
-        (where, name)
-        for where, new in new_entries.items()
-        for name, value in new.items()
-        if of_mmfgl(value)
-    ]
-    for key, value in attributes.items():
-        found = new_attributes.get(key, missing)
-        if found is not value and not (
-            isinstance(value, (str, tuple)) and found == value
-        ):
-            wrong.append(key)
-    for key in new_attributes.keys() - attributes.keys():
-        if key[1] == 'child':  # of a root: mmfgl's node and no other
-            wrong += [key] if key[2] != 'mmfgl' else []
-        elif len(key) == 3 and key[:2] in attributes:  # of a class
-            wrong.append(key)
-        elif len(key) == 2 and of_mmfgl(new_attributes[key]):
-            wrong.append(key)
+    wrong = list(before.keys() - after.keys())
+    for key, value in after.items():
+        old = before.get(key)
+        if key in before:
+            same = isinstance(value, (str, tuple)) and value == old
+            bad = value is not old and not same
+        elif key[-1].startswith('child '):  # of a root, mmfgl's and no other
+            bad = (value.scope, value.parent.scope) != ('mmfgl', 'mmengine')
+        else:  # a parent's module may be imported for the first time
+            bad = inspect.isclass(before.get(key[:2])) and len(key) == 3
+            bad |= str(getattr(value, '__module__', '')).startswith('mmfgl')
+        wrong += [key] if bad else []
     return sorted(map(str, wrong))
 
 
@@ -143,7 +116,7 @@ tampered = snapshot()
 
 print(json.dumps({
     'modules': len(names),
-    'attributes': len(before[1]),
+    'attributes': len(before),
     'changed': changes(before, after),
     'tampered': changes(after, tampered),
 }))

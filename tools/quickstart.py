@@ -10,8 +10,6 @@ skipped.
     python tools/quickstart.py --out work_dirs/quickstart
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
@@ -32,14 +30,13 @@ from mmfgl.utils.steps import Step, StepRunner
 ROOT = Path(__file__).resolve().parents[1]
 DATA = 'data/digit_scenes'
 WEIGHTS = 'checkpoints/efficientnet-lite0_imagenet.pth'
-# Name of a training run -> its config, a pattern with a single match.
+# Name of a training run -> its config.
+FGL = 'configs/fgl_faster_rcnn/fgl-faster-rcnn_efficientnet-lite0'
 CONFIGS = {
     'pretrain': 'configs/retod/'
-    'objectness_efficientnet-lite0-fpn*_digit-scenes.py',
-    'imagenet': 'configs/fgl_faster_rcnn/'
-    'fgl-faster-rcnn_efficientnet-lite0_fpn*_digit-scenes.py',
-    'retod': 'configs/fgl_faster_rcnn/'
-    'fgl-faster-rcnn_efficientnet-lite0-objectness_fpn*_digit-scenes.py',
+    'objectness_efficientnet-lite0-fpn_1xb8-200_digit-scenes.py',
+    'imagenet': f'{FGL}_fpn_1xb8-150_digit-scenes.py',
+    'retod': f'{FGL}-objectness_fpn_1xb8-150_digit-scenes.py',
 }
 ARMS = {'imagenet': 'ImageNet', 'retod': 'ImageNet, then ReToD'}
 MODES = {'plain': [], 'tta': ['--tta']}
@@ -64,24 +61,11 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--out', default='work_dirs/quickstart', help='folder')
-    parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision'
-    )
-    parser.add_argument(
-        '--fresh', action='store_true', help='redo what is already done'
-    )
+    add = parser.add_argument
+    add('--out', default='work_dirs/quickstart', help='folder')
+    add('--amp', action='store_true', help='train in mixed precision')
+    add('--fresh', action='store_true', help='redo what is already done')
     return parser.parse_args()
-
-
-def find_config(key: str) -> str:
-    """Return the config file that matches a pattern of ``CONFIGS``."""
-    found = sorted(Path().glob(CONFIGS[key]))
-    if len(found) != 1:
-        raise FileNotFoundError(
-            f'{CONFIGS[key]} matches {len(found)} files instead of one.'
-        )
-    return str(found[0])
 
 
 def make_steps(out: Path, amp: bool = False) -> list[Step]:
@@ -98,7 +82,7 @@ def make_steps(out: Path, amp: bool = False) -> list[Step]:
         [Path(WEIGHTS)],
         SECONDS['weights'],
     )
-    config = find_config('pretrain')
+    config = CONFIGS['pretrain']
     cfg = Config.fromfile(config)
     command = ['tools/dataset_converters/propose_regions.py']
     command += [f'{DATA}/unlabelled', f'--out={cfg.proposals}', '--workers=2']
@@ -123,21 +107,14 @@ def make_steps(out: Path, amp: bool = False) -> list[Step]:
 
 def train_step(out: Path, key: str, needs: list[Step], amp: bool) -> Step:
     """Describe a training run."""
-    config, folder = find_config(key), out / key
+    config, folder = CONFIGS[key], out / key
     command = ['tools/train.py', config, '--work-dir', str(folder)]
-    if amp:
-        command.append('--amp')
+    command += ['--amp'] if amp else []
     if key == 'retod':
         command += ['--cfg-options', f'load_from={out}/pretrain/LATEST']
+    outputs, seconds = [folder / 'last_checkpoint'], SECONDS[key]
     return Step(
-        key,
-        command,
-        [folder / 'last_checkpoint'],
-        SECONDS[key],
-        needs,
-        config,
-        folder,
-        resumable=True,
+        key, command, outputs, seconds, needs, config, folder, resumable=True
     )
 
 
@@ -146,14 +123,9 @@ def test_step(out: Path, train: Step, mode: str) -> Step:
     folder = out / f'test-{train.name}-{mode}'
     command = ['tools/test.py', train.config, f'{train.work_dir}/LATEST']
     command += ['--work-dir', str(folder), *MODES[mode]]
+    name, seconds = folder.name, SECONDS[mode]
     return Step(
-        folder.name,
-        command,
-        [folder],
-        SECONDS[mode],
-        [train],
-        train.config,
-        folder,
+        name, command, [folder], seconds, [train], train.config, folder
     )
 
 
@@ -161,7 +133,7 @@ def results(out: Path, seconds: dict[str, float]) -> list[dict]:
     """Make the rows of the table of results."""
     rows = []
     for arm, name in ARMS.items():
-        batch = Config.fromfile(find_config(arm)).test_dataloader.batch_size
+        batch = Config.fromfile(CONFIGS[arm]).test_dataloader.batch_size
         pretraining = 0.0
         if arm == 'retod':
             pretraining = seconds['regions'] + seconds['pretrain']
@@ -190,7 +162,7 @@ def pictures(out: Path, count: int = 4) -> list:
     init_default_scope('mmdet')
     drawn = {
         arm: detection_pictures(
-            find_config(arm),
+            CONFIGS[arm],
             find_latest_checkpoint(out / arm),
             range(count),
             height=360,
@@ -212,11 +184,11 @@ def write_report(
     out: Path, steps: list[Step], seconds: dict[str, float], amp: bool
 ) -> Path:
     """Write ``report.html`` and ``report.md``."""
-    config = Config.fromfile(find_config('retod'))
+    config = Config.fromfile(CONFIGS['retod'])
     settings = machine_settings() | {
         'mixed precision': 'yes' if amp else 'no',
         'seed': config.get('randomness', {}).get('seed', 'not set'),
-        **{f'config: {key}': find_config(key) for key in CONFIGS},
+        **{f'config: {key}': path for key, path in CONFIGS.items()},
     }
     commands = [f'python {" ".join(s.resolved_command())}' for s in steps]
     report = Report(
@@ -231,7 +203,8 @@ def write_report(
     curves = {name: read_curve(out / arm) for arm, name in ARMS.items()}
     report.add_curves('Fine-tuning', curves)
     report.add_pictures('Detections', pictures(out))
-    report.add_settings('Settings', settings)
+    rows = [{'setting': k, 'value': str(v)} for k, v in settings.items()]
+    report.add_table('Settings', rows)
     report.add_code('Commands', '\n'.join(commands))
     return report.write(out)
 

@@ -108,7 +108,7 @@ class FGLMetric(CocoMetric):
 
     def _agnostic_ap(self, images: list[ImageBoxes]) -> dict:
         """COCO AP of boxes with all classes as one."""
-        keys = ('agnostic_mAP', 'agnostic_mAP_50', 'agnostic_mAP_75')
+        keys = [f'agnostic_mAP{suffix}' for suffix in ('', '_50', '_75')]
         if not any(len(image.gt_boxes) for image in images):
             return dict.fromkeys(keys, -1.0)
         if not any(len(image.boxes) for image in images):
@@ -117,7 +117,7 @@ class FGLMetric(CocoMetric):
             dict(
                 image_id=img_id,
                 category_id=self.cat_ids[label],
-                bbox=self.xyxy2bbox(box),
+                bbox=self.xyxy2xywh(box),
                 score=score,
             )
             for img_id, image in zip(self.img_ids, images, strict=True)

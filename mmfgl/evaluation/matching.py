@@ -1,7 +1,6 @@
 """Predicted boxes and the objects they match.
 
-Shape shorthand: P predictions, G objects, K crowd regions of one image, C
-classes.
+P predictions, G objects, K crowd regions of one image, C classes.
 """
 
 from collections.abc import Iterable
@@ -16,28 +15,19 @@ MATCH_IOU = 0.5
 
 @dataclass
 class ImageBoxes:
-    """Boxes of one image, all in original pixels.
+    """Boxes (x1, y1, x2, y2) of one image, all in original pixels.
 
-    Attributes:
-        boxes: (P, 4) predicted boxes, the highest score first.
-        scores: (P,) scores.
-        labels: (P,) class indices.
-        gt_boxes: (G, 4) boxes of objects.
-        gt_labels: (G,) class indices.
-        crowd_boxes: (K, 4) boxes of crowd regions, in which predictions of
-            their class are neither right nor wrong.
-        crowd_labels: (K,) class indices.
-        size: (width, height) of the image in pixels.
+    In crowd regions predictions of their class are neither right nor wrong.
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    gt_boxes: np.ndarray
-    gt_labels: np.ndarray
-    crowd_boxes: np.ndarray
-    crowd_labels: np.ndarray
-    size: tuple[float, float]
+    boxes: np.ndarray  # (P, 4) predictions, the highest score first
+    scores: np.ndarray  # (P,)
+    labels: np.ndarray  # (P,) class indices
+    gt_boxes: np.ndarray  # (G, 4)
+    gt_labels: np.ndarray  # (G,)
+    crowd_boxes: np.ndarray  # (K, 4)
+    crowd_labels: np.ndarray  # (K,)
+    size: tuple[float, float]  # (width, height) of the image
 
     def ious(self) -> np.ndarray:
         """(P, G) IoUs of predictions and objects."""
@@ -70,8 +60,6 @@ def greedy_match(overlaps: np.ndarray, threshold: float) -> np.ndarray:
         (P,) indices of objects, -1 for predictions that match none.
     """
     match = np.full(len(overlaps), -1)
-    if overlaps.size == 0:
-        return match
     free = overlaps.copy()
     for index in np.flatnonzero((overlaps >= threshold).any(axis=1)):
         best = int(free[index].argmax())

@@ -116,9 +116,7 @@ def _sort_errors(image: ImageBoxes) -> tuple[np.ndarray, ...]:
         }
         kinds = np.select(list(tests.values()), list(tests), default='both')
         kinds = kinds.astype(object)
-        target = np.where(
-            kinds == 'loc', own.argmax(axis=1), other.argmax(axis=1)
-        )
+        target = np.where(kinds == 'loc', own.argmax(1), other.argmax(1))
     kinds[crowd.any(axis=1)] = 'ignored'
     kinds[match >= 0] = 'right'
 
@@ -164,8 +162,6 @@ def _mean_ap(
 
 def _average_precision(hits: np.ndarray, num_gt: int) -> float:
     """COCO's AP: precision, made monotone, at 101 steps of recall."""
-    if len(hits) == 0:
-        return 0.0
     right = np.cumsum(hits)
     precision = right / np.arange(1, len(hits) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]

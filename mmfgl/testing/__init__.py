@@ -8,6 +8,7 @@ from .batches import (
 )
 from .data import tiny_coco
 from .models import (
+    half_dtypes,
     randomise_weights,
     stir,
     tiny_fgl_cfg,
@@ -17,6 +18,7 @@ from .retod import tiny_plain_detector_cfg, tiny_retod_cfg
 
 __all__ = [
     'detection_batch',
+    'half_dtypes',
     'random_boxes',
     'randomise_weights',
     'region_batch',

@@ -14,15 +14,9 @@ from mmfgl.datasets.region_data_sample import RegionDataSample
 def random_boxes(
     num: int, size: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Random boxes with sides of a fifth to three fifths of an image.
+    """(num, 4) float32 boxes in pixels, inside an image.
 
-    Args:
-        num: Number N of boxes.
-        size: (height, width) of the image in pixels.
-        rng: Source of randomness.
-
-    Returns:
-        (N, 4) float32 boxes in pixels, inside the image.
+    Their sides are a fifth to three fifths of its ``size`` (height, width).
     """
     frame = np.array([size[1], size[0]])
     sides = rng.uniform(0.2, 0.6, (num, 2)) * frame
@@ -118,13 +112,9 @@ def region_samples(
 
 
 def region_batch(**kwargs) -> dict:
-    """Several images of :func:`region_samples`, collated.
+    """The images of :func:`region_samples`, collated.
 
-    Args:
-        **kwargs: Arguments of :func:`region_samples`.
-
-    Returns:
-        ``inputs`` (V uint8 tensors (B, 3, H, W)) and ``data_samples``.
+    ``inputs`` are V uint8 tensors (B, 3, H, W).
     """
     items = region_samples(**kwargs)
     views = zip(*[item['inputs'] for item in items], strict=True)

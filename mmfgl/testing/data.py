@@ -30,14 +30,6 @@ def tiny_coco(
         ``root``, with ``train/ val/ unlabelled/`` and
         ``annotations/{train,val}.json`` in COCO format.
     """
-    root = Path(root)
-    build_digit_scenes(
-        root,
-        train=num_images,
-        val=num_val,
-        unlabelled=num_unlabelled,
-        size=size,
-        seed=seed,
-        verbose=False,
-    )
-    return root
+    counts = num_images, num_val, num_unlabelled
+    build_digit_scenes(root, *counts, size=size, seed=seed)
+    return Path(root)

@@ -1,16 +1,13 @@
 """Build the embedded data set *digit scenes*: small, real pixels, offline.
 
 A COCO-format 10-class detection set with masks, made of real handwritten
-digits on real photographs, see :mod:`mmfgl.testing.digit_scenes_render`.
-It exists so that a fresh machine without any download can run the whole
-chain (pretraining, detection, test-time augmentation) in minutes.
-
-Layout of the output folder::
+digits on real photographs, so that a fresh machine without any download can
+run the whole chain in minutes. Layout of the output folder::
 
     train/ val/ unlabelled/      000000.jpg, 000001.jpg, ...
     annotations/train.json  annotations/val.json
     README.md                    provenance and licences
-    settings.json                arguments, sources and digests
+    settings.json                arguments and digest
 """
 
 import hashlib
@@ -21,12 +18,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from mmfgl.testing.digit_scenes_render import (
-    Instance,
-    render_scene,
-    visible_box,
-)
+from mmfgl.testing.digit_scenes_render import render_scene
 from mmfgl.testing.digit_scenes_sources import (
     BACKGROUNDS,
     README,
@@ -34,12 +28,10 @@ from mmfgl.testing.digit_scenes_sources import (
     load_digits_of,
 )
 
-# Raise this when a change of the renderer changes the pictures, so that a
-# folder made by an older version is recognised as different.
+# raised when the pictures change, so that an older folder is recognised
 GENERATOR_VERSION = 1
 SPLITS = ('train', 'val', 'unlabelled')
 _PARTS = (*SPLITS, 'annotations', 'README.md', 'settings.json')
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 
 def build_digit_scenes(
@@ -50,13 +42,11 @@ def build_digit_scenes(
     size: tuple[int, int] = (320, 240),
     seed: int = 0,
     force: bool = False,
-    verbose: bool = True,
 ) -> dict:
     """Write the digit scenes data set, or find it already there.
 
-    Image i of a split depends on (seed, split, i, size) only: another count
-    changes no image, and two runs write byte-identical files. The folder is
-    built beside ``out`` and moved into place when complete.
+    Image i of a split depends on (seed, split, i, size) only, and two runs
+    write the same bytes. The folder is moved into place when complete.
 
     Args:
         out: Folder to create.
@@ -64,47 +54,42 @@ def build_digit_scenes(
         val: Number of val images.
         unlabelled: Number of images without annotations.
         size: (width, height) of every image in pixels.
-        seed: Seed of all random choices.
+        seed: Seed.
         force: Replace a digit scenes folder made with other settings or
             changed since. Folders of any other kind are never replaced.
-        verbose: Print progress.
 
     Returns:
         The settings, as in ``settings.json``.
 
     Raises:
         FileExistsError: If ``out`` holds something else, see ``force``.
-        FileNotFoundError: If scikit-image came without its pictures.
-        ModuleNotFoundError: If scikit-learn or scikit-image is missing.
+        ImportError: If scikit-learn or scikit-image is missing.
         ValueError: If a count, the size or the seed is out of range.
     """
-    counts = {'train': train, 'val': val, 'unlabelled': unlabelled}
-    if min(counts.values()) < 0 or train < 1 or seed < 0:
+    counts = dict(train=train, val=val, unlabelled=unlabelled)
+    if (
+        min(val, unlabelled, seed) < 0
+        or train < 1
+        or min(size) < 48
+        or max(size) > 1024
+    ):
         raise ValueError(
-            'train must be >= 1; val, unlabelled and seed >= 0; '
-            f'got {counts}, seed={seed}'
-        )
-    if min(size) < 48 or max(size) > 1024:
-        raise ValueError(
-            f'size must be 48 to 1024 pixels per side, got {size}: the '
-            'digits would be illegible, or the backgrounds mush'
+            'train must be >= 1; val, unlabelled and seed >= 0; size 48 to '
+            f'1024 pixels per side: got {counts}, seed={seed}, size={size}'
         )
     out = Path(out).expanduser().resolve()
-    settings = {
-        'generator': 'mmfgl digit scenes',
-        'generator_version': GENERATOR_VERSION,
-        'seed': seed,
-        'size': list(size),
-        'counts': counts,
-    }
-    present = _already_there(out, settings, force)
-    if present is not None:
-        if verbose:
-            print(f'Digit scenes are already there: {out}')
+    settings = dict(
+        generator='mmfgl digit scenes',
+        generator_version=GENERATOR_VERSION,
+        seed=seed,
+        size=list(size),
+        counts=counts,
+    )
+    if present := _already_there(out, settings, force):
+        print(f'Digit scenes are already there: {out}')
         return present
-
-    load_digits_of('train')  # missing packages are reported before any work
-    for split in BACKGROUNDS:
+    for split in BACKGROUNDS:  # what is missing is reported before any work
+        load_digits_of(split)
         load_backgrounds(split)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -113,60 +98,36 @@ def build_digit_scenes(
         new = Path(scratch) / 'new'
         new.mkdir()
         for split in SPLITS:
-            _write_split(new, split, settings, verbose)
-        width, height = size
-        (new / 'README.md').write_text(
-            README.format(width=width, height=height, seed=seed, **counts),
-            encoding='utf-8',
-        )
-        settings['backgrounds'] = {
-            split: [f'{package}/{name}' for package, name in names]
-            for split, names in BACKGROUNDS.items()
-        }
-        settings['digests'] = folder_digests(new)
-        _write_json(new / 'settings.json', settings, indent=2)
+            _write_split(new, split, settings)
+        readme = README.format(size=size, seed=seed, **counts)
+        (new / 'README.md').write_text(readme, encoding='utf-8')
+        settings['digest'] = _digest(new)
+        (new / 'settings.json').write_text(json.dumps(settings, indent=2))
         _move_into_place(new, out)
-    if verbose:
-        print(f'Digit scenes written to {out}')
+    print(f'Digit scenes written to {out}')
     return settings
 
 
-def folder_digests(root: Path) -> dict[str, str]:
-    """SHA-256 of each part of a digit scenes folder.
+def _digest(root: Path) -> str:
+    """SHA-256 of names and contents of the pictures and annotations.
 
-    Names and contents count, so a missing, additional or changed image
-    changes the digest. Files of other kinds (caches, say) are not looked at.
-
-    Args:
-        root: The folder.
-
-    Returns:
-        Digest per part: train, val, unlabelled, annotations.
+    Files of other kinds (caches, say) are not looked at.
     """
-    digests = {}
-    for part in (*SPLITS, 'annotations'):
-        total = hashlib.sha256()
-        files = ['*.jpg'] if part in SPLITS else ['train.json', 'val.json']
-        paths = [p for name in files for p in (root / part).glob(name)]
-        for path in sorted(paths):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            total.update(f'{path.name} {content}\n'.encode())
-        digests[part] = total.hexdigest()
-    return digests
+    names = [f'{split}/*.jpg' for split in SPLITS]
+    names += ['annotations/train.json', 'annotations/val.json']
+    total = hashlib.sha256()
+    for path in sorted(path for name in names for path in root.glob(name)):
+        total.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return total.hexdigest()
 
 
 def _already_there(out: Path, wanted: dict, force: bool) -> dict | None:
-    """Return the settings found in ``out`` if they are the wanted ones.
-
-    Returns:
-        The settings, or None if the set is to be built.
+    """The settings in ``out`` if they are the wanted ones, else None.
 
     Raises:
         FileExistsError: If ``out`` is something that may not be replaced.
     """
-    if not out.exists():
-        return None
-    if out.is_dir() and not any(out.iterdir()):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     try:
         found = json.loads((out / 'settings.json').read_text())
@@ -175,109 +136,75 @@ def _already_there(out: Path, wanted: dict, force: bool) -> dict | None:
         ours = False
     if not ours:
         raise FileExistsError(
-            f'{out} exists and was not made by digit_scenes (no settings.json '
-            'of it there), so it will not be touched, not even by --force; '
-            'choose another --out'
+            f'{out} exists and was not made by digit_scenes, so it will not '
+            'be touched, not even by --force; choose another --out'
         )
-    differing = [key for key in wanted if found.get(key) != wanted[key]]
-    if not differing and found.get('digests') == folder_digests(out):
+    differing = [
+        f'{key} {found.get(key)} there, {value} wanted'
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]
+    if not differing and found.get('digest') == _digest(out):
         return found
     if force:
         return None
-    reason = (
-        'other settings: '
-        + ', '.join(
-            f'{key} {found.get(key)} there, {wanted[key]} wanted'
-            for key in differing
-        )
-        if differing
-        else 'its files are incomplete or changed (digests differ)'
-    )
+    reason = 'its files are incomplete or changed (another digest)'
+    if differing:
+        reason = f'other settings: {", ".join(differing)}'
     raise FileExistsError(
         f'{out} holds digit scenes, but {reason}; use --force to replace '
         'them, or choose another --out'
     )
 
 
-def _write_split(root: Path, split: str, settings: dict, verbose: bool):
+def _write_split(root: Path, split: str, settings: dict) -> None:
     """Render one split into ``root / split`` and write its annotations."""
-    count = settings['counts'][split]
     width, height = settings['size']
-    pool = 'val' if split == 'val' else 'train'
+    pool = 'train' if split == 'unlabelled' else split
     (root / split).mkdir()
     images, annotations = [], []
-    for index in range(count):
-        rng = np.random.default_rng(
-            [settings['seed'], SPLITS.index(split), index]
-        )
+    for index in range(settings['counts'][split]):
+        seeds = [settings['seed'], SPLITS.index(split), index]
+        rng = np.random.default_rng(seeds)
         picture, instances = render_scene(rng, pool, width, height)
         name = f'{index:06d}.jpg'
-        if not cv2.imwrite(str(root / split / name), picture, _JPEG):
+        jpeg = [cv2.IMWRITE_JPEG_QUALITY, 92]
+        if not cv2.imwrite(str(root / split / name), picture, jpeg):
             raise OSError(f'cannot write {root / split / name}')
-        images.append(
-            {
-                'id': index + 1,
-                'file_name': name,
-                'width': width,
-                'height': height,
-            }
-        )
+        image = dict(file_name=name, width=width, height=height)
+        images.append(dict(id=index + 1, **image))
         for instance in instances:
-            annotation = _annotation(instance)
-            annotation['id'] = len(annotations) + 1
-            annotation['image_id'] = index + 1
-            annotations.append(annotation)
-        done = index + 1
-        if verbose and (done % 100 == 0 or done == count):
-            print(f'Digit scenes: {split} {done}/{count}', flush=True)
+            visible = np.asfortranarray(instance.visible, np.uint8)
+            rle = coco_mask.encode(visible)
+            rle['counts'] = rle['counts'].decode()
+            box = [float(value) for value in instance.box]
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index + 1,
+                    category_id=instance.label + 1,
+                    bbox=box,
+                    # the box's: strokes are thin, so by the mask's area no
+                    # digit would be 'large'
+                    area=box[2] * box[3],
+                    iscrowd=0,
+                    segmentation=rle,
+                )
+            )
     if split == 'unlabelled':
         return
-    coco = {
-        'info': {'description': f'digit scenes, {split}', 'version': '1'},
-        'licenses': [],
-        'images': images,
-        'annotations': annotations,
-        'categories': [
-            {'id': label + 1, 'name': str(label), 'supercategory': 'digit'}
-            for label in range(10)
-        ],
-    }
+    coco = dict(images=images, annotations=annotations)
+    coco['categories'] = [dict(id=i + 1, name=str(i)) for i in range(10)]
     (root / 'annotations').mkdir(exist_ok=True)
-    _write_json(root / 'annotations' / f'{split}.json', coco)
+    path = root / 'annotations' / f'{split}.json'
+    path.write_text(json.dumps(coco, sort_keys=True))
 
 
-def _annotation(instance: Instance) -> dict:
-    """COCO annotation of one digit: (x, y, w, h) box and RLE mask."""
-    from pycocotools import mask as coco_mask
-
-    rle = coco_mask.encode(np.asfortranarray(instance.visible, np.uint8))
-    x1, y1, x2, y2 = visible_box(instance.visible)
-    # The box's area, not the mask's: strokes are thin, so by mask area no
-    # digit would be 'large' and box AP by size would say nothing.
-    return {
-        'category_id': instance.label + 1,
-        'bbox': [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
-        'area': float((x2 - x1) * (y2 - y1)),
-        'iscrowd': 0,
-        'segmentation': {
-            'size': [int(n) for n in rle['size']],
-            'counts': rle['counts'].decode('ascii'),
-        },
-    }
-
-
-def _write_json(path: Path, content: dict, indent: int | None = None):
-    """Write JSON whose bytes depend on the content only."""
-    text = json.dumps(content, sort_keys=True, indent=indent)
-    path.write_text(text + '\n', encoding='utf-8')
-
-
-def _move_into_place(new: Path, out: Path):
+def _move_into_place(new: Path, out: Path) -> None:
     """Replace the parts of ``out`` by those of ``new``.
 
-    A fresh folder appears at once. In an existing one, other files of the
-    user stay, and the settings file goes last: an interrupted replacement is
-    then seen by its digests and can be forced.
+    Other files of the user stay. The settings go last: an interrupted
+    replacement is then seen by the digest and can be forced.
     """
     if not out.exists():
         new.rename(out)

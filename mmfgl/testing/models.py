@@ -5,6 +5,8 @@ so a tiny pretraining checkpoint loads into the tiny detector. Every ``type``
 names its scope: the configs build under any default scope.
 """
 
+import warnings
+
 import torch
 from mmengine.config import ConfigDict
 from torch import nn
@@ -174,6 +176,16 @@ def _test_cfg() -> dict:
             max_per_img=10,
         ),
     )
+
+
+def half_dtypes() -> list[torch.dtype]:
+    """bf16 and, where autocast of this PyTorch's CPUs knows it, fp16."""
+    eye = torch.eye(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        with torch.autocast('cpu', torch.float16):
+            known = (eye @ eye).dtype == torch.float16
+    return [torch.bfloat16] + [torch.float16] * known
 
 
 def randomise_weights(

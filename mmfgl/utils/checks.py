@@ -183,7 +183,6 @@ def _compare_names(path: str, classes: list[str]) -> None:
 
 
 def _some(names: Sequence[str], limit: int = 8) -> str:
-    """The first few names, and how many more there are."""
     more = len(names) - limit
     text = ', '.join(map(str, names[:limit]))
     return f'{text}, and {more} more' if more > 0 else text or '(none)'

@@ -1,7 +1,5 @@
 """Run the commands of a longer job one by one, resumably and visibly."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -51,7 +49,7 @@ class Step:
     command: list[str]
     outputs: list[Path]
     seconds: float
-    needs: list[Step] = field(default_factory=list)
+    needs: list['Step'] = field(default_factory=list)
     config: str | None = None
     work_dir: Path | None = None
     resumable: bool = False
@@ -93,15 +91,12 @@ class StepRunner:
     def run(
         self, steps: Iterable[Step], total: int | None = None
     ) -> dict[str, float]:
-        """Run steps in order.
+        """Run steps in order; return the seconds that each took in all.
 
         Args:
             steps: The steps; each after those it needs. A generator may
                 make a step from the results of those before.
             total: Their number, if ``steps`` does not have a length.
-
-        Returns:
-            Seconds that each step took, in this or an earlier call.
 
         Raises:
             RuntimeError: A command failed; the message has the end of its
@@ -195,15 +190,12 @@ class StepRunner:
 
 
 def progress_line(line: str, due: bool = True) -> str:
-    """Shorten a line of MMEngine's log for the display.
+    """Shorten a line of MMEngine's log; '' when it is not to be shown.
 
     Args:
         line: A line of output.
         due: Whether it is time for another line; metrics and what was
             loaded from a checkpoint are shown anyway.
-
-    Returns:
-        The short line, or '' when it is not to be shown.
     """
     loaded = _LOADED.search(line)
     match = _PROGRESS.search(line)

@@ -33,8 +33,8 @@ class Trace:
         targets: (Q,) long indices of the important targets.
         scores: (Q, C) final class scores of the targets, before NMS.
         attention: (Q, N) what each target reads, the mean of the heads of
-            the last attention layer; rows sum to at most 1 (a scene token
-            takes the rest), or ``None`` for a head without attention.
+            the last attention layer (rows sum to 1), or ``None`` for a head
+            without attention.
         found: Final detections.
     """
 
@@ -75,26 +75,24 @@ def trace_image(model: nn.Module, path: str) -> Trace:
     batch = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
     with _recording(roi_head) as record:
         (sample,) = model.test_step(batch)
-    if 'rois' not in record or not len(record['rois']):
+    if 'boxes' not in record:
         raise ValueError(f'the detector has no candidate in {path}')
-    image = mmcv.imread(path, channel_order='rgb')
-    scale = record['rois'].new_tensor(sample.scale_factor).repeat(2)
     selection, logits = record['selection'], record['logits'].float()
     scores = roi_head.bbox_head.mix_quality(
         logits[:, :-1].softmax(-1), logits[:, -1:].sigmoid()
     )
     attention = record.get('attention')
     if attention is not None:
-        attention = attention[0, -len(selection.targets) :]
-        attention = attention[:, : len(record['rois'])].cpu()
-        if len(attention) != len(selection.targets):
-            attention = None
+        attention = attention[0].cpu()
+        if not len(roi_head.transformer.decoder):  # rows of all candidates
+            attention = attention[selection.targets.cpu()]
+    boxes = record['boxes'].float()
     return Trace(
-        image=image,
-        boxes=(record['rois'][:, 1:].float() / scale).cpu(),
+        image=mmcv.imread(path, channel_order='rgb'),
+        boxes=(boxes / boxes.new_tensor(sample.scale_factor).repeat(2)).cpu(),
         context=selection.context.cpu(),
         targets=selection.targets.cpu(),
-        scores=scores[selection.targets, :-1].cpu(),
+        scores=scores[:, :-1].cpu(),
         attention=attention,
         found=sample.pred_instances.cpu(),
     )
@@ -102,36 +100,35 @@ def trace_image(model: nn.Module, path: str) -> Trace:
 
 @contextmanager
 def _recording(roi_head: FGLRoIHead) -> Iterator[dict]:
-    """Record the RoIs, selection, logits and attention of a forward pass."""
+    """Record candidates, selection, attention and logits of a prediction."""
     record: dict = {}
-    forward, select = roi_head._bbox_forward, roi_head.selector.select
+    select = roi_head.selector.select
 
-    def spy_forward(x, rois):
-        results = forward(x, rois)
-        record.update(rois=rois, logits=results['cls_score'])
-        return results
-
-    def spy_select(*args, **kwargs):
-        record['selection'] = select(*args, **kwargs)
+    def record_selection(boxes, *args, **kwargs):
+        record.update(boxes=boxes, selection=select(boxes, *args, **kwargs))
         return record['selection']
 
-    def spy_attention(module, args):
+    def record_attention(module, args):
         x, memory, mask, bias = (*args, None)[:4]
         scores = bias(slice(None)) if bias is not None else None
         record['attention'] = module.weights(x, memory, mask, scores)
 
+    def record_logits(module, args, outputs):
+        record['logits'] = outputs[0]
+
     transformer = roi_head.transformer
-    blocks = transformer.decoder if transformer.decoder else ()
-    blocks = blocks or transformer.encoder
-    hook = None
-    if len(blocks):
-        hook = blocks[-1].attention.register_forward_pre_hook(spy_attention)
-    roi_head._bbox_forward, roi_head.selector.select = spy_forward, spy_select
+    blocks = [*transformer.encoder, *transformer.decoder]
+    hooks = [
+        block.attention.register_forward_pre_hook(record_attention)
+        for block in blocks[-1:]
+    ]
+    hooks.append(roi_head.bbox_head.register_forward_hook(record_logits))
+    roi_head.selector.select = record_selection
     try:
         yield record
     finally:
-        del roi_head._bbox_forward, roi_head.selector.select
-        if hook is not None:
+        del roi_head.selector.select
+        for hook in hooks:
             hook.remove()
 
 

@@ -1,16 +1,34 @@
+"""Proposers that look at no file: grid, random, mixed, selective search."""
+
+import cv2
 import numpy as np
 import pytest
+import torch
 
-from mmfgl.datasets import GridRegions, RandomRegions, RegionProposer
+from mmfgl.datasets import (
+    GridRegions,
+    MixedRegions,
+    RandomRegions,
+    RegionProposer,
+    SelectiveSearchRegions,
+)
+from mmfgl.datasets.region_proposers import selective_search
+from mmfgl.datasets.region_proposers.box_scores import objectness
+from mmfgl.models.layers import pairwise_iou
 from mmfgl.registry import TASK_UTILS
 
 # (height, width): usual, portrait, tiny, one pixel wide or high, one pixel
 SIZES = [(120, 160), (161, 99), (8, 8), (50, 1), (1, 50), (1, 1)]
 PROPOSERS = [
     dict(type='mmfgl.GridRegions', cell_sizes=(8, 24, 64)),
-    dict(type='mmfgl.GridRegions', cell_sizes=(7,), stride=0.3),
     dict(type='mmfgl.RandomRegions', num_regions=200),
-    dict(type='mmfgl.RandomRegions', scale=(0.5, 3.0), ratio=(0.1, 9.0)),
+    dict(
+        type='mmfgl.MixedRegions',
+        proposers=[
+            dict(type='mmfgl.GridRegions', cell_sizes=(7,)),
+            dict(type=RandomRegions),
+        ],
+    ),
 ]
 
 
@@ -21,14 +39,20 @@ def propose(config, size, seed=None):
     return proposer.propose(dict(img_shape=size), rng)
 
 
+def cover(boxes, size):
+    seen = np.zeros(size, dtype=int)
+    for x1, y1, x2, y2 in boxes.round().astype(int):
+        seen[y1:y2, x1:x2] += 1
+    return seen
+
+
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('config', PROPOSERS)
 @pytest.mark.parametrize('seed', [None, 0])
 def test_boxes_lie_inside_the_image(config, size, seed):
     boxes = propose(config, size, seed)
     assert boxes.dtype == np.float32
-    assert boxes.ndim == 2
-    assert boxes.shape[1] == 4
+    assert boxes.shape == (len(boxes), 4)
     assert len(boxes) > 0
     assert (boxes >= 0).all()
     assert (boxes[:, 2:] <= [size[1], size[0]]).all()
@@ -36,68 +60,48 @@ def test_boxes_lie_inside_the_image(config, size, seed):
 
 
 @pytest.mark.parametrize('config', PROPOSERS)
-def test_same_seed_same_boxes(config):
+def test_randomness_is_that_of_the_generator(config):
+    np.random.seed(0)
     size = SIZES[0]
     one, same, other = (propose(config, size, seed) for seed in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
-
-
-@pytest.mark.parametrize('config', PROPOSERS)
-def test_without_a_generator_every_call_is_the_same(config):
+    # without a generator every call is the same, whatever came before
     proposer = TASK_UTILS.build(config)
-    info = dict(img_shape=SIZES[0])
-    first = proposer.propose(info)
-    proposer.propose(info, np.random.default_rng(0))
-    assert np.array_equal(proposer.propose(info), first)
-
-
-def test_proposers_leave_the_global_generator_alone():
+    first = proposer.propose(dict(img_shape=size))
+    proposer.propose(dict(img_shape=size), np.random.default_rng(0))
+    again, labels = proposer.propose_labelled(dict(img_shape=size))
+    assert np.array_equal(again, first)
+    assert labels.tolist() == [0] * len(first)
+    assert labels.dtype == np.int64
+    # the global generator is left alone
+    after = np.random.rand()
     np.random.seed(0)
-    expected = np.random.rand()
-    np.random.seed(0)
-    for config in PROPOSERS:
-        propose(config, SIZES[0])
-        propose(config, SIZES[0], seed=1)
-    assert np.random.rand() == expected
+    assert np.random.rand() == after
 
 
 @pytest.mark.parametrize('size', SIZES)
-@pytest.mark.parametrize('stride', [0.3, 0.5, 1.0])
 @pytest.mark.parametrize('cell', [1, 7, 24, 500])
-def test_each_scale_of_the_grid_covers_the_image(size, stride, cell):
-    boxes = propose(
-        dict(type=GridRegions, cell_sizes=(cell,), stride=stride), size
-    )
-    side = min(cell, *size)
-    assert (boxes[:, 2:] - boxes[:, :2] == side).all()
-    seen = np.zeros(size, dtype=int)
-    for x1, y1, x2, y2 in boxes.astype(int):
-        seen[y1:y2, x1:x2] += 1
-    assert seen.min() >= 1
+def test_each_scale_of_the_grid_covers_the_image(size, cell):
+    boxes = propose(dict(type=GridRegions, cell_sizes=(cell,)), size)
+    assert (boxes[:, 2:] - boxes[:, :2] == min(cell, *size)).all()
+    assert cover(boxes, size).min() >= 1
     assert len(np.unique(boxes, axis=0)) == len(boxes)
 
 
-def test_grid_of_full_cells_is_a_partition():
-    boxes = propose(
-        dict(type=GridRegions, cell_sizes=(20,), stride=1), (60, 80)
-    )
-    assert len(boxes) == 12
-    seen = np.zeros((60, 80), dtype=int)
-    for x1, y1, x2, y2 in boxes.astype(int):
-        seen[y1:y2, x1:x2] += 1
-    assert (seen == 1).all()
+def test_cells_overlap_by_half():
+    boxes = propose(dict(type=GridRegions, cell_sizes=(20,)), (60, 80))
+    assert len(boxes) == 5 * 7
+    assert (cover(boxes, (60, 80))[10:-10, 10:-10] == 4).all()
 
 
-def test_cell_larger_than_the_image_becomes_its_shorter_side():
-    config = dict(type=GridRegions, cell_sizes=(112, 224, 448))
-    boxes = propose(config, (100, 130))
+def test_cells_larger_than_the_image_become_its_shorter_side():
+    boxes = propose(dict(type=GridRegions), (100, 130))
     # the three sizes are one: no duplicates
-    expected = [[0, 0, 100, 100], [30, 0, 130, 100]]
-    assert boxes.tolist() == expected
+    assert boxes.tolist() == [[0, 0, 100, 100], [30, 0, 130, 100]]
 
 
-def test_grid_is_shuffled_only_by_a_generator():
+def test_a_generator_shuffles_the_grid():
     config = dict(type=GridRegions, cell_sizes=(16, 32))
     plain, mixed = propose(config, (96, 128)), propose(config, (96, 128), 0)
     assert not np.array_equal(plain, mixed)
@@ -106,36 +110,50 @@ def test_grid_is_shuffled_only_by_a_generator():
 
 
 def test_random_boxes_keep_scale_and_ratio():
-    config = dict(
-        type=RandomRegions,
-        num_regions=4000,
-        scale=(0.1, 0.6),
-        ratio=(0.5, 2.0),
-    )
+    config = dict(type=RandomRegions, num_regions=4000)
     boxes = propose(config, (300, 400), 0).astype(np.float64)
     assert len(boxes) == 4000
+    seen = cover(boxes, (300, 400)) > 0
+    assert seen.mean() > 0.99
+    edges = seen[:5], seen[-5:], seen[:, :5], seen[:, -5:]
+    assert all(edge.any() for edge in edges)
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    assert (width / height).max() <= 2 + 1e-3
     scale = np.sqrt(width * height) / 300
     assert scale.min() >= 0.1 - 1e-4
-    assert scale.max() <= 0.6 + 1e-4
-    ratio = width / height
-    assert ratio.min() >= 0.5 - 1e-3
-    assert ratio.max() <= 2 + 1e-3
+    assert scale.max() <= 0.8 + 1e-4
     # log-uniform: half of the boxes lie below the geometric mean
-    assert np.mean(scale < np.sqrt(0.1 * 0.6)) == pytest.approx(0.5, abs=0.05)
-    assert np.mean(ratio < 1) == pytest.approx(0.5, abs=0.05)
+    assert np.mean(scale < np.sqrt(0.1 * 0.8)) == pytest.approx(0.5, abs=0.05)
+    assert np.mean(width < height) == pytest.approx(0.5, abs=0.05)
 
 
-def test_random_boxes_reach_all_parts_of_the_image():
-    boxes = propose(dict(type=RandomRegions, num_regions=500), (120, 160), 0)
-    seen = np.zeros((120, 160), dtype=bool)
-    for x1, y1, x2, y2 in boxes.round().astype(int):
-        seen[y1:y2, x1:x2] = True
-    assert seen.mean() > 0.95
-    assert seen[:5].any()
-    assert seen[-5:].any()
-    assert seen[:, :5].any()
-    assert seen[:, -5:].any()
+class Fixed(RegionProposer):
+    """Boxes that tell their proposer and rank."""
+
+    def __init__(self, number, count):
+        self.boxes = np.full((count, 4), number, np.float32)
+        self.boxes[:, 1] = np.arange(count)
+
+    def propose(self, info, rng=None):
+        return self.boxes
+
+    def propose_labelled(self, info, rng=None):
+        return self.boxes, self.boxes[:, 0].astype(np.int64)
+
+
+@pytest.mark.parametrize('counts', [(30, 30), (3, 30, 0), (0, 0)])
+def test_mixed_proposers_take_turns_until_they_run_out(counts):
+    fixed = [dict(type=Fixed, number=i, count=n) for i, n in enumerate(counts)]
+    mixed = MixedRegions(fixed)
+    boxes, labels = mixed.propose_labelled(dict(img_shape=(100, 100)))
+    assert boxes.shape == (sum(counts), 4)
+    assert boxes.dtype == np.float32
+    assert np.array_equal(boxes[:, 0], labels)
+    for number, count in enumerate(counts):
+        own = boxes[labels == number, 1]
+        assert own.tolist() == list(range(count))  # each keeps its order
+        taken = (labels[: 2 * min(counts[:2])] == number).sum()
+        assert taken == min(count, *counts[:2])
 
 
 @pytest.mark.parametrize(
@@ -143,12 +161,10 @@ def test_random_boxes_reach_all_parts_of_the_image():
     [
         (dict(type=GridRegions, cell_sizes=()), 'cell_sizes'),
         (dict(type=GridRegions, cell_sizes=(0, 4)), 'cell_sizes'),
-        (dict(type=GridRegions, stride=0), 'stride'),
-        (dict(type=GridRegions, stride=1.5), 'stride'),
         (dict(type=RandomRegions, num_regions=0), 'num_regions'),
-        (dict(type=RandomRegions, scale=(0.5, 0.1)), 'scale'),
-        (dict(type=RandomRegions, scale=(0.0, 0.1)), 'scale'),
-        (dict(type=RandomRegions, ratio=(2.0, 0.5)), 'ratio'),
+        (dict(type=MixedRegions, proposers=[]), 'proposers'),
+        (dict(type=SelectiveSearchRegions, mode='slow'), 'mode'),
+        (dict(type=SelectiveSearchRegions, max_regions=0), 'max_regions'),
     ],
 )
 def test_settings_out_of_range(config, message):
@@ -156,6 +172,99 @@ def test_settings_out_of_range(config, message):
         TASK_UTILS.build(config)
 
 
-def test_interface_cannot_be_built():
-    with pytest.raises(TypeError, match='abstract'):
-        RegionProposer()
+OBJECT = (60, 80, 120, 160)
+
+
+def picture(size=(300, 240), box=OBJECT):
+    """A textured object on a noisy background, (H, W, 3)."""
+    rng = np.random.default_rng(0)
+    img = rng.integers(90, 110, (*size, 3)).astype(np.uint8)
+    x1, y1, x2, y2 = box
+    img[y1:y2, x1:x2] = rng.integers(0, 60, (y2 - y1, x2 - x1, 3))
+    img[y1:y2, x1:x2, 2] += 150
+    # few superpixels: the search is quadratic in them
+    return cv2.blur(img, (9, 9))
+
+
+def ious(boxes, box=OBJECT):
+    one = torch.tensor(np.array([box], np.float32))
+    return pairwise_iou(torch.from_numpy(boxes), one)[:, 0].numpy()
+
+
+class TestObjectness:
+    def test_the_object_wins(self):
+        boxes = np.array(
+            [
+                OBJECT,
+                [60, 80, 120, 120],  # half of it
+                [40, 60, 160, 200],  # too large
+                [90, 120, 150, 200],  # a corner of it
+                [150, 20, 200, 70],  # background
+            ],
+            np.float32,
+        )
+        scores = objectness(picture(), boxes)
+        assert scores.argmax() == 0
+        assert 0 <= scores[4] == scores.min() < scores.max() <= 1
+
+    def test_even_and_empty(self):
+        img = np.full((40, 40, 3), 7, np.uint8)
+        assert objectness(img, np.zeros((0, 4))).shape == (0,)
+        boxes = np.array([[0, 0, 40, 40], [0, 0, 0, 0], [39, 39, 40, 40]])
+        assert np.isfinite(objectness(img, boxes.astype(np.float32))).all()
+
+
+@pytest.mark.skipif(
+    not hasattr(cv2, 'ximgproc'), reason='OpenCV without contrib modules'
+)
+class TestSelectiveSearch:
+    INFO = dict(img=picture(), img_shape=(300, 240))
+
+    def test_finds_the_object_in_original_pixels(self):
+        proposer = TASK_UTILS.build(dict(type='mmfgl.SelectiveSearchRegions'))
+        boxes = proposer.propose(self.INFO)
+        assert boxes.dtype == np.float32
+        assert 0 < len(boxes) <= 50
+        assert ious(boxes[:3]).max() > 0.65
+        assert (boxes >= 0).all()
+        assert (boxes[:, 2:] <= [240, 300]).all()
+        np.testing.assert_array_equal(proposer.propose(self.INFO), boxes)
+        # the frame is that of img_shape, whatever the size of the pixels
+        half = dict(img=picture()[::2, ::2], img_shape=(300, 240))
+        assert ious(proposer.propose(half)[:3]).max() > 0.65
+
+    def test_boxes_are_plausible_and_distinct(self):
+        boxes = SelectiveSearchRegions(max_regions=30).propose(self.INFO)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        assert 1 < len(boxes) <= 30
+        assert sides.min() >= 0.03 * 240
+        assert sides.prod(axis=1).max() <= 0.61 * 240 * 300
+        assert (sides.max(axis=1) / sides.min(axis=1)).max() <= 4.1
+        for i, box in enumerate(boxes):
+            assert (ious(boxes[i + 1 :], box) <= 0.71).all()
+
+    def test_loads_the_file(self, tmp_path):
+        path = str(tmp_path / 'x.png')
+        cv2.imwrite(path, picture())
+        proposer = SelectiveSearchRegions(mode='single')
+        np.testing.assert_array_equal(
+            proposer.propose(dict(img_path=path, img_shape=(300, 240))),
+            proposer.propose(self.INFO),
+        )
+        with pytest.raises(FileNotFoundError, match=r'absent\.png'):
+            proposer.propose(dict(img_path='absent.png', img_shape=(9, 9)))
+
+    @pytest.mark.parametrize('size', [(1, 1), (1, 600), (60, 2), (20, 20)])
+    def test_tiny_and_even_images(self, size):
+        info = dict(img=np.zeros((*size, 3), np.uint8), img_shape=size)
+        boxes = SelectiveSearchRegions().propose(info)
+        assert boxes.dtype == np.float32
+        assert boxes.shape[1:] == (4,)
+
+
+def test_message_without_contrib(monkeypatch):
+    monkeypatch.delattr(selective_search.cv2, 'ximgproc', raising=False)
+    with pytest.raises(
+        ImportError, match=r'opencv-contrib-python-headless==\d+\.\d+'
+    ):
+        SelectiveSearchRegions()

@@ -1,43 +1,58 @@
+"""Views: the same regions in all, the visible objects of each."""
+
 import numpy as np
 import pytest
 import torch
+from cv2 import invertAffineTransform
 from mmengine.dataset import default_collate
-from mmengine.registry import DefaultScope
 from mmpretrain.models import SelfSupDataPreprocessor
 
-from mmfgl.datasets import RandomRegions, RegionProposer, TwoRegionViews
-from mmfgl.datasets.region_data_sample import RegionDataSample
+from mmfgl.datasets import (
+    PackRegionViews,
+    RandomRegions,
+    RegionDataSample,
+    RegionProposer,
+    RegionViews,
+)
 from mmfgl.datasets.transforms.view_maps import (
     clip_boxes,
-    invert_affine,
     map_boxes,
     visible_share,
 )
-from mmfgl.registry import TRANSFORMS
 
 VIEW = (64, 48)  # (width, height)
 HEIGHT, WIDTH = 90, 120
 
 
 class Recorder(RegionProposer):
-    """Random regions that can be looked up afterwards."""
+    """Random or given regions that can be looked up afterwards."""
 
-    def __init__(self, num_regions=300):
+    def __init__(self, num_regions=300, boxes=()):
         self.inner = num_regions and RandomRegions(num_regions)
+        self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
 
     def propose(self, info, rng=None):
         self.info = info
-        self.boxes = np.zeros((0, 4), np.float32)
         if self.inner:
             self.boxes = self.inner.propose(info, rng)
         return self.boxes
 
+    def propose_labelled(self, info, rng=None):
+        """Labelled by their position in the list."""
+        boxes = self.propose(info, rng)
+        return boxes, np.arange(len(boxes))
 
-def transform(proposed=300, **options):
-    options = dict(view_size=VIEW, num_regions=6) | options
-    return TwoRegionViews(
-        proposer=dict(type=Recorder, num_regions=proposed), **options
-    )
+
+def transform(proposed=300, boxes=(), **options):
+    proposer = dict(type=Recorder, num_regions=proposed, boxes=boxes)
+    options = dict(proposer=proposer, view_size=VIEW, num_regions=6) | options
+    return RegionViews(**options)
+
+
+def with_objects(boxes=(), proposed=0, **options):
+    proposer = dict(type=Recorder, num_regions=proposed, boxes=boxes)
+    options = dict(max_objects=500) | options
+    return transform(object_proposer=proposer, **options)
 
 
 def cut(views, seed=0, size=(HEIGHT, WIDTH)):
@@ -46,75 +61,68 @@ def cut(views, seed=0, size=(HEIGHT, WIDTH)):
     return views(dict(img=img, img_path='x.jpg'))
 
 
+def to_image(boxes, affine):
+    return map_boxes(boxes, invertAffineTransform(affine))
+
+
 def crops_of(results):
     window = np.array([[0, 0, *VIEW]])
-    return [map_boxes(window, invert_affine(a))[0] for a in results['affines']]
+    return [to_image(window, a)[0] for a in results['affines']]
 
 
-@pytest.mark.parametrize('seed', range(3))
-def test_shapes_and_limits(seed):
-    views = transform()
-    results = cut(views, seed)
-    assert 'img' not in results
-    assert [v.shape for v in results['views']] == [(48, 64, 3)] * 2
-    assert all(v.dtype == np.uint8 for v in results['views'])
-    assert results['affines'].shape == (2, 2, 3)
-    for boxes in (results['boxes'], results['jittered']):
-        assert boxes.shape == (2, 6, 4)
+def in_image(results):
+    """(V, N, 4) boxes of the views, mapped back to the image."""
+    views = zip(results['boxes'], results['affines'], strict=True)
+    return np.stack([to_image(*view) for view in views])
+
+
+@pytest.mark.parametrize('num_views', [1, 2])
+@pytest.mark.parametrize('num_regions', [0, 6])
+def test_shapes_and_limits(num_views, num_regions):
+    views = transform(num_views=num_views, num_regions=num_regions)
+    for seed in range(3):
+        results = cut(views, seed)
+        assert 'img' not in results
+        kinds = [(v.shape, v.dtype) for v in results['views']]
+        assert kinds == [((48, 64, 3), np.uint8)] * num_views
+        assert results['affines'].shape == (num_views, 2, 3)
+        boxes = results['boxes']
+        assert boxes.shape == (num_views, num_regions, 4)
         assert boxes.dtype == np.float32
         assert (boxes >= 0).all()
         assert (boxes[..., 2:] <= VIEW).all()
         assert (boxes[..., 2:] > boxes[..., :2]).all()
-    # what file-based and content-based proposers need
-    info = views.proposer.info
-    assert info['img_path'] == 'x.jpg'
-    assert info['img_shape'] == info['img'].shape[:2] == (HEIGHT, WIDTH)
+    if num_regions:  # what file-based and content-based proposers need
+        info = views.proposer.info
+        assert info['img_path'] == 'x.jpg'
+        assert info['img_shape'] == info['img'].shape[:2] == (HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize('min_visible', [0.5, 0.8])
-def test_proposed_regions_are_visible_and_large_enough(min_visible):
-    views = transform(min_visible=min_visible, min_side=6)
+def test_proposed_regions_are_visible_and_large_enough():
+    views = transform()
     for seed in range(20):
         results = cut(views, seed)
         proposed = views.proposer.boxes
         mapped = np.stack([map_boxes(proposed, a) for a in results['affines']])
         clipped = np.stack([clip_boxes(boxes, VIEW) for boxes in mapped])
+        sides = results['boxes'][..., 2:] - results['boxes'][..., :2]
+        assert sides.min() >= views.MIN_SIDE
         for region in range(6):
+            # one and the same proposed region in both views
             gap = np.abs(clipped - results['boxes'][:, region, None])
             found = gap.max(axis=(0, 2)).argmin()
-            # one and the same proposed region in both views
-            np.testing.assert_allclose(
-                clipped[:, found], results['boxes'][:, region], atol=1e-3
-            )
-            for crop, boxes in zip(crops_of(results), mapped, strict=True):
+            assert gap[:, found].max() < 1e-3
+            for crop in crops_of(results):
                 share = visible_share(proposed[[found]], crop)
-                assert share >= min_visible - 1e-4
-                sides = boxes[found, 2:] - boxes[found, :2]
-                assert sides.min() >= 6 - 1e-3
+                assert share >= views.MIN_VISIBLE - 1e-4
 
 
-def in_image(results):
-    """(2, N, 4) boxes of the two views, mapped back to the image."""
-    return np.stack(
-        [
-            map_boxes(boxes, invert_affine(affine))
-            for boxes, affine in zip(
-                results['boxes'], results['affines'], strict=True
-            )
-        ]
-    )
-
-
-@pytest.mark.parametrize(('proposed', 'wanted'), [(8, 8), (3, 10)])
-def test_proposed_regions_come_before_filled_ones(proposed, wanted):
+@pytest.mark.parametrize('wanted', [3, 10])
+def test_proposed_regions_come_before_filled_ones(wanted, monkeypatch):
     # the views show the whole image, so that every proposed region fits
-    views = transform(
-        proposed=proposed,
-        num_regions=wanted,
-        crop_scale=(1.0, 1.0),
-        crop_ratio=(WIDTH / HEIGHT, WIDTH / HEIGHT),
-        min_side=1,
-    )
+    monkeypatch.setattr(RegionViews, 'CROP_RATIO', (WIDTH / HEIGHT,) * 2)
+    monkeypatch.setattr(RegionViews, 'MIN_SIDE', 1)
+    views = transform(3, num_regions=wanted, crop_scale=(1.0, 1.0))
     for back in in_image(cut(views)):
         assert len(back) == wanted
         for box in views.proposer.boxes:
@@ -138,8 +146,16 @@ def test_both_views_hold_the_same_regions(flip_prob):
         assert flip_prob == 0.5 or (flips == bool(flip_prob)).all()
 
 
-def test_fill_when_nothing_is_proposed():
-    views = transform(proposed=0)
+@pytest.mark.parametrize(
+    'boxes',
+    [
+        (),
+        # no area, beside the image, no numbers: degenerate regions of a file
+        [[9, 9, 9, 60], [9, 9, 60, 9], [200, 9, 260, 60], [np.nan] * 4],
+    ],
+)
+def test_fill_when_nothing_useful_is_proposed(boxes):
+    views = transform(0, boxes)
     for seed in range(20):
         results = cut(views, seed)
         back = in_image(results)
@@ -148,154 +164,154 @@ def test_fill_when_nothing_is_proposed():
         for crop in crops_of(results):
             assert (visible_share(back[0], crop) > 0.999).all()
         assert len(np.unique(back[0].round(3), axis=0)) == 6
-
-
-@pytest.mark.parametrize('jitter', [0.0, 0.1, 0.3])
-def test_jitter_stays_near_and_differs_by_view(jitter):
-    # regions inside both views: their exact boxes are not clipped
-    views = transform(proposed=0, jitter=jitter, num_regions=30)
-    results = cut(views)
-    exact, moved = results['boxes'], results['jittered']
-    sides = np.tile(exact[..., 2:] - exact[..., :2], 2)
-    noise = (moved - exact) / sides
-    # a centre moves by <= jitter, half a side grows by <= jitter / 2
-    assert np.abs(noise).max() <= 1.5 * jitter + 1e-5
-    if jitter:
-        assert np.abs(noise).max() > 0.5 * jitter
-        assert np.median(np.abs(noise[0] - noise[1])) > 0.2 * jitter
+        objects = cut(with_objects(boxes), seed)['objects']
+        assert [len(rows) for rows in objects] == [0, 0]
 
 
 def test_reproducible_under_numpys_seed():
-    views = transform()
-    one, same, other = cut(views, 3), cut(views, 3), cut(views, 4)
-    for key in ('boxes', 'jittered', 'affines', 'views'):
+    one, same, other = (cut(transform(), seed) for seed in (3, 3, 4))
+    for key in ('boxes', 'affines', 'views'):
         assert np.array_equal(one[key], same[key])
     assert not np.array_equal(one['affines'], other['affines'])
     assert not np.array_equal(one['affines'][0], one['affines'][1])
 
 
 def test_crops_share_enough_of_the_image():
-    views = transform(crop_scale=(0.2, 0.4), min_shared=0.6)
+    views = transform(crop_scale=(0.2, 0.3))
     for seed in range(30):
-        first, second = crops_of(cut(views, seed))
-        area = HEIGHT * WIDTH
-        for crop in (first, second):
-            share = (crop[2] - crop[0]) * (crop[3] - crop[1]) / area
-            assert 0.2 - 1e-3 <= share <= 0.4 + 1e-3
-            assert crop.min() >= -1e-3
-            assert (crop[2:] <= [WIDTH + 1e-3, HEIGHT + 1e-3]).all()
-        shared = max(
-            visible_share(first[None], second)[0],
-            visible_share(second[None], first)[0],
-        )
-        assert shared >= 0.6 - 1e-4
+        first, second = crops = np.stack(crops_of(cut(views, seed)))
+        shares = (crops[:, 2:] - crops[:, :2]).prod(axis=1) / HEIGHT / WIDTH
+        assert shares.min() >= 0.2 - 1e-3
+        assert shares.max() <= 0.3 + 1e-3
+        assert crops.min() >= -1e-3
+        assert (crops[:, 2:] <= [WIDTH + 1e-3, HEIGHT + 1e-3]).all()
+        shared = visible_share(crops, first)[1]
+        shared = max(shared, visible_share(crops, second)[0])
+        assert shared >= views.MIN_SHARED - 1e-4
 
 
-def test_second_crop_falls_back_on_the_first():
-    views = transform(crop_scale=(0.1, 0.1), min_shared=0.999, max_tries=1)
-    first, second = crops_of(cut(views))
+def test_second_crop_falls_back_on_the_first(monkeypatch):
+    monkeypatch.setattr(RegionViews, 'MAX_TRIES', 0)
+    first, second = crops_of(cut(transform()))
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 
-def whole_image(photometric):
-    """Both views are the image itself, but for the photometric part."""
-    views = TwoRegionViews(
-        proposer=dict(type=Recorder),
-        view_size=40,
-        crop_scale=(1.0, 1.0),
-        crop_ratio=(1.0, 1.0),
-        flip_prob=0.0,
-        photometric=photometric,
-    )
+@pytest.mark.parametrize('num_views', [1, 2])
+def test_photometric_lists(num_views, monkeypatch):
+    monkeypatch.setattr(RegionViews, 'CROP_RATIO', (1, 1))
     img = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    return img, views(dict(img=img.copy(), img_path='x.jpg'))['views']
 
+    def whole_image(photometric):
+        """Each view is the image itself, but for the photometric part."""
+        options = dict(view_size=40, crop_scale=(1.0, 1.0), flip_prob=0.0)
+        options.update(num_views=num_views, photometric=photometric)
+        return transform(**options)(dict(img=img.copy()))['views']
 
-def test_photometric_lists():
     invert = dict(type='mmpretrain.Invert', prob=1.0)
-    img, (one, two) = whole_image(())
-    assert np.array_equal(one, img)
-    assert np.array_equal(two, img)
-    img, (one, two) = whole_image([invert])
-    assert np.array_equal(one, 255 - img)
-    assert np.array_equal(two, 255 - img)
-    img, (one, two) = whole_image([[], [invert]])
-    assert np.array_equal(one, img)
-    assert np.array_equal(two, 255 - img)
-
-
-@pytest.mark.parametrize('lists', [[[]], [[], [], []]])
-def test_wrong_number_of_photometric_lists(lists):
-    with pytest.raises(ValueError, match='photometric.*two views'):
-        transform(photometric=lists)
+    assert all(np.array_equal(v, img) for v in whole_image(()))
+    assert all(np.array_equal(v, 255 - img) for v in whole_image([invert]))
+    *before, last = whole_image([[]] * (num_views - 1) + [[invert]])
+    assert all(np.array_equal(v, img) for v in before)
+    assert np.array_equal(last, 255 - img)
 
 
 @pytest.mark.parametrize(
-    'options',
+    ('options', 'message'),
     [
-        dict(num_regions=0),
-        dict(jitter=1.0),
-        dict(jitter=-0.1),
-        dict(min_shared=0.0),  # crops apart would leave no shared part
-        dict(min_shared=1.1),
+        (dict(num_regions=-1), 'num_regions must be'),
+        (dict(proposer=None), 'num_regions=6 needs a proposer'),
+        (dict(num_views=0), 'num_views'),
+        (dict(num_views=3), 'num_views'),
+        (dict(crop_scale=(0, 1)), 'crop_scale'),
+        (dict(crop_scale=(0.5, 0.2)), 'crop_scale'),
+        (dict(max_objects=0), 'max_objects'),
+        (dict(photometric=[[]]), 'photometric.*2 views, got 1'),
+        (dict(photometric=[[], []], num_views=1), 'photometric.*1 views'),
     ],
 )
-def test_settings_out_of_range(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
+def test_settings_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
         transform(**options)
 
 
-@pytest.mark.parametrize('proposed', [0, 50])
 @pytest.mark.parametrize('size', [(8, 8), (1, 40), (40, 1), (1, 1)])
-def test_tiny_images(size, proposed):
-    views = transform(proposed=proposed)
+def test_tiny_images(size):
+    views = with_objects(proposed=50)
     for seed in range(5):
         results = cut(views, seed, size)
         assert [v.shape for v in results['views']] == [(48, 64, 3)] * 2
-        for boxes in (results['boxes'], results['jittered']):
-            assert boxes.shape == (2, 6, 4)
+        for boxes in (*results['boxes'], *results['objects']):
             assert np.isfinite(boxes).all()
             assert (boxes[..., 2:] > boxes[..., :2]).all()
 
 
-def test_pack_collate_and_preprocess():
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        steps = [
-            transform(),
-            TRANSFORMS.build(dict(type='mmfgl.PackRegionViews')),
-        ]
-    batch, raw = [], []
-    for seed in range(3):
-        results = cut(steps[0], seed) | dict(skipped=['bad.jpg'])
-        raw.append(results)
-        batch.append(steps[1](results))
+def test_exactly_the_visible_objects_are_kept():
+    window = np.array([0, 0, *VIEW])
+    views = with_objects(proposed=200)
+    few = with_objects(proposed=200, max_objects=3)
+    for seed in range(10):
+        results = cut(views, seed)
+        boxes = views.object_proposer.boxes
+        for view, affine in enumerate(results['affines']):
+            mapped = map_boxes(boxes, affine)
+            clipped = clip_boxes(mapped, VIEW)
+            wanted = (visible_share(mapped, window) >= views.MIN_VISIBLE) & (
+                (clipped[:, 2:] - clipped[:, :2]).min(axis=1) >= views.MIN_SIDE
+            )
+            labels = results['object_labels'][view]
+            assert 3 < wanted.sum() < len(boxes)
+            assert labels.tolist() == np.flatnonzero(wanted).tolist()
+            assert labels.dtype == np.int64
+            objects = results['objects'][view]
+            assert objects.dtype == np.float32
+            np.testing.assert_array_equal(objects, clipped[labels])
+            first = cut(few, seed)['object_labels'][view]
+            assert first.tolist() == labels[:3].tolist()
+
+
+def test_views_are_the_same_with_and_without_objects():
+    both, without = cut(with_objects()), cut(transform())
+    assert 'objects' not in without
+    assert 'objects' not in PackRegionViews()(dict(without))['data_samples']
+    for key in ('boxes', 'views'):
+        np.testing.assert_array_equal(both[key], without[key])
+
+
+@pytest.mark.parametrize('num_views', [1, 2])
+def test_pack_collate_and_preprocess(num_views):
+    raw = [
+        cut(with_objects(proposed=count, num_views=num_views))
+        for count in (0, 50, 50)
+    ]
+    extra = dict(skipped=['bad.jpg'], unknown=1)
+    batch = [PackRegionViews()(results | extra) for results in raw]
     assert list(batch[0]) == ['inputs', 'data_samples']
-    batch = default_collate(batch)
     preprocess = SelfSupDataPreprocessor(
         mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], bgr_to_rgb=True
     )
-    data = preprocess(batch, training=True)
-    assert [v.shape for v in data['inputs']] == [(3, 3, 48, 64)] * 2
-    for view in range(2):
+    data = preprocess(default_collate(batch), training=True)
+    assert [v.shape for v in data['inputs']] == [(3, 3, 48, 64)] * num_views
+    for view in range(num_views):
         bgr = torch.from_numpy(raw[1]['views'][view].astype(np.float32))
-        for channel in range(3):
-            expected = (bgr[..., 2 - channel] - (channel + 1)) / (channel + 4)
-            torch.testing.assert_close(
-                data['inputs'][view][1, channel], expected
-            )
+        mean, std = torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6])
+        expected = ((bgr.flip(-1) - mean) / std).permute(2, 0, 1)
+        torch.testing.assert_close(data['inputs'][view][1], expected)
     for sample, results in zip(data['data_samples'], raw, strict=True):
         assert isinstance(sample, RegionDataSample)
-        for key in ('boxes', 'jittered'):
-            assert torch.equal(sample.get(key), torch.from_numpy(results[key]))
-        assert sample.img_path == 'x.jpg'
-        assert sample.skipped == ['bad.jpg']
+        assert (sample.img_path, sample.skipped) == ('x.jpg', ['bad.jpg'])
+        assert 'unknown' not in sample
         assert np.array_equal(sample.affines, results['affines'])
-        assert sample.to(torch.float64).boxes.dtype == torch.float64
-
-
-def test_pack_leaves_unknown_meta_out():
-    pack = TRANSFORMS.build(
-        dict(type='mmfgl.PackRegionViews', meta_keys=('img_path', 'absent'))
-    )
-    sample = pack(cut(transform()))['data_samples']
-    assert sample.metainfo_keys() == ['img_path']
+        for key in ('boxes', 'objects'):
+            assert sample.get(key).dtype == torch.float32
+            assert sample.to(torch.float64).get(key).dtype == torch.float64
+        assert sample.object_labels.dtype == torch.int64
+        np.testing.assert_array_equal(sample.boxes, results['boxes'])
+        rows = [
+            np.insert(boxes, 0, view, axis=1)
+            for view, boxes in enumerate(results['objects'])
+        ]
+        np.testing.assert_array_equal(sample.objects, np.concatenate(rows))
+        labels = np.concatenate(results['object_labels'])
+        np.testing.assert_array_equal(sample.object_labels, labels)
+    counts = [len(sample.objects) for sample in data['data_samples']]
+    assert counts[0] == 0 < min(counts[1:])

@@ -6,13 +6,13 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from mmfgl.datasets import LoadUnlabelledImage, UnlabelledImages
+from mmfgl.datasets import UnlabelledImages
 from mmfgl.registry import DATASETS
 
 PIPELINE = [
     dict(type='mmfgl.LoadUnlabelledImage'),
     dict(
-        type='mmfgl.TwoRegionViews',
+        type='mmfgl.RegionViews',
         proposer=dict(type='mmfgl.GridRegions', cell_sizes=(8, 16)),
         view_size=32,
         num_regions=4,
@@ -21,10 +21,9 @@ PIPELINE = [
 ]
 
 
-def write_image(path, value=128, channels=3):
+def write_image(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (24, 32) if channels == 1 else (24, 32, channels)
-    assert cv2.imwrite(str(path), np.full(shape, value, np.uint8))
+    assert cv2.imwrite(str(path), np.full((24, 32, 3), 128, np.uint8))
 
 
 @pytest.fixture
@@ -66,15 +65,9 @@ def names(dataset):
 
 
 def test_folder_is_searched_with_its_sub_folders(folder):
-    dataset = UnlabelledImages(
-        data_prefix=dict(img_path=str(folder)), serialize_data=False
-    )
-    assert names(dataset) == ['a.jpg', 'b.png', 'sub/c.JPEG', 'sub/deep/d.bmp']
-
-
-def test_data_root_alone_is_the_folder(folder):
-    dataset = build(folder)
-    assert len(dataset) == 4
+    expected = ['a.jpg', 'b.png', 'sub/c.JPEG', 'sub/deep/d.bmp']
+    assert names(build(folder)) == expected
+    assert names(build('', data_prefix=dict(img_path=str(folder)))) == expected
     dataset = build(folder, data_prefix=dict(img_path='sub'))
     assert names(dataset) == ['c.JPEG', 'deep/d.bmp']
 
@@ -105,29 +98,21 @@ def test_coco_json_is_read_without_its_labels(folder):
     assert set(info) == {'img_path', 'sample_idx'}
     sample = dataset[0]['data_samples']
     assert sample.img_path.endswith('b.png')
-    assert set(sample.keys()) == {'boxes', 'jittered'}
+    assert set(sample.keys()) == {'boxes'}
 
 
-def test_missing_folder(tmp_path):
+def test_missing_and_empty_sources(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.*set data_root'):
         build(tmp_path / 'nowhere')
-
-
-def test_missing_list(folder):
     with pytest.raises(FileNotFoundError, match='absent.txt.*set ann_file'):
         build(folder, 'absent.txt')
-
-
-def test_folder_without_images(tmp_path):
-    (tmp_path / 'readme.md').write_text('no image')
-    with pytest.raises(ValueError, match='no image found.*[.]jpg'):
-        build(tmp_path)
-
-
-def test_empty_list(folder):
     (folder / 'list.txt').write_text('\n\n')
     with pytest.raises(ValueError, match='no image found.*list.txt'):
         build(folder, 'list.txt')
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'empty' / 'readme.md').write_text('no image')
+    with pytest.raises(ValueError, match='no image found.*empty.*[.]jpg'):
+        build(tmp_path / 'empty')
 
 
 @pytest.mark.parametrize('content', ['[1, 2]', '{"annotations": []}', '"x"'])
@@ -135,29 +120,6 @@ def test_json_that_is_not_coco(folder, content):
     (folder / 'x.json').write_text(content)
     with pytest.raises(ValueError, match="x.json' is not in COCO format"):
         build(folder, 'x.json')
-
-
-@pytest.mark.parametrize('channels', [1, 3, 4])
-def test_loader_gives_three_channels(tmp_path, channels):
-    write_image(tmp_path / 'x.png', 77, channels)
-    loaded = LoadUnlabelledImage()(dict(img_path=str(tmp_path / 'x.png')))
-    assert loaded['img'].shape == (24, 32, 3)
-    assert loaded['img'].dtype == np.uint8
-    assert (loaded['img'] == 77).all()
-    assert loaded['img_shape'] == loaded['ori_shape'] == (24, 32)
-
-
-def test_sixteen_bit_images_are_read_as_eight(tmp_path):
-    path = str(tmp_path / 'x.png')
-    assert cv2.imwrite(path, np.full((24, 32), 77 * 256, np.uint16))
-    img = LoadUnlabelledImage()(dict(img_path=path))['img']
-    assert img.shape == (24, 32, 3)
-    assert (img == 77).all()
-
-
-@pytest.mark.parametrize('name', ['0.jpg', '1.png', '3-missing.png', '4.jpg'])
-def test_loader_gives_none_for_unreadable_files(faulty, name):
-    assert LoadUnlabelledImage()(dict(img_path=str(faulty / name))) is None
 
 
 def test_unreadable_images_are_skipped_and_listed(faulty):
@@ -184,18 +146,15 @@ def test_the_last_image_is_followed_by_the_first(faulty):
     assert sample.skipped == [str(faulty / '0.jpg')]
 
 
-def test_nothing_but_unreadable_images(faulty):
-    (faulty / 'list.txt').write_text('0.jpg\n1.png\n4.jpg')
-    dataset = build(faulty, 'list.txt', pipeline=PIPELINE)
-    with pytest.raises(RuntimeError, match='3 images in a row.*0.jpg'):
-        dataset[1]
-
-
-def test_max_refetch_limits_the_search(faulty):
+def test_too_many_unreadable_images(faulty):
     dataset = build(faulty, 'list.txt', pipeline=PIPELINE, max_refetch=2)
     assert dataset[1]['data_samples'].img_path == str(faulty / '2.png')
     with pytest.raises(RuntimeError, match='2 images in a row.*1.png'):
         dataset[0]
+    (faulty / 'list.txt').write_text('0.jpg\n1.png\n4.jpg')
+    dataset = build(faulty, 'list.txt', pipeline=PIPELINE)
+    with pytest.raises(RuntimeError, match='3 images in a row.*0.jpg'):
+        dataset[1]
 
 
 def test_lazy_data_set_reads_at_first_use(folder):
@@ -205,21 +164,14 @@ def test_lazy_data_set_reads_at_first_use(folder):
 
 @pytest.mark.parametrize('num_workers', [0, 1])
 def test_through_the_runners_data_loader(faulty, num_workers):
-    loader = Runner.build_dataloader(
-        dict(
-            batch_size=3,
-            num_workers=num_workers,
-            dataset=dict(
-                type='mmfgl.UnlabelledImages',
-                data_root=str(faulty),
-                ann_file='list.txt',
-                pipeline=PIPELINE,
-            ),
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='default_collate'),
-        ),
-        seed=0,
+    config = dict(
+        batch_size=3,
+        num_workers=num_workers,
+        dataset=build(faulty, 'list.txt', pipeline=PIPELINE),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
     )
+    loader = Runner.build_dataloader(config, seed=0)
     skipped = []
     for batch in loader:
         assert [v.shape for v in batch['inputs']] == [(3, 3, 32, 32)] * 2

@@ -25,159 +25,124 @@ def data(tmp_path_factory):
     return tiny_coco(tmp_path_factory.mktemp('engine') / 'data')
 
 
-def _settings(work_dir, iters, hooks, checkpoint, scope, **changes):
-    cfg = dict(
-        work_dir=str(work_dir),
-        experiment_name=f'engine_{next(COUNTER)}',
-        default_scope=scope,
-        randomness=dict(seed=0),
-        log_level='WARNING',
-        train_cfg=dict(
-            type='IterBasedTrainLoop', max_iters=iters, val_interval=10**6
-        ),
-        optim_wrapper=dict(
-            type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)
-        ),
-        param_scheduler=[
-            dict(type='CosineAnnealingLR', by_epoch=False, T_max=iters)
-        ],
-        default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=1000),
-            checkpoint=dict(
-                **{
-                    'type': 'mmfgl.AtomicCheckpointHook',
-                    'by_epoch': False,
-                    'interval': 10**6,
-                    'save_last': False,
-                    **(checkpoint or {}),
-                },
-            ),
-        ),
-        custom_hooks=[hook for hook in hooks if isinstance(hook, dict)],
-    )
-    cfg.update(changes)
-    return Config(cfg)
-
-
-def _build(cfg, hooks):
-    """Runner of a config, with hooks that are objects already."""
-    runner = Runner.from_cfg(cfg)
-    for hook in hooks:
-        if not isinstance(hook, dict):
-            runner.register_hook(hook)
-    return runner
-
-
-def _loader(dataset, workers, **changes):
-    return dict(
-        batch_size=2,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        sampler=dict(type='InfiniteSampler', shuffle=True),
-        dataset=dataset,
-        **changes,
-    )
-
-
-def region_loader(data, workers=0):
-    """Config of a loader of two region views."""
-    return _loader(
-        dict(
-            type='mmfgl.UnlabelledImages',
-            data_root=str(data),
-            data_prefix=dict(img_path='unlabelled/'),
-            pipeline=[
-                dict(type='mmfgl.LoadUnlabelledImage'),
-                dict(
-                    type='mmfgl.RegionViews',
-                    proposer=dict(
-                        type='mmfgl.GridRegions', cell_sizes=(32, 48)
-                    ),
-                    view_size=64,
-                    num_regions=6,
-                ),
-                dict(type='mmfgl.PackRegionViews'),
-            ],
-        ),
-        workers,
-        collate_fn=dict(type='default_collate'),
-    )
-
-
 @pytest.fixture
-def retod_runner(tmp_path, data):
-    """Build the Runner of a tiny ReToD."""
+def make_runner(tmp_path):
+    """Build the Runner of a model and the config of its data loader."""
 
     def make(
+        dataset,
         iters=4,
         hooks=(),
         checkpoint=None,
         workers=0,
-        model=None,
         work_dir='work',
+        loader=None,
         **changes,
     ):
-        hooks = [dict(type='mmfgl.TeacherHook', momentum=0.9), *hooks]
-        changes.setdefault('train_dataloader', region_loader(data, workers))
-        cfg = _settings(
-            tmp_path / work_dir,
-            iters,
-            hooks,
-            checkpoint,
-            'mmpretrain',
-            model=model or tiny_retod_cfg(),
-            **changes,
+        saving = dict(
+            type='mmfgl.AtomicCheckpointHook',
+            by_epoch=False,
+            interval=10**6,
+            save_last=False,
         )
-        return _build(cfg, hooks)
+        cfg = dict(
+            work_dir=str(tmp_path / work_dir),
+            experiment_name=f'engine_{next(COUNTER)}',
+            randomness=dict(seed=0),
+            log_level='WARNING',
+            train_dataloader=dict(
+                batch_size=2,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                sampler=dict(type='InfiniteSampler', shuffle=True),
+                dataset=dataset,
+                **(loader or {}),
+            ),
+            train_cfg=dict(
+                type='IterBasedTrainLoop', max_iters=iters, val_interval=2
+            ),
+            optim_wrapper=dict(
+                type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)
+            ),
+            param_scheduler=[
+                dict(type='CosineAnnealingLR', by_epoch=False, T_max=iters)
+            ],
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=1000),
+                checkpoint=saving | (checkpoint or {}),
+            ),
+            custom_hooks=[hook for hook in hooks if isinstance(hook, dict)],
+        )
+        runner = Runner.from_cfg(Config(cfg | changes))
+        for hook in hooks:
+            if not isinstance(hook, dict):  # an object already
+                runner.register_hook(hook)
+        return runner
 
     return make
 
 
 @pytest.fixture
-def detector_runner(tmp_path, data):
+def retod_runner(make_runner, data):
+    """Build the Runner of a tiny ReToD."""
+
+    def make(iters=4, hooks=(), *args, **kwargs):
+        pipeline = [
+            dict(type='mmfgl.LoadUnlabelledImage'),
+            dict(
+                type='mmfgl.RegionViews',
+                proposer=dict(type='mmfgl.GridRegions', cell_sizes=(32, 48)),
+                view_size=64,
+                num_regions=6,
+            ),
+            dict(type='mmfgl.PackRegionViews'),
+        ]
+        dataset = dict(
+            type='mmfgl.UnlabelledImages',
+            data_root=str(data),
+            data_prefix=dict(img_path='unlabelled/'),
+            pipeline=pipeline,
+        )
+        settings = dict(
+            model=tiny_retod_cfg(),
+            default_scope='mmpretrain',
+            loader=dict(collate_fn=dict(type='default_collate')),
+        )
+        hooks = [dict(type='mmfgl.TeacherHook', momentum=0.9), *hooks]
+        return make_runner(dataset, iters, hooks, *args, **settings | kwargs)
+
+    return make
+
+
+@pytest.fixture
+def detector_runner(make_runner, data):
     """Build the Runner of a tiny FGL Faster R-CNN."""
 
-    def make(
-        iters=4,
-        hooks=(),
-        checkpoint=None,
-        workers=0,
-        work_dir='work',
-        **changes,
-    ):
+    def make(*args, **kwargs):
+        pipeline = [
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(
+                type='RandomChoiceResize',
+                scales=[(96, 72), (128, 96)],
+                keep_ratio=True,
+            ),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackDetInputs'),
+        ]
         dataset = dict(
             type='CocoDataset',
             data_root=str(data),
             ann_file='annotations/train.json',
             data_prefix=dict(img='train/'),
             metainfo=dict(classes=tuple('0123456789')),
-            pipeline=[
-                dict(type='LoadImageFromFile'),
-                dict(type='LoadAnnotations', with_bbox=True),
-                dict(
-                    type='RandomChoiceResize',
-                    scales=[(96, 72), (128, 96)],
-                    keep_ratio=True,
-                ),
-                dict(type='RandomFlip', prob=0.5),
-                dict(type='PackDetInputs'),
-            ],
+            pipeline=pipeline,
         )
-        loader = _loader(
-            dataset,
-            workers,
-            batch_sampler=dict(type='AspectRatioBatchSampler'),
-        )
-        changes.setdefault('train_dataloader', loader)
-        cfg = _settings(
-            tmp_path / work_dir,
-            iters,
-            hooks,
-            checkpoint,
-            'mmdet',
+        settings = dict(
             model=tiny_fgl_cfg(num_classes=10),
-            **changes,
+            default_scope='mmdet',
+            loader=dict(batch_sampler=dict(type='AspectRatioBatchSampler')),
         )
-        return _build(cfg, hooks)
+        return make_runner(dataset, *args, **settings | kwargs)
 
     return make

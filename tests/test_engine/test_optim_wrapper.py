@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmdet.models import RPNHead, SingleRoIExtractor
 from mmdet.registry import OPTIM_WRAPPERS as MMDET_OPTIM_WRAPPERS
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -14,6 +15,11 @@ from mmfgl.engine.optim_wrapper import CPUAmpOptimWrapper
 @pytest.fixture(autouse=True)
 def cpu_only(monkeypatch):
     monkeypatch.setattr(module, 'get_device', lambda: 'cpu')
+
+
+@pytest.fixture
+def optimizer():
+    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
 
 
 class ToyModel(BaseModel):
@@ -66,67 +72,42 @@ def test_takes_over_the_state_of_a_gpu_run():
 @pytest.mark.parametrize(
     'registry', [MMDET_OPTIM_WRAPPERS, MMPRETRAIN_OPTIM_WRAPPERS]
 )
-def test_builds_from_both_scopes(registry):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    cfg = dict(type='mmfgl.CPUAmpOptimWrapper', optimizer=optimizer)
-    assert isinstance(registry.build(cfg), CPUAmpOptimWrapper)
-
-
 @pytest.mark.parametrize('dtype', ['bfloat16', torch.bfloat16])
-def test_accepts_bfloat16(dtype):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    CPUAmpOptimWrapper(dtype=dtype, optimizer=optimizer)
+def test_builds_from_both_scopes(registry, dtype, optimizer):
+    cfg = dict(type='mmfgl.CPUAmpOptimWrapper', dtype=dtype)
+    built = registry.build(cfg | dict(optimizer=optimizer))
+    assert isinstance(built, CPUAmpOptimWrapper)
 
 
 @pytest.mark.parametrize('dtype', ['float16', torch.float32])
-def test_other_dtypes_are_an_error(dtype):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+def test_other_dtypes_are_an_error(dtype, optimizer):
     with pytest.raises(ValueError, match='bfloat16" only'):
         CPUAmpOptimWrapper(dtype=dtype, optimizer=optimizer)
 
 
-def test_no_autocast_is_an_error(monkeypatch):
-    monkeypatch.setattr(module, '_has_cpu_autocast', lambda: False)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    with pytest.raises(RuntimeError, match='without bfloat16 autocast'):
-        CPUAmpOptimWrapper(optimizer=optimizer)
-
-
-def test_gpu_is_an_error(monkeypatch):
+def test_gpu_is_an_error(monkeypatch, optimizer):
     monkeypatch.setattr(module, 'get_device', lambda: 'cuda')
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(RuntimeError, match='Use AmpOptimWrapper'):
         CPUAmpOptimWrapper(optimizer=optimizer)
 
 
 def test_boxes_stay_in_fp32():
-    from mmdet.models import RPNHead, SingleRoIExtractor
-
+    anchors = dict(
+        type='mmdet.AnchorGenerator', scales=[8], ratios=[1.0], strides=[1]
+    )
+    layer = dict(type='RoIAlign', output_size=3, sampling_ratio=0)
     # the defaults of the parents' heads name their parts without a scope
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = nn.ModuleDict(
             dict(
                 conv=nn.Conv2d(3, 8, 3, padding=1),
-                rpn=RPNHead(
-                    in_channels=8,
-                    feat_channels=8,
-                    anchor_generator=dict(
-                        type='mmdet.AnchorGenerator',
-                        scales=[8],
-                        ratios=[1.0],
-                        strides=[1],
-                    ),
-                ),
-                extractor=SingleRoIExtractor(
-                    dict(type='RoIAlign', output_size=3, sampling_ratio=0),
-                    8,
-                    [1],
-                ),
+                rpn=RPNHead(8, feat_channels=8, anchor_generator=anchors),
+                extractor=SingleRoIExtractor(layer, 8, [1]),
             )
         )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     wrapper = CPUAmpOptimWrapper(optimizer=optimizer)
-    # In bfloat16 both corners would be rounded to 32 px.
+    # in bfloat16 both corners would be rounded to 32 px
     rois = torch.tensor([[0, 31.9, 31.9, 40.1, 40.1]])
     image = torch.randn(1, 3, 64, 64)
     wrapper.initialize_count_status(model, 0, 1)
@@ -140,7 +121,7 @@ def test_boxes_stay_in_fp32():
     assert scores[0].dtype == deltas[0].dtype == torch.float32
     expected = model.extractor((features.float(),), rois)
     torch.testing.assert_close(tokens, expected, atol=0, rtol=0)
-    # A second forward pass has not added the hooks again.
+    # a second forward pass has not added the hooks again
     assert len(model.rpn._forward_hooks) == 1
     (tokens.sum() + scores[0].sum()).backward()
     assert model.conv.weight.grad.abs().sum() > 0

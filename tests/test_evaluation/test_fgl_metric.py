@@ -280,5 +280,3 @@ def test_built_from_a_config(tmp_path):
     ann_file = coco_file(tmp_path / 'gt.json', [[(BOX, 0, 0)]])
     metric = METRICS.build(dict(type='mmfgl.FGLMetric', ann_file=ann_file))
     assert isinstance(metric, FGLMetric)
-    with pytest.raises(ValueError, match='match_iou'):
-        FGLMetric(ann_file=ann_file, match_iou=0.05)

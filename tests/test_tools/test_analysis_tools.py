@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmfgl.registry import MODELS
-from mmfgl.testing import stir, tiny_fgl_cfg
+from mmfgl.testing import stir, tiny_fgl_cfg, tiny_plain_detector_cfg
 from mmfgl.testing.data import tiny_coco
 
 ROOT = Path(__file__).parents[2]
@@ -43,19 +43,7 @@ def write(folder, data, name, **changes):
     """Config and checkpoint of a tiny detector with random weights."""
     model = tiny_fgl_cfg(len(CLASSES), **changes)
     if name == 'plain':
-        model.type = 'mmdet.FasterRCNN'
-        head = model.roi_head
-        head.type = 'mmdet.StandardRoIHead'
-        for key in ('tokenizer', 'transformer', 'attention', 'selector'):
-            head.pop(key)
-        head.bbox_roi_extractor.type = 'mmdet.SingleRoIExtractor'
-        head.bbox_head = dict(
-            type='mmdet.Shared2FCBBoxHead',
-            in_channels=16,
-            fc_out_channels=16,
-            roi_feat_size=3,
-            num_classes=len(CLASSES),
-        )
+        model = tiny_plain_detector_cfg()
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(96, 96), keep_ratio=True),
@@ -126,15 +114,12 @@ def test_inferencer(tmp_path, data, image):
     assert len(list((tmp_path / 'out/vis').iterdir())) == 1
 
 
-@pytest.mark.parametrize(
-    'change', [dict(), dict(scene_token=True), dict(num_decoder_layers=0)]
-)
-def test_draw_candidates(tmp_path, data, image, change):
+@pytest.mark.parametrize('layers', [(1, 1), (1, 0), (0, 0)], ids=str)
+def test_draw_candidates(tmp_path, data, image, layers):
     roi_head = tiny_fgl_cfg(len(CLASSES), num_targets=8).roi_head
-    if 'num_decoder_layers' in change:
-        roi_head.transformer.update(change, num_encoder_layers=0)
-    else:
-        roi_head.update(change)
+    roi_head.transformer.update(
+        num_encoder_layers=layers[0], num_decoder_layers=layers[1]
+    )
     files = write(tmp_path, data, 'fgl', roi_head=roi_head)
     out = tmp_path / 'pictures/one.png'
     run_tool('draw_candidates.py', image, *files, '--out', out, '--target', 1)

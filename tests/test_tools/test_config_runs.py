@@ -82,8 +82,8 @@ def test_candidates_from_the_grid(run, tmp_path, flags):
     def big_views(cfg):
         # views that differ in size from the grid's cells
         cfg.model.region_proposer.cell_sizes = (24, 48)
-        resizes = cfg.tta_pipeline[1].transforms[0]
-        for step, side in zip(resizes, (48, 64, 80), strict=True):
+        (views,) = (s for s in cfg.tta_pipeline if s.type == 'TestTimeAug')
+        for step, side in zip(views.transforms[0], (48, 64, 80), strict=True):
             step.scale = (side, side)
 
     run('fgl-faster-rcnn_r50_fpn-grid_8xb2-1x_coco', *flags, change=big_views)
@@ -105,7 +105,6 @@ def test_submission_to_the_test_dev_server(run, data, tmp_path):
     # images and categories without annotations, as the COCO server gives them
     content = json.loads((data / 'annotations/val.json').read_text())
     del content['annotations']
-    classes = len(content['categories'])
 
     def submit(cfg):
         dataset = cfg.test_dataloader.dataset
@@ -121,7 +120,6 @@ def test_submission_to_the_test_dev_server(run, data, tmp_path):
             ann_file=str(path), outfile_prefix=str(tmp_path / 'submit/boxes')
         )
 
-    assert classes > 0
     run(name, change=submit)
     rows = json.loads((tmp_path / 'submit/boxes.bbox.json').read_text())
     assert len(rows) == 5 * IMAGES

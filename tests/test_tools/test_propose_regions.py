@@ -4,11 +4,10 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from region_search import cache as cache_module
+from region_search.cache import ProposalCache
 
 from mmfgl.datasets import FileRegions
-from mmfgl.datasets import proposal_cache as cache_module
-from mmfgl.datasets.proposal_cache import ProposalCache
-from mmfgl.datasets.region_descriptors import describe_regions
 from tools.dataset_converters import propose_regions as tool
 
 RANDOM = ['--proposer', 'mmfgl.RandomRegions', '--workers', '0']
@@ -82,14 +81,14 @@ def test_a_killed_run_does_only_the_rest(folder, monkeypatch):
     again, same = run(folder)
     assert again['cached'] == 4
     assert same == content
-    fresh = run(folder, '--cache-dir', folder.parent / 'other')
+    fresh = run(folder, out='other.json')
     assert fresh[0]['cached'] == 0
     assert fresh[1] == content
 
 
 def test_cache_follows_content_and_settings(folder):
     run(folder)
-    assert run(folder, '--cfg-options', 'seed=3')[0]['cached'] == 0
+    assert run(folder, '--cfg-options', 'num_regions=3')[0]['cached'] == 0
     (folder / 'a.jpg').rename(folder / 'z.jpg')
     assert run(folder)[0]['cached'] == 4
     img = np.zeros((20, 30, 3), np.uint8)
@@ -123,18 +122,6 @@ def test_list_and_coco_json(folder):
     assert {a['image_id'] for a in content['annotations']} == {42, 7}
 
 
-def test_config_file(folder):
-    config = folder.parent / 'c.py'
-    config.write_text(
-        "proposer = dict(type='mmfgl.GridRegions', cell_sizes=(20,))"
-    )
-    counts, _ = run(folder, '--proposer', config)
-    assert counts['regions'] == 4 * 15
-    config.write_text('other = 1')
-    with pytest.raises(ValueError, match='proposer'):
-        run(folder, '--proposer', config)
-
-
 def test_clusters(folder):
     pytest.importorskip('sklearn')
     for index, colour in enumerate([(255, 0, 0), (0, 255, 0)] * 3):
@@ -155,35 +142,16 @@ def test_clusters(folder):
         run(folder, '--clusters', 9999)
 
 
-def test_descriptors():
-    rng = np.random.default_rng(0)
-    img = np.zeros((60, 120, 3), np.uint8)
-    img[:, :60:4] = 255  # stripes down, then stripes across
-    img[::4, 60:] = 255
-    boxes = np.array(
-        [[0, 0, 40, 40], [10, 10, 50, 50], [70, 10, 110, 50]], np.float32
-    )
-    rows = describe_regions(img, boxes)
-    assert rows.shape == (3, 168)
-    assert rows.dtype == np.float32
-    near = np.linalg.norm(rows[0] - rows[1])
-    assert near < 0.5 * np.linalg.norm(rows[0] - rows[2])
-    assert describe_regions(img, boxes[:0]).shape == (0, 168)
-    edge = np.array([[119.5, 59.5, 120, 60], [130, 70, 140, 80]])
-    noise = rng.integers(0, 256, (60, 120, 3), np.uint8)
-    assert np.isfinite(describe_regions(noise, edge)).all()
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['absent/', '--out', 'x.json', *RANDOM], 'absent/'),
         (['.', '--out', 'x', '--ann-file', 'absent.json', *RANDOM], 'absent'),
-        (['.', '--out', 'x', '--proposer', 'absent.py'], 'absent.py'),
+        (['photos', '--out', 'x', '--proposer', 'absent'], 'absent'),
     ],
 )
-def test_errors_in_one_line(arguments, message, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_errors_in_one_line(folder, arguments, message, monkeypatch):
+    monkeypatch.chdir(folder.parent)
     with pytest.raises(SystemExit, match=message):
         tool.main(arguments)
 

@@ -1,32 +1,22 @@
-"""transfer.py on a tiny data set: its runs, in this process."""
+"""transfer.py on tiny data sets: its runs, in this process."""
 
 import json
 import runpy
 import sys
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from lib import transfer_arms as arms
+from lib.coco_data import DataSet, label_subset
+from lib.transfer_plan import Plan
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmfgl.testing import tiny_coco
-from mmfgl.utils import steps as steps_module
-
-TOOLS = Path(__file__).resolve().parents[2] / 'tools/benchmarks'
-
-
-@pytest.fixture(scope='module')
-def modules():
-    """The tool's own modules, importable as when it is run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        import transfer
-        import transfer_arms
-        import transfer_detect
-        import transfer_plan
-
-        yield transfer, transfer_arms, transfer_detect, transfer_plan
+from mmfgl.utils.steps import StepRunner
+from tools.benchmarks import transfer
 
 
 @pytest.fixture(scope='module')
@@ -45,11 +35,8 @@ def ran(monkeypatch):
         log = self.folder / f'{step.name}.log'
         if command[0].endswith('train.py'):
             # MMEngine would go on with the visualizer of the run before
-            command = [
-                *command,
-                '--cfg-options',
-                f'visualizer.name={step.name}',
-            ]
+            name = f'visualizer.name={step.name}{len(names)}'
+            command = [*command, '--cfg-options', name]
         with (
             log.open('a') as file,
             redirect_stdout(file),
@@ -60,7 +47,7 @@ def ran(monkeypatch):
             patch.setattr(sys, 'argv', command)
             runpy.run_path(command[0], run_name='__main__')
 
-    monkeypatch.setattr(steps_module.StepRunner, '_stream', stream)
+    monkeypatch.setattr(StepRunner, '_stream', stream)
     return names
 
 
@@ -73,28 +60,29 @@ def arguments(data, out, arms, *more):
     return [*text.split(), *more]
 
 
-def test_end_to_end(modules, data, tmp_path, ran, monkeypatch, capsys):
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_end_to_end(data, tmp_path, ran, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # small batches; the published ones are for a real run
-    arms = {
-        name: modules[1].Arm(name).config('random', 'faster-rcnn')
-        for name in ('byol', 'retod')
-    }
-    for name, base in arms.items():
-        arms[name] = tmp_path / f'{name}.py'
-        arms[name].write_text(
+    paths = {}
+    for name in ('byol', 'objectness'):
+        base = arms.Arm(name).config('random', 'faster-rcnn')
+        paths[name] = tmp_path / f'{name}.py'
+        paths[name].write_text(
             f"_base_ = '{base}'\ntrain_dataloader = dict(batch_size=2)\n"
         )
-    names = ','.join(f'{name}={path}' for name, path in arms.items())
+    names = ','.join(f'{name}={path}' for name, path in paths.items())
     out = tmp_path / 'out'
-    main = modules[0].main
+    main = transfer.main
     main(arguments(data, out, f'none,{names}', '--seeds', '1'))
-    first = ['pretrain_byol', 'pretrain_retod']
-    first += [f'finetune_{name}_seed0' for name in ('none', *arms)]
-    # the recipe of retod may compute proposals first
-    assert [name for name in ran if name != 'proposals_retod'] == first
-    results = json.loads((out / 'results.json').read_text())
-    assert set(results['arms']) == {'none', 'byol', 'retod'}
+    first = ['pretrain_byol', 'proposals_objectness', 'pretrain_objectness']
+    first += [f'finetune_{name}_seed0' for name in ('none', *paths)]
+    assert ran == first
+    results = read(out / 'results.json')
+    assert set(results['arms']) == {'none', 'byol', 'objectness'}
     for name, arm in results['arms'].items():
         for metric in ('AP', 'AP50', 'AP75', 'APs'):
             assert len(arm[metric]) == 1
@@ -102,21 +90,26 @@ def test_end_to_end(modules, data, tmp_path, ran, monkeypatch, capsys):
         assert (arm['pretrain_seconds'] > 0) == trained
         assert (arm['images_seen'] > 0) == trained
         assert bool(arm['loaded']) == trained
+    # iterations x images x views
     assert results['arms']['byol']['images_seen'] == 2 * 2 * 2
+    assert results['arms']['objectness']['images_seen'] == 2 * 2 * 1
     assert results['settings']['pretrain_iters'] == 2
-    assert '100.0 %' in results['arms']['retod']['loaded']
-    # ReToD hands over more than a backbone
-    modules_loaded = Config.fromfile(
-        out / 'configs/finetune_retod_seed0.py'
-    ).custom_hooks[0]['modules']
-    assert 'neck' in modules_loaded
-    assert 'roi_head.bbox_head.shared_fcs' in modules_loaded
-    byol = Config.fromfile(out / 'configs/finetune_byol_seed0.py')
-    assert byol.custom_hooks[0]['modules'] == ['backbone']
-    assert '| retod |' in (out / 'table.md').read_text()
+    # objectness hands over more than a backbone
+    assert '100.0 %' in results['arms']['objectness']['loaded']
+    loaded = {
+        name: Config.fromfile(
+            out / f'configs/finetune_{name}_seed0.py'
+        ).custom_hooks[0]['modules']
+        for name in paths
+    }
+    assert loaded['byol'] == ['backbone']
+    assert set(loaded['objectness']) == {
+        *('backbone', 'neck', 'rpn_head', 'roi_head.bbox_head.shared_fcs')
+    }
+    text = (out / 'results.md').read_text()
+    assert '| objectness |' in text and f'--out {out}' in text
     for name in ('pretraining', 'finetuning', 'ap'):
         assert (out / f'{name}.png').read_bytes().startswith(b'\x89PNG')
-    assert (out / 'report.html').is_file()
     assert '| none |' in capsys.readouterr().out
 
     # nothing is run twice, and a seed can be added
@@ -125,141 +118,181 @@ def test_end_to_end(modules, data, tmp_path, ran, monkeypatch, capsys):
     assert ran == []
     main(arguments(data, out, 'none', '--seeds', '2'))
     assert ran == ['finetune_none_seed1']
-    results = json.loads((out / 'results.json').read_text())
+    results = read(out / 'results.json')
     assert len(results['arms']['none']['AP']) == 2
     assert len(results['arms']['byol']['AP']) == 1  # kept
 
     # other settings, or another config of an arm, are refused
     with pytest.raises(SystemExit, match='finetune_iters: 2 there, 3 now'):
         main([*arguments(data, out, 'none'), '--finetune-iters', '3'])
-    arms['byol'].write_text(
-        arms['byol'].read_text() + 'model = dict(base_momentum=0.5)\n'
+    paths['byol'].write_text(
+        paths['byol'].read_text() + 'model = dict(base_momentum=0.5)\n'
     )
     before = (out / 'configs/pretrain_byol.py').read_text()
-    one = f'byol={arms["byol"]}'
+    one = f'byol={paths["byol"]}'
     with pytest.raises(SystemExit, match='--redo byol'):
         main(arguments(data, out, one, '--seeds', '1'))
     assert (out / 'configs/pretrain_byol.py').read_text() == before
 
 
-def test_plan_of_both_detectors(modules, data, tmp_path):
-    args = modules[0].parse_args(
-        arguments(data, tmp_path, 'none,byol,retod', '--detector', 'both')
+def test_several_data_sets(data, tmp_path, ran, capsys):
+    other = tiny_coco(tmp_path / 'other', num_images=3, num_val=2)
+    out = tmp_path / 'out'
+    more = ('--seeds', '1', '--shots', '1')
+    transfer.main(arguments(f'{data},{other}', out, 'none', *more))
+    assert ran == ['finetune_none_seed0'] * 2
+    results = read(out / 'results.json')
+    parts = results['data_sets']
+    assert parts == {
+        name: read(out / name / 'results.json') for name in ('data', 'other')
+    }
+    each = [part['arms']['none']['AP'][0] for part in parts.values()]
+    (mean,) = results['arms']['none']['AP']
+    assert mean == pytest.approx(sum(each) / 2, abs=0.01)
+    for text in (capsys.readouterr().out, (out / 'results.md').read_text()):
+        assert text.count('| none |') == 3
+    with pytest.raises(SystemExit, match='two data sets of one name'):
+        transfer.main(arguments(f'{data},{data}', out, 'none'))
+
+
+def test_plan_of_both_detectors(data, tmp_path):
+    args = transfer.parse_args(
+        arguments(data, tmp_path, 'none,byol,objectness', '--detector=both')
     )
-    args.out = tmp_path
-    plan = modules[3].Plan(args)
+    plan = Plan(args, data, tmp_path)
     rows = {row.name: (row.detector, row.pretraining) for row in plan.rows}
     assert rows == {
         'none': ('faster-rcnn', ''),
         'byol': ('faster-rcnn', 'byol'),
-        'retod': ('faster-rcnn', 'retod'),
+        'objectness': ('faster-rcnn', 'objectness'),
         'none-fgl': ('fgl', ''),
-        'retod-fgl': ('fgl', 'retod-fgl'),
+        'objectness-fgl': ('fgl', 'objectness-fgl'),
     }
-    # pretrainings, regions of both retod arms, fine-tunings
+    # pretrainings, region searches, fine-tunings
     assert plan.num_steps == 3 + 2 + 3 * 5
     assert 'Expect about' in plan.describe()
 
 
-def test_dry_run_runs_nothing(modules, data, tmp_path, ran, capsys):
+def test_dry_run_runs_nothing(data, tmp_path, ran, capsys):
     out = tmp_path / 'out'
-    modules[0].main(arguments(data, out, 'none,retod', '--dry-run'))
+    transfer.main(arguments(data, out, 'none,objectness', '--dry-run'))
     assert ran == [] and not out.exists()
-    assert 'fine-tune retod: faster-rcnn' in capsys.readouterr().out
+    assert 'fine-tune objectness: faster-rcnn' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('init', ['random', 'imagenet'])
 @pytest.mark.parametrize('detector', ['faster-rcnn', 'fgl'])
-@pytest.mark.parametrize('arm', ['densecl', 'byol-adamw', 'retod'])
-def test_pretraining_config(modules, init, detector, arm):
-    arms = modules[1]
+@pytest.mark.parametrize('arm', ['densecl', 'byol', 'objectness'])
+def test_pretraining_config(init, detector, arm):
     source = Config.fromfile(arms.Arm(arm).config(init, detector))
+    args = arguments('x', 'x', arm, '--view-size=96', '--optimizer=adamw')
+    args = transfer.parse_args(args)
+    args.pretrain_iters = None
     cfg = arms.pretrain_config(
         source,
-        data_root=Path('/some/data'),
-        num_images=100,
-        view_size=96,
+        args,
+        DataSet(Path('/some/data'), ('a',), 100, 100, 10),
         seconds=60.0,
-        iters=None,
         weights=Path('/some/weights.pth'),
+        regions=Path('/some/regions.json'),
     )
     # one view size, train images only, one budget, no other schedule
+    steps = list(arms.steps_of(cfg.train_dataloader.dataset.pipeline))
     sizes = {
         step.get('scale', step.get('view_size'))
-        for step in arms.steps_of(cfg.train_dataloader.dataset.pipeline)
-        if step['type'].endswith(('RandomResizedCrop', '.RegionViews'))
-    }
+        for step in steps
+        if step['type'].endswith(('RandomResizedCrop', 'RegionViews'))
+    } - {None}
     assert sizes == {96}
+    files = {step.get('object_proposer', {}).get('ann_file') for step in steps}
+    assert ('/some/regions.json' in files) == (arm == 'objectness')
     dataset = cfg.train_dataloader.dataset
     assert dataset.data_root == '/some/data/'
     assert dataset.data_prefix.img_path == 'train/'
     assert not dataset.get('ann_file')
-    budget = [h for h in cfg.custom_hooks if 'BudgetHook' in h['type']]
-    assert [h['seconds'] for h in budget] == [60.0]
-    assert budget[0]['views'] in (1, 2)
+    (budget,) = (h for h in cfg.custom_hooks if 'BudgetHook' in h['type'])
+    assert budget['seconds'] == 60.0
+    assert budget['views'] == (1 if arm == 'objectness' else 2)
+    assert budget['warmup'] == 0.05
     assert cfg.param_scheduler == []
+    optimizer = dict(type='AdamW', lr=5e-4, weight_decay=0.05)
+    assert cfg.optim_wrapper.optimizer == optimizer
     if init == 'imagenet':
         assert cfg.load_from == '/some/weights.pth'
     else:
-        assert cfg.load_from is None
+        assert cfg.get('load_from') is None
 
 
-def test_queue_is_half_an_epoch(modules):
-    length = modules[1].queue_length
-    assert length(510, 32) == 224
-    assert length(6, 32) == 64
-    assert length(10**6, 32) == 65536
+def test_region_search_command(tmp_path):
+    config = tmp_path / 'arm.py'
+
+    def command(text, weights=None):
+        config.write_text(f'model = dict()\n{text}')
+        found = arms.region_search(config, Path('i'), Path('o.json'), weights)
+        return found and found[1:]
+
+    common = ['i', '--out=o.json', '--workers=2', '--cfg-options']
+    common += ['mode=single', 'max_regions=15']
+    assert command('') is None
+    assert command('num_clusters = 1') == common
+    common += ['--clusters=8']
+    assert command("num_clusters = 8; cluster_by = 'colour'") == common
+    backbone = "num_clusters = 8; cluster_by = 'backbone'"
+    features = ['--features', str(config), 'w.pth']
+    assert command(backbone, Path('w.pth')) == common + features
+    with pytest.raises(ValueError, match='--init imagenet'):
+        command(backbone)
+    with pytest.raises(ValueError, match="'backbone' or 'colour'.*'shape'"):
+        command("num_clusters = 8; cluster_by = 'shape'")
 
 
-def test_proposals_stand_in_the_config(modules):
-    cfg = Config(
-        dict(
-            model=dict(),
-            proposals_command=['tool.py', '{images}', '{proposals}'],
-            train_cfg=dict(),
-            default_hooks=dict(checkpoint=dict(), logger=dict()),
-            train_dataloader=dict(
-                batch_size=2,
-                dataset=dict(
-                    pipeline=[dict(type='T', proposer='{proposals}')]
-                ),
-            ),
-        )
-    )
-    new = modules[1].pretrain_config(
-        cfg,
-        data_root=Path('/data'),
-        num_images=4,
-        view_size=64,
-        seconds=1.0,
-        iters=None,
-        proposals=Path('/out/boxes.json'),
-    )
-    assert 'proposals_command' not in new
-    step = new.train_dataloader.dataset.pipeline[0]
-    assert step['proposer'] == '/out/boxes.json'
+def test_queue_is_half_an_epoch():
+    assert arms.queue_length(510, 32) == 224
+    assert arms.queue_length(6, 32) == 64
+    assert arms.queue_length(10**6, 32) == 65536
 
 
-def test_label_subset(modules, data, tmp_path):
-    detect = modules[2]
-    dataset = detect.DataSet.read(data)
-    assert dataset.num_images == 6 and len(dataset.classes) == 10
-    for name in ('a', 'b'):
-        detect.write_subset(dataset, 3, tmp_path / f'{name}.json')
-    content = json.loads((tmp_path / 'a.json').read_text())
-    assert (tmp_path / 'b.json').read_text() == json.dumps(content)
+def test_label_subsets(data):
+    whole = DataSet.read(data)
+    assert whole.num_images == 6 and len(whole.classes) == 10
+    content = label_subset(whole, labels=3)
+    assert content == label_subset(whole, labels=3)
     ids = {image['id'] for image in content['images']}
     assert len(ids) == 3
-    assert {note['image_id'] for note in content['annotations']} == ids
+    source = read(data / 'annotations/train.json')
+    assert content['annotations'] == [
+        note for note in source['annotations'] if note['image_id'] in ids
+    ]
     with pytest.raises(ValueError, match='--labels 99'):
-        detect.write_subset(dataset, 99, tmp_path / 'c.json')
+        label_subset(whole, labels=99)
+    # a number of objects of each class, as far as there are so many
+
+    def objects(content):
+        return Counter(note['category_id'] for note in content['annotations'])
+
+    few = label_subset(whole, shots=2)
+    assert few['categories'] == source['categories']
+    assert 0 < len(few['images']) <= 6
+    for label, number in objects(source).items():
+        assert objects(few)[label] >= min(number, 2)
+    every = label_subset(whole, shots=10**6)
+    assert objects(every) == objects(source)
 
 
-def test_clear_errors(modules, data, tmp_path):
-    transfer = modules[0]
-    with pytest.raises(SystemExit, match='no config of the arm "nosuch"'):
-        transfer.main(arguments(data, tmp_path, 'nosuch'))
-    with pytest.raises(SystemExit, match='annotations'):
-        transfer.main(arguments(tmp_path, tmp_path, 'none'))
-    with pytest.raises(SystemExit, match='an arm twice'):
-        transfer.main(arguments(data, tmp_path, 'none,none'))
+def test_clear_errors(data, tmp_path, monkeypatch):
+    def fails(message, *options):
+        with pytest.raises(SystemExit, match=message):
+            transfer.main(arguments(*options))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arms, 'CONFIGS', tmp_path)
+        folder = tmp_path / 'transfer'
+        looked = f'{folder}/x_faster-rcnn_r18-half-fpn_1xb\\*.py\\s+'
+        looked += f'{folder}/x_r18-half_1xb\\*.py'
+        fails(looked, data, tmp_path, 'x')
+        folder.mkdir()
+        for batch in (8, 16):
+            (folder / f'x_r18-half_1xb{batch}.py').touch()
+        fails('2 config.* of the arm "x"', data, tmp_path, 'x')
+    fails('annotations', tmp_path, tmp_path, 'none')
+    fails('an arm twice', data, tmp_path, 'none,none')

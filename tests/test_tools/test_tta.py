@@ -3,35 +3,36 @@
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from mmdet.evaluation.metrics import CocoMetric
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
 
 from mmfgl.testing.data import tiny_coco
 from mmfgl.utils.checks import check_num_classes
 
-ROOT = Path(__file__).parents[2]
+TOOLS = Path(__file__).parents[2] / 'tools' / 'benchmarks'
 CONFIG = str(Path(__file__).with_name('tiny_detector.py'))
-ARMS = ['plain', 'det_tta', 'roi_tta_views', 'roi_tta_pyramid']
+# plain Faster R-CNN: mode 'pyramid' needs an FGLRoIHead
+ARMS = ['plain', 'det_tta', 'det_tta_wbf', 'roi_tta_views', 'roi_tta_slices']
 STATS = ['AP', 'AP50', 'AP75', 'APs', 'APm', 'APl']
+TIMES = ['seconds_per_image', 'time_to_plain', 'time_to_det_tta']
 
 
 @pytest.fixture(scope='module', autouse=True)
 def modules():
     """Let the tool import its parts; leave no trace for other test files."""
     scopes = DefaultScope._instance_dict.copy()
-    path, names = sys.path.copy(), set(sys.modules)
-    sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
-    yield
-    sys.path[:] = path
+    names = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOOLS))
+        yield
     for name in set(sys.modules) - names:
-        if name.split('_')[0] == 'tta':
+        if name == 'tta' or name.split('.')[0] == 'lib':
             del sys.modules[name]
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(scopes)
@@ -44,80 +45,18 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
+def detector():
     with DefaultScope.overwrite_default_scope('mmdet'):
         torch.manual_seed(0)
-        detector = MODELS.build(Config.fromfile(CONFIG).model)
+        return MODELS.build(Config.fromfile(CONFIG).model)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory, detector):
     meta = dict(dataset_meta=dict(classes=tuple('0123456789')))
     path = str(tmp_path_factory.mktemp('checkpoint') / 'model.pth')
     torch.save(dict(state_dict=detector.state_dict(), meta=meta), path)
     return path
-
-
-def run(monkeypatch, *arguments):
-    import tta
-
-    monkeypatch.setattr(sys, 'argv', ['tta.py', *map(str, arguments)])
-    tta.main()
-
-
-@pytest.mark.parametrize('views, number', [('config', 2), ('scales_flip', 6)])
-def test_side_by_side(
-    data, checkpoint, tmp_path, monkeypatch, capsys, views, number
-):
-    import tta_measure
-
-    given = []
-    time = tta_measure._time
-
-    def record(model, batches):
-        given.append(
-            (
-                type(model).__name__,
-                getattr(getattr(model, 'options', None), 'mode', None),
-                [sample_ids(batch) for batch in batches],
-            )
-        )
-        return time(model, batches)
-
-    monkeypatch.setattr(tta_measure, '_time', record)
-    common = ['--config', CONFIG, '--checkpoint', checkpoint]
-    run(
-        monkeypatch,
-        *common,
-        *('--data-root', data, '--out', tmp_path, '--block', 2),
-        *('--images', 4, '--views', views),
-    )
-    results = json.loads((tmp_path / 'results.json').read_text())
-    assert list(results) == [*ARMS, 'settings']
-    for name in ARMS:
-        assert set(results[name]) == {
-            *STATS,
-            *('seconds_per_image', 'time_to_plain', 'time_to_det_tta'),
-        }
-        assert results[name]['seconds_per_image'] > 0
-    assert results['plain']['time_to_plain'] == 1
-    assert results['det_tta']['time_to_det_tta'] == 1
-    assert results['settings']['images'] == 4
-    shown = capsys.readouterr().out
-    table = (tmp_path / 'results.md').read_text()
-    assert table in shown and table.count('\n|') == 5
-    # a warm-up each, then turns in another order, on the same images
-    kinds = [
-        ('FasterRCNN', None),
-        ('DetTTAModel', None),
-        ('RoITTAModel', 'views'),
-        ('RoITTAModel', 'pyramid'),
-    ]
-    assert [g[:2] for g in given[:8]] == kinds * 2
-    assert [g[:2] for g in given[8:]] == kinds[1:] + kinds[:1]
-    for turns in (given[4:8], given[8:]):
-        for kind, _, ids in turns:
-            per_view = 1 if kind == 'FasterRCNN' else number
-            assert [len(i) for i in ids] == [per_view] * 2
-            assert {i for batch in ids for i in batch} == {
-                i for batch in turns[0][2] for i in batch
-            }
 
 
 def sample_ids(batch):
@@ -127,51 +66,94 @@ def sample_ids(batch):
     return [sample.img_id for sample in samples]
 
 
+@pytest.mark.parametrize('views, number', [('config', 2), ('scales_flip', 6)])
+def test_side_by_side(
+    data, checkpoint, tmp_path, monkeypatch, capsys, views, number
+):
+    import tta
+    from lib import tta_measure
+
+    given, timed = [], tta_measure.timed
+
+    def record(model, batches):
+        given.append((type(model).__name__, [sample_ids(b) for b in batches]))
+        return timed(model, batches)
+
+    monkeypatch.setattr(tta_measure, 'timed', record)
+    arguments = ['--config', CONFIG, '--checkpoint', checkpoint]
+    arguments += ['--data-root', data, '--out', tmp_path, '--views', views]
+    monkeypatch.setattr(sys, 'argv', ['tta.py', *map(str, arguments)])
+    tta.main()
+    results = json.loads((tmp_path / 'results.json').read_text())
+    assert results.pop('roi_tta_pyramid') is None
+    assert list(results) == [*ARMS, 'settings']
+    for name in ARMS:
+        assert set(results[name]) == {*STATS, *TIMES}
+        assert all(-1 <= results[name][stat] <= 100 for stat in STATS)
+        assert results[name]['seconds_per_image'] > 0
+    assert results['plain']['time_to_plain'] == 1
+    assert results['det_tta']['time_to_det_tta'] == 1
+    assert results['settings']['images'] == 5
+    shown = capsys.readouterr().out
+    table = (tmp_path / 'results.md').read_text()
+    assert table in shown and table.count('\n|') == 7
+    # the missing arm has dashes, and the reason is told
+    assert table.splitlines()[6].count('–') == 9
+    assert 'pyramid, is left out: ' in shown and 'FGLRoIHead' in shown
+    # a warm-up each, then turns in another order, on the same images
+    views_of = [1, number, number, number, 5]
+    sizes = [[len(ids) for ids in batches] for _, batches in given]
+    assert sizes[:5] == [[n] for n in views_of]
+    assert sizes[5:10] == [[n] * 4 for n in views_of]
+    assert sizes[10:] == [[n] for n in views_of[1:] + views_of[:1]]
+    for turns in (given[5:10], given[10:]):
+        assert len({tuple(ids[0] for ids in b) for _, b in turns}) == 1
+    kinds = [kind for kind, _ in given]
+    assert kinds[:3] == ['FasterRCNN', 'DetTTAModel', 'DetTTAWithWBF']
+    assert kinds[10:] == kinds[1:5] + kinds[:1]
+
+
 def config(data, **options):
-    import tta_config
+    from lib import tta_config
 
     return tta_config.read_config(CONFIG, data, options)
 
 
-def test_a_part_of_the_images(data, tmp_path):
-    import tta_config
-
-    cfg = config(data)
-    tta_config.take_images(cfg, 2, tmp_path)
-    part = json.loads(Path(tta_config.annotation_file(cfg)).read_text())
-    whole = json.loads(Path(data, 'annotations/val.json').read_text())
-    assert part['images'] == [whole['images'][0], whole['images'][2]]
-    kept = [image['id'] for image in part['images']]
-    assert part['annotations'] == [
-        a for a in whole['annotations'] if a['image_id'] in kept
-    ]
-    assert part['categories'] == whole['categories']
+def steps(pipeline):
+    (augmentation,) = (s for s in pipeline if s['type'] == 'TestTimeAug')
+    choices = [step for steps in augmentation.transforms for step in steps]
+    return choices, [s for s in choices if s['type'] == 'Resize']
 
 
-def test_ready_made_views_at_the_scale_of_the_config(data):
-    import tta_config
+def test_ready_made_views_at_the_scale_of_the_config(data, capsys):
+    from lib import tta_config
 
     cfg = config(data)
     tta_config.set_views(cfg, 'scales_flip')
-    resizes, flips, *_ = cfg.tta_pipeline[1].transforms
+    choices, resizes = steps(cfg.tta_pipeline)
     # the config tests at (128, 96); x 0.8 and 1.25
-    assert [tuple(step.scale) for step in resizes] == [
-        (102, 77),
-        (128, 96),
-        (160, 120),
-    ]
+    expected = [(102, 77), (128, 96), (160, 120)]
+    assert [tuple(step.scale) for step in resizes] == expected
     assert all(step.keep_ratio for step in resizes)
-    assert [step.prob for step in flips] == [0, 1]
-    cfg.test_dataloader.dataset.pipeline.pop(2)
-    with pytest.raises(ValueError, match='--views flip needs'):
-        tta_config.set_views(cfg, 'flip')
+    flips = [step.prob for step in choices if step['type'] == 'RandomFlip']
+    assert flips == [0, 1]
+    _, resizes = steps(cfg.slices_pipeline)
+    assert [tuple(step.scale) for step in resizes] == [(128, 96)]
     cfg.pop('tta_pipeline')
     with pytest.raises(ValueError, match='has no tta_pipeline'):
         tta_config.set_views(cfg, 'config')
+    cfg.test_dataloader.dataset.pipeline.pop(2)
+    with pytest.raises(ValueError, match='need a test pipeline with one Res'):
+        tta_config.set_views(cfg, 'flip')
+    cfg = config(data)
+    cfg.test_dataloader.dataset.pipeline.pop(2)
+    tta_config.set_views(cfg, 'config')
+    assert 'slices_pipeline' not in cfg
+    assert 'slices, is left out' in capsys.readouterr().out
 
 
 def test_classes_come_from_a_checkpoint_that_fits_the_data(data):
-    import tta_config
+    from lib import tta_config
 
     def fitted(classes):
         cfg = config(data)
@@ -191,8 +173,8 @@ def test_classes_come_from_a_checkpoint_that_fits_the_data(data):
             check_num_classes(fitted(classes), loaders=['test_dataloader'])
 
 
-def test_data_root_needs_one_to_replace(data, tmp_path):
-    import tta_config
+def test_configs_that_cannot_be_tested(data, tmp_path):
+    from lib import tta_config
 
     path = tmp_path / 'config.py'
     path.write_text('test_dataloader = dict(dataset=dict())')
@@ -204,113 +186,57 @@ def test_data_root_needs_one_to_replace(data, tmp_path):
 
 
 def test_options_of_the_config_go_to_their_mode(data):
-    import tta_arms
+    from lib import tta_arms
 
-    detector = MODELS.build(
-        dict(_scope_='mmdet', **Config.fromfile(CONFIG).model)
-    )
-
-    def modes(**tta_model):
+    def options(**tta_model):
         cfg = config(data)
         cfg.tta_model = dict(type='mmfgl.RoITTAModel', **tta_model)
-        arms = tta_arms.build_arms(cfg, detector)
-        return [arms[f'roi_tta_{m}'].options for m in ('views', 'pyramid')]
+        modes = ('views', 'pyramid')
+        return [tta_arms.roi_tta_options(cfg, mode) for mode in modes]
 
-    views, pyramid = modes(vote_iou=0.5)
-    assert (views.mode, views.vote_iou) == ('views', 0.5)
-    assert (pyramid.mode, pyramid.vote_iou) == ('pyramid', 0.65)
-    views, pyramid = modes(mode='pyramid', vote_iou=0.5)
-    assert (views.mode, views.vote_iou) == ('views', 0.65)
-    assert (pyramid.mode, pyramid.vote_iou) == ('pyramid', 0.5)
-    assert tta_arms.changed_options(pyramid_model(pyramid)) == dict(
-        mode='pyramid', vote_iou=0.5
-    )
+    views, pyramid = options(voting_iou=0.5)
+    assert views == dict(mode='views', voting_iou=0.5)
+    assert pyramid['mode'] == 'pyramid' and 'voting_iou' not in pyramid
+    views, pyramid = options(mode='pyramid', voting_iou=0.5)
+    assert views == dict(mode='views')
+    assert pyramid == dict(mode='pyramid', voting_iou=0.5)
 
 
-def pyramid_model(options):
-    return SimpleNamespace(options=options)
+def test_weighted_boxes_fusion_of_views(detector):
+    from lib import tta_arms
 
-
-def test_average_precision_is_that_of_mmdet(data, tmp_path):
-    import tta_measure
-
-    path = f'{data}/annotations/val.json'
-    content = json.loads(Path(path).read_text())
-    classes = [category['name'] for category in content['categories']]
-    rng = np.random.default_rng(0)
-    ours = tta_measure.AveragePrecision(path, classes, tmp_path / 'a')
-    theirs = CocoMetric(ann_file=path)
-    theirs.dataset_meta = dict(classes=classes)
-    for image in content['images']:
-        found = [
-            a for a in content['annotations'] if a['image_id'] == image['id']
-        ]
-        boxes = np.array([a['bbox'] for a in found])
-        boxes[:, 2:] += boxes[:, :2]
-        boxes = boxes + rng.normal(0, 1.5, boxes.shape)
-        sample = dict(
-            img_id=image['id'],
-            ori_shape=(image['height'], image['width']),
-            pred_instances=dict(
-                bboxes=torch.tensor(boxes),
-                scores=torch.tensor(rng.random(len(found))),
-                labels=torch.tensor(
-                    [a['category_id'] - 1 for a in found], dtype=torch.long
-                ),
-            ),
+    model = tta_arms.DetTTAWithWBF(tta_arms.DET_TTA_CFG, module=detector)
+    samples = []
+    for boxes, flip in (
+        ([[10, 10, 30, 30], [60, 20, 90, 40]], None),
+        ([[70, 10, 88, 30]], 'horizontal'),  # [12, 10, 30, 30] upright
+    ):
+        meta = dict(ori_shape=(50, 100), flip=bool(flip), flip_direction=flip)
+        sample = DetDataSample(metainfo=meta)
+        sample.pred_instances = InstanceData(
+            bboxes=torch.tensor(boxes).float(),
+            scores=torch.full((len(boxes),), 0.6),
+            labels=torch.zeros(len(boxes), dtype=torch.long),
         )
-        for metric in (ours, theirs):
-            metric.process({}, [sample])
-    got = ours.summary()
-    expected = theirs.evaluate(len(content['images']))
-    assert 5 < got['AP'] < 95
-    names = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-    for name, their_name in zip(STATS, names, strict=True):
-        value = expected[f'coco/bbox_{their_name}']
-        scaled = value if value < 0 else 100 * value
-        assert got[name] == pytest.approx(scaled, abs=0.051)
-
-
-def test_no_detections(data, tmp_path):
-    import tta_measure
-
-    path = f'{data}/annotations/val.json'
-    metric = tta_measure.AveragePrecision(path, tuple('01'), tmp_path / 'a')
-    empty = dict(
-        bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0)
-    )
-    metric.process(
-        {}, [dict(img_id=1, ori_shape=(9, 9), pred_instances=empty)]
-    )
-    assert metric.summary() == dict.fromkeys(STATS, 0.0)
+        samples.append(sample)
+    (merged,) = model.merge_preds([samples])
+    found = merged.pred_instances
+    expected = torch.tensor([[11.0, 10, 30, 30], [60, 20, 90, 40]])
+    torch.testing.assert_close(found.bboxes, expected)
+    # one view of two saw the second
+    torch.testing.assert_close(found.scores, torch.tensor([0.6, 0.3]))
+    assert found.labels.tolist() == [0, 0]
+    # nothing in any view
+    for sample in samples:
+        sample.pred_instances = sample.pred_instances[:0]
+    (merged,) = model.merge_preds([samples])
+    assert merged.pred_instances.bboxes.shape == (0, 4)
 
 
 def test_medians_over_blocks():
-    import tta_report
+    from lib import tta_measure
 
     times = dict(plain=[1, 2, 90], det_tta=[4, 8, 80], roi_tta_views=[2, 6, 8])
-    precisions = {name: dict(AP=1.0) for name in times}
-    results = tta_report.summarise(times, [2, 2, 2], precisions)
-    assert results['roi_tta_pyramid'] is None
-    views = results['roi_tta_views']
-    assert views['seconds_per_image'] == 3
-    assert views['time_to_plain'] == 2
-    assert views['time_to_det_tta'] == 0.5
-
-
-def test_table_without_a_contestant():
-    import tta_report
-
-    numbers = dict.fromkeys([*STATS, 'mask_AP'], 12.34)
-    arm = dict(numbers, seconds_per_image=0.5, time_to_plain=1.0)
-    results = dict(
-        plain=arm,
-        det_tta=None,
-        roi_tta_views=arm,
-        roi_tta_pyramid=arm,
-        settings=dict(images=3),
-    )
-    lines = tta_report.markdown(results).split('\n')
-    assert len({line.count('|') for line in lines[:6]}) == 1
-    assert 'mask AP' in lines[0] and '12.3' in lines[2]
-    assert lines[3].replace(' ', '') == '|DetTTAModel|' + '|' * 10
+    results = tta_measure.summarise_times(times, [2, 2, 2])
+    expected = dict(seconds_per_image=3, time_to_plain=2, time_to_det_tta=0.5)
+    assert results['roi_tta_views'] == expected

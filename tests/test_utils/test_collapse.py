@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mmfgl.utils.collapse import TokenRank, distillation_statistics
+from mmfgl.utils.collapse import TokenRank
 
 
 def rank_of(tokens, window=1):
@@ -38,36 +38,3 @@ def test_rank_of_a_window():
     rank.add(torch.ones(50, 8))
     rank.add(torch.ones(50, 8))  # the first batch has left the window
     assert rank.value() == 1
-
-
-def test_statistics_of_known_targets():
-    logits = torch.zeros(2, 4, 8)
-    chosen = torch.ones(2, 4, dtype=torch.bool)
-    uniform = torch.full((2, 4, 8), 1 / 8)
-    stats = distillation_statistics(logits, uniform, chosen, 0.1)
-    assert stats == pytest.approx(dict(entropy=1, diversity=1, kl=0), abs=1e-6)
-
-    one_hot = torch.eye(8).view(2, 4, 8)
-    stats = distillation_statistics(logits, one_hot, chosen, 0.1)
-    assert stats == pytest.approx(dict(entropy=0, diversity=1, kl=1), abs=1e-6)
-
-    same = torch.eye(8)[:1].expand(2, 4, 8)
-    sharp = same.clone()
-    stats = distillation_statistics(sharp, same, chosen, 0.01)
-    assert stats == pytest.approx(dict(entropy=0, diversity=0, kl=0), abs=1e-6)
-
-
-def test_kl_counts_chosen_tokens_only():
-    torch.manual_seed(0)
-    logits = torch.randn(6, 5)
-    targets = torch.randn(6, 5).softmax(-1)
-    chosen = torch.tensor([1, 0, 1, 0, 0, 0], dtype=torch.bool)
-    stats = distillation_statistics(logits, targets, chosen, 0.5)
-    expected = torch.nn.functional.kl_div(
-        (logits[chosen] / 0.5).log_softmax(-1),
-        targets[chosen],
-        reduction='batchmean',
-    )
-    assert stats['kl'] == pytest.approx(float(expected) / math.log(5))
-    none = torch.zeros_like(chosen)
-    assert distillation_statistics(logits, targets, none, 0.5)['kl'] == 0

@@ -5,11 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from PIL import Image
 
+from mmfgl.testing import tiny_coco
+from mmfgl.utils.launch import replace_data_root
 from mmfgl.utils.reports import (
     Report,
     machine_settings,
+    markdown_table,
     read_curve,
     read_metrics,
 )
@@ -28,7 +35,6 @@ def written(tmp_path):
     )
     report.add_curves('Loss', {'one': [(1, 2.0), (2, 1.0)], 'none': []})
     report.add_pictures('Pictures', [('red [right]', picture)])
-    report.add_settings('Settings', {'seed': 0})
     report.add_code('Commands', 'a < b\nc')
     page = report.write(tmp_path / 'out', 'r')
     return page, page.read_text(), page.with_suffix('.md').read_text()
@@ -49,29 +55,29 @@ def test_html_is_self_contained_and_escaped(written):
     assert '<pre>a &lt; b\nc</pre>' in text
 
 
-def test_markdown_table(written):
-    _, _, text = written
+def test_markdown(written):
+    page, html, text = written
     assert '| arm | AP | n |\n| :-- | --: | --: |' in text
     assert '| x\\|y | 31.3 | 3 |\n| <z> | – | – |' in text
     assert '```\na < b\nc\n```' in text
-
-
-def test_markdown_images_exist(written):
-    page, _, text = written
+    # images exist beside it
     links = re.findall(r'!\[[^\]]*\]\(([^)]*)\)', text)
     assert len(links) == 2
-    for link in links:
-        assert (page.parent / link).is_file()
-    picture = np.asarray(Image.open(page.parent / links[1]))
-    assert picture.shape == (6, 8, 3)
-    assert picture[0, -1].tolist() == [255, 0, 0]
-
-
-def test_sections_keep_their_order(written):
-    _, html, markdown = written
-    names = ['Results', 'Loss', 'Pictures', 'Settings', 'Commands']
+    curves, picture = (Image.open(page.parent / link) for link in links)
+    assert curves.width > 100
+    assert picture.size == (8, 6)
+    assert picture.getpixel((7, 0)) == (255, 0, 0)
+    # sections in the order in which they were added
+    names = ['Results', 'Loss', 'Pictures', 'Commands']
+    assert re.findall(r'^## (.*)$', text, re.M) == names
     assert re.findall(r'<h2>(.*)</h2>', html) == names
-    assert re.findall(r'^## (.*)$', markdown, re.M) == names
+
+
+def test_markdown_table():
+    table = markdown_table(
+        ['a', 'b'], [[1, 'x'], [float('nan'), np.float32(0.125)]], digits=2
+    )
+    assert table == '| a | b |\n| --: | :-- |\n| 1 | x |\n| – | 0.12 |'
 
 
 def write_scalars(folder, records):
@@ -122,14 +128,6 @@ def test_side_by_side():
 
 
 def test_detection_pictures(tmp_path):
-    import torch
-    from mmdet.registry import MODELS
-    from mmengine.config import Config
-    from mmengine.registry import DefaultScope
-
-    from mmfgl.testing.data import tiny_coco
-    from mmfgl.utils.launch import replace_data_root
-
     cfg = Config.fromfile(
         Path(__file__).parents[1] / 'test_tools' / 'tiny_detector.py'
     )

@@ -8,14 +8,11 @@ Four panels: candidates kept and dropped by the selector, important targets,
 what one target reads through the attention mask, final boxes.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
 from mmdet.apis import init_detector
-from mmengine.config import DictAction
 
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.visualization.candidates import draw_trace, trace_image
@@ -27,22 +24,15 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.split('\n')[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('image', help='image file')
-    parser.add_argument('config', help='config of an FGL detector')
-    parser.add_argument('checkpoint', help='checkpoint of it')
-    parser.add_argument('--out', default='candidates.png', help='picture')
-    parser.add_argument(
-        '--target',
-        type=int,
-        default=0,
-        help='whose attention to draw: 0 is the target of highest score',
-    )
-    parser.add_argument('--score-thr', type=float, default=0.3)
-    parser.add_argument('--max-boxes', type=int, default=200)
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='config changes'
-    )
+    add = parser.add_argument
+    add('image', help='image file')
+    add('config', help='config of an FGL detector')
+    add('checkpoint', help='checkpoint of it')
+    add('--out', default='candidates.png', help='picture')
+    add('--target', type=int, default=0, help='whose attention: 0 is the best')
+    add('--score-thr', type=float, default=0.3)
+    add('--max-boxes', type=int, default=200)
+    add('--device', default='cpu')
     return parser.parse_args()
 
 
@@ -57,7 +47,6 @@ def main() -> None:
         args.checkpoint,
         palette='random',
         device=args.device,
-        cfg_options=args.cfg_options,
     )
     try:
         figure = draw_trace(

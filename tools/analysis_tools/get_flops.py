@@ -9,15 +9,13 @@ convolutions and attention count, a multiply-add as two operations; RoIAlign,
 NMS and elementwise operations do not.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
 import mmdet.models  # noqa: F401
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -42,35 +40,23 @@ def parse_args() -> argparse.Namespace:
         default=[800, 1333],
         help='HEIGHT WIDTH of the network input, or one side',
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='config changes'
-    )
     args = parser.parse_args()
     if len(args.shape) > 2 or min(args.shape) < 1:
         parser.error('--shape takes HEIGHT WIDTH, or one side')
     return args
 
 
-def build(path: str, cfg_options: dict | None) -> nn.Module:
+def build(path: str) -> nn.Module:
     """Build the model of a config, with random weights."""
     cfg = Config.fromfile(path)
-    cfg.merge_from_dict(cfg_options or {})
-    if 'init_cfg' in cfg.model.get('backbone', {}):
-        cfg.model.backbone.init_cfg = None
+    detector = cfg.model.get('detector', cfg.model)
+    detector.backbone.pop('init_cfg', None)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
 
 
 def measure(model: nn.Module, shape: tuple[int, int]) -> dict[str, float]:
-    """Parameters and operations of a model.
-
-    Args:
-        model: A detector or a self-supervised model.
-        shape: (height, width) of the network input.
-
-    Returns:
-        ``params`` and ``flops``.
-    """
+    """Count ``params``, those ``frozen``, and ``flops`` at (height, width)."""
     if hasattr(model, 'predict'):
         batch = detection_batch([shape], num_boxes=0)
         flops = count_flops(lambda: model.test_step(batch))
@@ -91,7 +77,7 @@ def main() -> None:
     for path in args.configs:
         if not Path(path).is_file():
             sys.exit(f'no such file: {path}')
-        seen = measure(build(path, args.cfg_options), shape)
+        seen = measure(build(path), shape)
         cells = [seen['params'] / 1e6, seen['frozen'] / 1e6]
         rows.append([Path(path).stem, *cells, seen['flops'] / 1e9])
     header = [f'config, {shape[0]}x{shape[1]}', 'parameters, M', 'frozen, M']

@@ -99,16 +99,12 @@ def seconds_per_image(pipeline: Callable, paths: list[str]) -> float:
 def measure_pipeline_ratio(
     data_root: str = '', repeats: int = 5, images: int = 32
 ) -> dict:
-    """Images a second of both pipelines on one core.
+    """Images a second of both pipelines on one core, ours over MoCo v2's.
 
     Args:
         data_root: Folder of JPEGs; empty for some made on the fly.
         repeats: Passes of each pipeline, in turns; medians are taken.
         images: Largest number of images.
-
-    Returns:
-        ``pipeline_ratio`` (ours over MoCo v2's), ``ours_images_per_second``,
-        ``mocov2_images_per_second`` and ``images``.
     """
     threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(0)

@@ -16,8 +16,6 @@ measured one model a process: the growth of the peak resident size over that
 after the imports on a CPU, the allocator's peak on a GPU.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 
@@ -146,25 +144,20 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict]] = {
     'pretrain': measure_pretraining,
     'pipeline': measure_pipeline,
 }
-# Row of the table -> keys of the ratio and of the values, unit and its size.
-ROWS = {
-    'inference time': ('infer_ratio', 'infer_seconds', 's', 1),
-    'training step': ('train_ratio', 'train_seconds', 's', 1),
-    'peak memory, training': ('memory_ratio', 'train_memory_mb', 'MB', 1),
-    'peak memory, inference': (
-        'infer_memory_ratio',
-        'infer_memory_mb',
-        'MB',
-        1,
-    ),
-    'FLOPs, inference': ('flops_ratio', 'flops', 'G', 1e9),
-}
+# Row of the table, keys of its ratio and values, unit and the unit's size.
+ROWS = (
+    ('inference time', 'infer_ratio', 'infer_seconds', 's', 1),
+    ('training step', 'train_ratio', 'train_seconds', 's', 1),
+    ('memory, training', 'memory_ratio', 'train_memory_mb', 'MB', 1),
+    ('memory, inference', 'infer_memory_ratio', 'infer_memory_mb', 'MB', 1),
+    ('FLOPs, inference', 'flops_ratio', 'flops', 'G', 1e9),
+)
 
 
 def markdown(results: dict) -> str:
     """Tables of the parts that ``results`` has."""
     blocks, rows = [], []
-    for title, (ratio, key, unit, size) in ROWS.items():
+    for title, ratio, key, unit, size in ROWS:
         if ratio in results:
             values = [results[key][name] / size for name in DETECTORS]
             cells = [f'{value:.4g} {unit}' for value in values]

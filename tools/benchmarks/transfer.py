@@ -4,7 +4,7 @@
 Pretrains every arm on the train images (no label, no val image) with the same
 backbone, crop size, precision and wall-clock budget, fine-tunes the same
 detector from each for several seeds, evaluates on val and writes a table,
-results.json, curves and a report into --out:
+results.json and curves into --out:
 
     python tools/benchmarks/transfer.py --data-root data/aquarium \
         --init imagenet --arms none,densecl,objectness,retod \
@@ -18,8 +18,6 @@ benchmark goes on where it was, and arms and seeds can be added to the same
 --out.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex
@@ -30,7 +28,7 @@ from pathlib import Path
 from lib.output import write_json, write_results
 from lib.transfer_arms import ROOT, Arm
 from lib.transfer_plan import Plan
-from lib.transfer_report import table, write_report
+from lib.transfer_report import draw_curves, report, table
 from lib.transfer_results import collect, combine
 from lib.transfer_runs import Runs
 
@@ -156,16 +154,16 @@ def main(argv: list[str] | None = None) -> None:
         for name, plan in plans.items():
             StepRunner(plan.out).run(saving(plan), plan.num_steps)
             parts[name] = collect(plan.out, plan.rows, plan.settings)
-            write_results(plan.out, parts[name], table(parts[name]))
-            page = write_report(plan.out, parts[name], command)
-            print(f'Report: {page}')
+            text = report(parts[name], command)
+            write_results(plan.out, parts[name], text)
+            draw_curves(plan.out, parts[name]['arms'])
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f'transfer: {error}')
     results = parts[name]
     if len(parts) > 1:
         results = combine(parts)
-        write_results(args.out, results, table(results))
-    print('\n' + table(results))
+        write_results(args.out, results, report(results, command))
+    print(f'\n{table(results)}\n\nWritten to {args.out}')
 
 
 if __name__ == '__main__':

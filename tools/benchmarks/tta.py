@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 r"""Measure RoI test-time augmentation beside plain testing and DetTTAModel.
 
-One detector is tested in four ways in one process: plain; with MMDetection's
-DetTTAModel (NMS at IoU 0.5, 100 boxes an image, as its docs set it up); with
-RoITTAModel in mode 'views'; and in mode 'pyramid', which reads the reference
-view alone. The last three are given the same views. They take turns on small
-blocks of images, so that a noisy machine disturbs them alike.
+One detector is tested in one process: plain; with MMDetection's DetTTAModel
+(NMS at IoU 0.5, 100 boxes an image, as its docs set it up), also with weighted
+boxes fusion for its NMS; with RoITTAModel on the same views, in mode
+'pyramid', which reads the reference view alone, and on the slices of
+configs/_base_/tta/slices.py. They take turns on small blocks of images, so
+that a noisy machine disturbs them alike.
 
     python tools/benchmarks/tta.py --config CONFIG.py \
         --checkpoint CHECKPOINT.pth [--data-root DIR] --out DIR
@@ -19,29 +20,41 @@ ratios medians of the blocks' ratios; AP is in percent.
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
-from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import _load_checkpoint
-from tta_arms import build_arms, build_detector, changed_options
-from tta_config import (
+from lib.output import write_results
+from lib.tta_arms import build_arms, build_detector, roi_tta_options
+from lib.tta_config import (
     VIEWS,
     fit_classes,
     read_config,
     set_views,
-    take_images,
 )
-from tta_measure import build_loaders, build_metrics, run_arms
-from tta_report import markdown, summarise
+from lib.tta_measure import (
+    STATS,
+    build_loaders,
+    build_metrics,
+    precisions,
+    run_arms,
+    summarise_times,
+)
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import _load_checkpoint
 
-from mmfgl.models.test_time_augs import RoITTAModel
 from mmfgl.utils.checks import check_data_root, check_num_classes
 from mmfgl.utils.launch import check_file
+from mmfgl.utils.reports import markdown_table
+
+ARMS = dict(
+    plain='plain',
+    det_tta='DetTTAModel',
+    det_tta_wbf='DetTTAModel, WBF',
+    roi_tta_views='RoITTAModel, views',
+    roi_tta_pyramid='RoITTAModel, pyramid',
+    roi_tta_slices='RoITTAModel, slices',
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,26 +63,19 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.split('\n')[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('--config', required=True, help='config file')
-    parser.add_argument('--checkpoint', required=True, help='its weights')
-    parser.add_argument(
-        '--data-root', help='replaces the data_root of the config'
-    )
-    parser.add_argument('--out', required=True, help='folder of the results')
-    parser.add_argument(
+    add = parser.add_argument
+    add('--config', required=True, help='config file')
+    add('--checkpoint', required=True, help='its weights')
+    add('--data-root', help='replaces the data_root of the config')
+    add('--out', required=True, help='folder of the results')
+    add(
         '--views',
         choices=VIEWS,
         default='config',
         help='tta_pipeline: that of the config, or a base of '
         'configs/_base_/tta/ at the test scale of the config',
     )
-    parser.add_argument(
-        '--images', type=int, help='test on so many images, evenly spaced'
-    )
-    parser.add_argument(
-        '--block', type=int, default=4, help='batches between two turns'
-    )
-    parser.add_argument(
+    add(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -77,23 +83,11 @@ def parse_args() -> argparse.Namespace:
         help='override settings of the config; tta_model.KEY=VALUE sets '
         'options of RoITTAModel',
     )
-    args = parser.parse_args()
-    for name in ('images', 'block'):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1')
-    return args
+    return parser.parse_args()
 
 
-def prepare(args: argparse.Namespace, folder: Path) -> tuple[Config, dict]:
-    """Read config and checkpoint and check that they fit the data.
-
-    Args:
-        args: The command line.
-        folder: Place for a smaller annotation file.
-
-    Returns:
-        The config, ready to build, and the checkpoint.
-    """
+def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
+    """Read config and checkpoint and check that they fit the data."""
     check_file(args.checkpoint, 'checkpoint')
     cfg = read_config(args.config, args.data_root, args.cfg_options)
     check_data_root(cfg)
@@ -101,44 +95,30 @@ def prepare(args: argparse.Namespace, folder: Path) -> tuple[Config, dict]:
     fit_classes(cfg, checkpoint)
     check_num_classes(cfg, loaders=['test_dataloader'])
     set_views(cfg, args.views)
-    if args.images:
-        take_images(cfg, args.images, folder)
     return cfg, checkpoint
 
 
-def measure(args: argparse.Namespace, folder: Path) -> dict:
-    """Measure all arms.
-
-    Args:
-        args: The command line.
-        folder: Place for intermediate files.
-
-    Returns:
-        Content of ``results.json``.
-    """
-    cfg, checkpoint = prepare(args, folder)
+def measure(args: argparse.Namespace) -> dict:
+    """Measure all contestants; gives the content of ``results.json``."""
+    cfg, checkpoint = prepare(args)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = build_detector(cfg, checkpoint, get_device())
     arms = build_arms(cfg, detector)
     loaders = build_loaders(cfg)
-    metrics = build_metrics(cfg, loaders['plain'], list(arms), folder)
-    times, counts = run_arms(arms, loaders, metrics, args.block)
-    results = summarise(
-        times, counts, {name: m.summary() for name, m in metrics.items()}
-    )
+    classes = tuple(loaders['plain'].dataset.metainfo['classes'])
+    metrics = build_metrics(cfg, arms, classes)
+    times, counts = run_arms(arms, loaders, metrics)
+    results: dict = dict.fromkeys(ARMS)
+    for name, found in summarise_times(times, counts).items():
+        results[name] = dict(precisions(metrics[name]), **found)
     results['settings'] = dict(
         config=args.config,
         checkpoint=args.checkpoint,
         data_root=cfg.get('data_root'),
         views=args.views,
         images=sum(counts),
-        block=args.block,
         batch_size=cfg.test_dataloader.get('batch_size', 1),
-        options={
-            name: changed_options(model)
-            for name, model in arms.items()
-            if isinstance(model, RoITTAModel)
-        },
+        options=[roi_tta_options(cfg, m) for m in ('views', 'pyramid')],
         device=get_device(),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
@@ -146,17 +126,29 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
     return results
 
 
+def table(results: dict) -> str:
+    """The Markdown table of the contestants, and the settings below it."""
+    masks = ['mask_AP'] if 'mask_AP' in results['plain'] else []
+    columns = [*STATS, *masks, 'time_to_plain', 'time_to_det_tta']
+    heads = [*STATS, *masks, 'time / plain', 'time / DetTTAModel']
+    rows = []
+    for name, title in ARMS.items():
+        found = results[name] or {}
+        seconds = found.get('seconds_per_image')
+        shown = None if seconds is None else f'{seconds:.3f}'
+        rows.append([title, *(found.get(column) for column in columns), shown])
+    settings = ', '.join(f'{k} {v}' for k, v in results['settings'].items())
+    text = markdown_table(['test', *heads, 's per image'], rows, digits=2)
+    return f'{text}\n\nSettings: {settings}.'
+
+
 def main() -> None:
     """Measure, write and print."""
     args = parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        results = measure(args, Path(folder))
-    text = markdown(results)
+    results = measure(args)
+    text = table(results)
     print(text)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / 'results.json').write_text(json.dumps(results, indent=2))
-    (out / 'results.md').write_text(text)
+    write_results(args.out, results, text)
 
 
 if __name__ == '__main__':

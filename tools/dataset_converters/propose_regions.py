@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         '--proposer',
         default='mmfgl.SelectiveSearchRegions',
-        help='type of the proposer, or a config file with a dict `proposer`',
+        help='type of the proposer',
     )
     add(
         '--cfg-options',
@@ -54,7 +54,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action=DictAction,
         help='settings of the proposer, e.g. mode=quality',
     )
-    add('--cache-dir', help='folder of the cache (default: beside --out)')
     add('--workers', type=int, default=os.cpu_count(), help='processes')
     add('--clusters', type=int, default=0, help='pseudo-labels by k-means')
     add(
@@ -64,25 +63,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='cluster by features of the backbone of CONFIG with these '
         'weights instead of colours and gradients',
     )
-    add('--seed', type=int, default=0, help='seed of the clusters')
     args = parser.parse_args(argv)
     if args.workers < 0 or args.clusters < 0:
         parser.error('--workers and --clusters cannot be negative')
     if args.features and not args.clusters:
         parser.error('--features is for --clusters')
     return args
-
-
-def proposer_config(args: argparse.Namespace) -> dict:
-    """Config of the proposer, from its name or a file."""
-    proposer = Config(dict(proposer=dict(type=args.proposer)))
-    if args.proposer.endswith(('.py', '.json', '.yml', '.yaml')):
-        proposer = Config.fromfile(args.proposer)
-        if 'proposer' not in proposer:
-            raise ValueError(f'{args.proposer} holds no dict `proposer`')
-    options = args.cfg_options or {}
-    proposer.merge_from_dict({f'proposer.{k}': v for k, v in options.items()})
-    return proposer.proposer.to_dict()
 
 
 def list_images(args: argparse.Namespace) -> list[dict]:
@@ -103,19 +89,19 @@ def list_images(args: argparse.Namespace) -> list[dict]:
     ]
 
 
-def cluster(found: list[ImageProposals], count: int, seed: int) -> None:
+def cluster(found: list[ImageProposals], count: int) -> None:
     """Replace the labels by clusters of the descriptors, in place."""
     from sklearn.cluster import MiniBatchKMeans
 
     total = sum(len(regions.boxes) for regions in found)
     if total < count:
         raise ValueError(f'{total} regions cannot make {count} clusters')
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     share = min(1.0, MAX_FIT / total)
     sample = np.concatenate(
         [r.descriptors[rng.random(len(r.descriptors)) <= share] for r in found]
     )
-    kmeans = MiniBatchKMeans(count, random_state=seed, n_init=3)
+    kmeans = MiniBatchKMeans(count, random_state=0, n_init=3)
     kmeans.fit(sample)
     for regions in found:
         if len(regions.boxes):
@@ -151,12 +137,13 @@ def to_coco(images: list[dict], found: list[ImageProposals]) -> dict:
 
 def run(args: argparse.Namespace) -> dict:
     """Propose, cluster and write; returns the counts that are printed."""
-    proposer = proposer_config(args)
+    proposer = Config(dict(type=args.proposer))
+    proposer.merge_from_dict(args.cfg_options or {})
     images = list_images(args)
     search = propose_all(
         [image['path'] for image in images],
-        proposer,
-        args.cache_dir or f'{args.out}.cache',
+        proposer.to_dict(),
+        f'{args.out}.cache',
         describe=args.clusters > 0 and not args.features,
         workers=args.workers,
     )
@@ -174,7 +161,7 @@ def run(args: argparse.Namespace) -> dict:
         for _ in track_iter_progress((described, len(paths))):
             pass
     if args.clusters:
-        cluster(found, args.clusters, args.seed)
+        cluster(found, args.clusters)
     content = to_coco(images, found)
     write_atomically(json.dumps(content).encode(), args.out)
     return dict(

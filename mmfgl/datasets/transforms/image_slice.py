@@ -61,6 +61,8 @@ class ImageSlice(BaseTransform):
             round(share * side)
             for share, side in zip(self.window, sides, strict=True)
         )
+        # at least one pixel
+        x1, y1 = min(x1, width - 1), min(y1, height - 1)
         x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
         results['img'] = results['img'][y1:y2, x1:x2]
         results['img_shape'] = results['img'].shape[:2]

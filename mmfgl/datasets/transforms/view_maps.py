@@ -22,14 +22,10 @@ def crop_affine(
     Returns:
         (2, 3) float64 matrix, image pixels to view pixels.
     """
-    x1, y1, x2, y2 = (float(v) for v in crop)
-    width, height = view_size
-    scale_x, scale_y = width / (x2 - x1), height / (y2 - y1)
-    affine = np.array(
-        [[scale_x, 0.0, -x1 * scale_x], [0.0, scale_y, -y1 * scale_y]]
-    )
+    scale = np.array(view_size) / (crop[2:] - crop[:2])
+    affine = np.column_stack([np.diag(scale), -crop[:2] * scale])
     if flip:
-        affine[0] = [-scale_x, 0.0, width + x1 * scale_x]
+        affine[0] = [0, 0, view_size[0]] - affine[0]
     return affine
 
 

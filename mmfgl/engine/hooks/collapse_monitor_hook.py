@@ -17,16 +17,6 @@ from mmfgl.utils.collapse import TokenRank, describe_collapse
 _STATE = 'mmfgl_collapse_monitor'
 _BLIND_LOOKS = 20
 
-# Thresholds; entropies and KL are shares of log K.
-MAX_ENTROPY = 0.99  # above it targets are uniform
-MIN_INFORMATION = 0.05  # below it they tell nothing about their regions
-MIN_ENTROPY = 0.01  # below it a target is as good as one-hot
-MIN_DIVERSITY = 0.3  # below it all regions get the same target
-MIN_RANK_SHARE = 0.3  # of the rank at the start
-MIN_RANK = 0.03  # of the token width D
-MIN_KL = 0.001
-FALLING_RANK_SHARE = 0.6  # of the rank at the start
-
 
 class CollapseError(RuntimeError):
     """The pretraining has collapsed."""
@@ -52,17 +42,10 @@ class CollapseMonitorHook(Hook):
 
     Looks at which a value is not finite are left out. The alarm rings when,
     after the warm-up, a symptom has held for as long as ``patience``:
-
-    - ``uniform``: entropy above 0.99, or information below 0.05;
-    - ``one_hot``: entropy below 0.01 and diversity below 0.3; sharp targets
-      alone are no harm;
-    - ``same``: diversity below 0.3;
-    - ``rank``: rank below 0.3 of its start, or below 0.03 of D;
-    - ``copied``: KL below 0.001 with the rank below 0.6 of its start.
-
-    Warm-up and patience are shares of the run, so that a collapse in the
-    first tenth is reported before a fifth of the schedule. The state is in
-    the checkpoint.
+    ``uniform``, ``one_hot``, ``same``, ``rank`` or ``copied`` (see
+    :func:`symptoms`). Warm-up and patience are shares of the run, so that a
+    collapse in the first tenth is reported before a fifth of the schedule.
+    The state is in the checkpoint.
 
     Args:
         action: ``'warn'``, or ``'stop'``: save a checkpoint and end the run
@@ -121,9 +104,7 @@ class CollapseMonitorHook(Hook):
         if self._handle is not None:
             self._handle.remove()
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Look at this iteration, or don't."""
         # the length of the run may be estimated anew as it goes on
         every = self.interval or max(1, round(runner.max_iters / 200))
@@ -241,18 +222,17 @@ def symptoms(stats: dict[str, float], width: int) -> list[str]:
     """Names of the symptoms that a look shows.
 
     Args:
-        stats: ``entropy``, ``diversity``, ``information``, ``kl``, ``rank``
-            and, once known, ``rank_share``.
+        stats: ``entropy``, ``diversity``, ``information`` and ``kl`` over log
+            K, ``rank`` and, once known, ``rank_share``.
         width: Token width D.
     """
     share = stats.get('rank_share', 1.0)
-    same = stats['diversity'] < MIN_DIVERSITY
+    same = stats['diversity'] < 0.3  # all regions get the same target
     signs = dict(
-        uniform=stats['entropy'] > MAX_ENTROPY
-        or stats['information'] < MIN_INFORMATION,
-        one_hot=same and stats['entropy'] < MIN_ENTROPY,
+        uniform=stats['entropy'] > 0.99 or stats['information'] < 0.05,
+        one_hot=same and stats['entropy'] < 0.01,  # sharp alone is no harm
         same=same,
-        rank=share < MIN_RANK_SHARE or stats['rank'] < MIN_RANK * width,
-        copied=stats['kl'] < MIN_KL and share < FALLING_RANK_SHARE,
+        rank=share < 0.3 or stats['rank'] < 0.03 * width,
+        copied=stats['kl'] < 0.001 and share < 0.6,
     )
     return [name for name, sign in signs.items() if sign]

@@ -106,9 +106,7 @@ class FreezeHook(Hook):
             f'{", ".join(self.names)})'
         )
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Undo the ``model.train()`` of the loop for frozen modules."""
         for module in self._idle:
             module.training = False

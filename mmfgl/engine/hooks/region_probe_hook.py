@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmfgl.engine.hooks.robust.exact_resume_hook import replace_batch_sampler
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 from mmfgl.utils.randomness import SeededBatches, rng_kept
@@ -89,7 +90,7 @@ class RegionProbeHook(Hook):
         """The probe's batches, the same whenever they are loaded."""
         loader = runner.build_dataloader(self.dataloader, seed=self.seed)
         batches = SeededBatches(loader.batch_sampler, self.seed)
-        object.__setattr__(loader, 'batch_sampler', batches)
+        replace_batch_sampler(loader, batches)
         loaded, count = [], 0
         for batch in loader:
             loaded.append(batch)

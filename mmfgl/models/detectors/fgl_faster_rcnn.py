@@ -16,17 +16,12 @@ class FGLFasterRCNN(FasterRCNN):
     proposer such as the multi-scale grid, the same for training and test.
 
     Args:
-        backbone: Config of the backbone.
         rpn_head: Config of the RPN, or ``None`` to take ``region_proposer``.
-        roi_head: Config of the RoI head, usually ``mmfgl.FGLRoIHead``.
-        train_cfg: Training config of the two stages.
-        test_cfg: Test config of the two stages.
-        neck: Config of the neck.
         region_proposer: Config of a region proposer (see
             :mod:`mmfgl.datasets.region_proposers`); exactly one of it and
             ``rpn_head`` is needed.
-        data_preprocessor: Config of the data preprocessor.
-        init_cfg: Initialisation config of MMEngine.
+        **kwargs: Arguments of :class:`mmdet.models.FasterRCNN`; its
+            ``roi_head`` is usually a ``mmfgl.FGLRoIHead``.
 
     Raises:
         ValueError: If both or neither source of candidates is given.
@@ -34,34 +29,19 @@ class FGLFasterRCNN(FasterRCNN):
 
     def __init__(
         self,
-        backbone: dict,
-        rpn_head: dict | None,
-        roi_head: dict,
-        train_cfg: dict,
-        test_cfg: dict,
-        neck: dict | None = None,
+        rpn_head: dict | None = None,
         region_proposer: dict | None = None,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
         if (rpn_head is None) == (region_proposer is None):
             raise ValueError(
                 'FGLFasterRCNN takes its candidates from exactly one of '
                 'rpn_head and region_proposer: set the other to None'
             )
-        super().__init__(
-            backbone=backbone,
-            rpn_head=rpn_head,
-            roi_head=roi_head,
-            train_cfg=train_cfg,
-            test_cfg=test_cfg,
-            neck=neck,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
-        self.region_proposer = (
-            TASK_UTILS.build(region_proposer) if region_proposer else None
-        )
+        super().__init__(rpn_head=rpn_head, **kwargs)
+        self.region_proposer = None
+        if region_proposer is not None:
+            self.region_proposer = TASK_UTILS.build(region_proposer)
 
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:
         """Depth of a parameter, for layer-wise decay of the learning rate.

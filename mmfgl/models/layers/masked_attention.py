@@ -39,8 +39,8 @@ class GeometryBias(BaseModule):
             nn.ReLU(inplace=True),
             nn.Linear(16, num_heads),
         )
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
+        for param in self.layers[-1].parameters():
+            nn.init.zeros_(param)
 
     def forward(
         self, mask: Tensor, targets: Tensor, candidates: Tensor
@@ -58,10 +58,8 @@ class GeometryBias(BaseModule):
         image, row, column = mask.nonzero(as_tuple=True)  # each (P,)
         pairs = log_geometry(targets[image, row], candidates[image, column])
         values = self.layers(pairs)  # (P, H)
-        batch, queries, length = mask.shape
-        bias = values.new_full(
-            (batch, self.num_heads, queries, length), float('-inf')
-        )
+        shape = mask.unsqueeze(1).expand(-1, self.num_heads, -1, -1).shape
+        bias = values.new_full(shape, float('-inf'))
         bias[image, :, row, column] = values
         return bias
 
@@ -100,8 +98,8 @@ class MaskedAttention(BaseModule):
         self.query = nn.Linear(embed_dims, inner)
         self.key_value = nn.Linear(embed_dims, 2 * inner)
         self.out = nn.Linear(inner, embed_dims)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for param in self.out.parameters():
+            nn.init.zeros_(param)
 
     def forward(
         self,
@@ -147,11 +145,7 @@ class MaskedAttention(BaseModule):
     ) -> Tensor:
         """How much each query reads of each candidate, for pictures.
 
-        Args:
-            x: (B, Q, D) queries.
-            memory: (B, N, D) memory.
-            mask: (B, Q, N) bool, ``True`` = open.
-            bias: (B, H, Q, N) scores to add, or ``None``.
+        Arguments as in :meth:`forward`, but ``bias`` for all queries.
 
         Returns:
             (B, Q, N) attention weights, the mean of the heads.

@@ -20,11 +20,7 @@ Bias = Callable[[slice], Tensor]
 class RegionBlock(BaseModule):
     """Pre-norm attention + feed-forward block, for encoder and decoder.
 
-    Args:
-        embed_dims: Token width D.
-        num_heads: Number of heads.
-        ffn_ratio: Width of the feed-forward layer over D.
-        attention_dims: See :class:`MaskedAttention`.
+    Arguments as in :class:`RegionTransformer`.
     """
 
     def __init__(
@@ -38,14 +34,10 @@ class RegionBlock(BaseModule):
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attention = MaskedAttention(embed_dims, num_heads, attention_dims)
         self.norm2 = nn.LayerNorm(embed_dims)
-        self.ffn = FFN(
-            embed_dims,
-            int(embed_dims * ffn_ratio),
-            act_cfg=dict(type='GELU'),
-        )
-        last = self.ffn.layers[1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        hidden = int(embed_dims * ffn_ratio)
+        self.ffn = FFN(embed_dims, hidden, act_cfg=dict(type='GELU'))
+        for param in self.ffn.layers[1].parameters():
+            nn.init.zeros_(param)
 
     def forward(
         self,
@@ -54,16 +46,9 @@ class RegionBlock(BaseModule):
         memory: Tensor | None = None,
         bias: Bias | None = None,
     ) -> Tensor:
-        """Run the block; without ``memory`` it is self-attention.
+        """(B, Q, D) tokens -> (B, Q, D) tokens; see :class:`MaskedAttention`.
 
-        Args:
-            x: (B, Q, D) tokens.
-            mask: (B, Q, N) bool, ``True`` = open.
-            memory: (B, N, D) tokens to read. Defaults to ``x`` itself.
-            bias: Scores to add for a slice of the queries.
-
-        Returns:
-            (B, Q, D) tokens.
+        Without ``memory`` (B, N, D) it is self-attention.
         """
         normed = self.norm1(x)
         source = normed if memory is None else self.norm1(memory)
@@ -109,14 +94,13 @@ class RegionTransformer(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.embed_dims = embed_dims
 
-        def blocks(depth: int) -> nn.ModuleList:
-            return nn.ModuleList(
-                RegionBlock(embed_dims, num_heads, ffn_ratio, attention_dims)
-                for _ in range(depth)
-            )
-
-        self.encoder = blocks(num_encoder_layers)
-        self.decoder = blocks(num_decoder_layers)
+        options = embed_dims, num_heads, ffn_ratio, attention_dims
+        self.encoder = nn.ModuleList(
+            RegionBlock(*options) for _ in range(num_encoder_layers)
+        )
+        self.decoder = nn.ModuleList(
+            RegionBlock(*options) for _ in range(num_decoder_layers)
+        )
         if geometry_bias and not (num_encoder_layers or num_decoder_layers):
             raise ValueError(
                 'geometry_bias needs at least one encoder or decoder layer'
@@ -161,7 +145,7 @@ class RegionTransformer(BaseModule):
     def _answer(
         self, tokens: Tensor, mask: Tensor, targets: Tensor, boxes: Tensor
     ) -> Tensor:
-        """(B, Q, D) embeddings from B images stacked, see :meth:`forward`."""
+        """(B, Q, D) answers from B images stacked, see :meth:`forward`."""
         memory = self.encode(tokens, mask, boxes)
         queries = tokens if len(self.decoder) else memory
         if targets.shape[1] == tokens.shape[1]:  # in the order of candidates
@@ -188,8 +172,6 @@ class RegionTransformer(BaseModule):
         Returns:
             (B, N, D) encoded tokens.
         """
-        if not len(self.encoder):
-            return tokens
         bias = self._bias(mask, boxes, boxes)
         for block in self.encoder:
             tokens = block(tokens, mask, bias=bias)
@@ -215,8 +197,6 @@ class RegionTransformer(BaseModule):
         Returns:
             (B, Q, D) target embeddings.
         """
-        if not len(self.decoder):
-            return queries
         bias = self._bias(mask, boxes, memory_boxes)
         for block in self.decoder:
             queries = block(queries, mask, memory, bias)

@@ -65,17 +65,10 @@ class DeviceRoIPool(RoIPool):
 def _bins(
     low: Tensor, high: Tensor, scale: float, num: int, size: int
 ) -> tuple[Tensor, Tensor]:
-    """First and one-past-last cell of the bins along one axis.
+    """(R, S) first and one-past-last cells of ``num`` bins along one axis.
 
-    Args:
-        low: (R,) first pixels.
-        high: (R,) last pixels.
-        scale: Cells a pixel.
-        num: Number S of bins.
-        size: Number of cells of the map.
-
-    Returns:
-        Two (R, S) tensors of whole numbers in [0, size].
+    (R,) RoIs reach from pixel ``low`` to pixel ``high``; ``scale`` cells are
+    a pixel, the map has ``size`` cells.
     """
     start = low * scale
     length = (high + 1) * scale - start

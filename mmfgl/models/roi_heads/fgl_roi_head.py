@@ -113,8 +113,8 @@ class FGLRoIHead(StandardRoIHead):
 
         Args:
             rpn_results_list: Proposals (``bboxes`` in network-input pixels).
-            batch_img_metas: Meta information of the images (not needed here,
-                part of the interface).
+            batch_img_metas: Meta information of the images (part of the
+                interface, not needed here).
 
         Returns:
             One (N, N) bool mask an image.
@@ -133,13 +133,10 @@ class FGLRoIHead(StandardRoIHead):
         """Losses of the head; see :class:`StandardRoIHead`.
 
         Args:
-            x: Pyramid levels.
+            x: Pyramid levels, each (B, C, H_k, W_k).
             rpn_results_list: Proposals of each image, with ``bboxes`` and
                 optionally ``scores`` (objectness).
             batch_data_samples: Data samples with ``gt_instances``.
-
-        Returns:
-            Loss names and values.
         """
         truths, ignored, _ = unpack_gt_instances(batch_data_samples)
         gt_added = getattr(self.bbox_sampler, 'add_gt_as_proposals', False)
@@ -183,9 +180,6 @@ class FGLRoIHead(StandardRoIHead):
             x: Pyramid levels.
             sampling_results: Sampling results of each image.
             contexts: RoI context of each image; see :meth:`_bbox_forward`.
-
-        Returns:
-            Results of the forward pass and ``loss_bbox``.
         """
         rois = bbox2roi([sampled.priors for sampled in sampling_results])
         results = self._bbox_forward(x, rois, contexts)
@@ -207,7 +201,7 @@ class FGLRoIHead(StandardRoIHead):
         rescale: bool = False,
         level_shift: int | str = 0,
     ) -> list:
-        """Predict boxes; see :class:`StandardRoIHead`.
+        """Predict the instances of each image; see :class:`StandardRoIHead`.
 
         Args:
             x: Pyramid levels.
@@ -218,9 +212,6 @@ class FGLRoIHead(StandardRoIHead):
                 proposal.
             rescale: Return boxes in original pixels.
             level_shift: See :meth:`FGLRoIExtractor.forward`.
-
-        Returns:
-            Instances of each image.
         """
         rois = bbox2roi([results.bboxes for results in rpn_results_list])
         if len(rois) == 0:
@@ -315,12 +306,7 @@ class FGLRoIHead(StandardRoIHead):
         return super()._mask_forward(readable_levels(x), rois, **kwargs)
 
     def _attention_mask(self, context: RoIContext, kept: Tensor) -> Tensor:
-        """(N, N) bool attention mask of one image.
-
-        Args:
-            context: RoI context of the image.
-            kept: (N,) bool, candidates that the selector kept.
-        """
+        """(N, N) bool mask of one image; ``kept`` (N,) by the selector."""
         mask = context.attention_mask
         if mask is None:
             mask = iou_attention_mask(context.boxes, **self.attention)

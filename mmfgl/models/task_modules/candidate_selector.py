@@ -12,11 +12,8 @@ from torch import Tensor
 from mmfgl.models.layers import border_overlap, pairwise_iou
 from mmfgl.registry import TASK_UTILS
 
-# Width of the border band as a share of the image's sides.
 BORDER_BAND = 0.02
-# Smallest IoU with another candidate that counts as consensus.
 CONSENSUS_IOU = 0.5
-# Objectness below which a token goes into the background prototype.
 PROTOTYPE_SCORE = 0.1
 
 
@@ -80,10 +77,11 @@ class CandidateSelector:
     ) -> None:
         if mode not in ('context', 'drop'):
             raise ValueError(f"mode must be 'context' or 'drop', got {mode!r}")
-        if num_targets is not None and num_targets < 1:
-            raise ValueError(f'num_targets must be >= 1, got {num_targets}')
-        if min_kept < 1:
-            raise ValueError(f'min_kept must be >= 1, got {min_kept}')
+        if min_kept < 1 or (num_targets is not None and num_targets < 1):
+            raise ValueError(
+                'min_kept and num_targets must be >= 1, got '
+                f'{min_kept} and {num_targets}'
+            )
         self.score_thr = score_thr
         self.similarity_thr = similarity_thr
         self.border_thr = border_thr
@@ -122,6 +120,11 @@ class CandidateSelector:
         if scores is None:
             scores = boxes.new_ones(len(boxes))
         scores = scores.float()
+        if self.similarity_thr is not None and tokens is None:
+            raise ValueError(
+                'similarity_thr compares region tokens, but none were given '
+                'to select()'
+            )
         context = self._filter(boxes, img_shape, scores, tokens)
         targets = torch.arange(len(boxes), device=boxes.device)
         if not training:
@@ -140,12 +143,12 @@ class CandidateSelector:
         """(R,) bool: candidates that pass the filters, floor included."""
         passed = scores >= self.score_thr
         if self.similarity_thr is not None:
-            if tokens is None:
-                raise ValueError(
-                    'similarity_thr compares region tokens, but none were '
-                    'given to select()'
-                )
-            passed &= ~self._like_background(tokens.float(), scores)
+            low = scores < PROTOTYPE_SCORE
+            tokens = tokens.float()
+            # a sum: the cosine ignores its length
+            prototype = (tokens * low[:, None]).sum(dim=0)
+            similarity = F.cosine_similarity(tokens, prototype[None])
+            passed &= (similarity <= self.similarity_thr) | ~low.any()
         if self.border_thr is not None:
             overlap = border_overlap(boxes, img_shape, BORDER_BAND)
             passed &= overlap <= self.border_thr
@@ -153,13 +156,6 @@ class CandidateSelector:
         rank = scores.masked_fill(passed, torch.inf)
         floor = rank.topk(min(self.min_kept, len(rank))).indices
         return passed.index_fill(0, floor, True)
-
-    def _like_background(self, tokens: Tensor, scores: Tensor) -> Tensor:
-        """(R,) bool: tokens close to the background prototype, if any."""
-        low = scores < PROTOTYPE_SCORE
-        prototype = low.float() @ tokens  # the cosine ignores its length
-        similarity = F.cosine_similarity(tokens, prototype[None])
-        return (similarity > self.similarity_thr) & low.any()
 
     def _most_important(
         self, pool: Tensor, boxes: Tensor, scores: Tensor
@@ -169,7 +165,8 @@ class CandidateSelector:
             return pool
         boxes, scores = boxes[pool], scores[pool]
         iou = pairwise_iou(boxes, boxes).fill_diagonal_(0)
-        iou = iou.masked_fill(iou < CONSENSUS_IOU, 0)
-        importance = scores * (1 + iou @ scores)
+        # not a product of matrices, which autocast would round
+        agreement = iou.masked_fill_(iou < CONSENSUS_IOU, 0).mul_(scores)
+        importance = scores * (1 + agreement.sum(dim=1))
         best = importance.topk(self.num_targets).indices
         return pool[best.sort().values]

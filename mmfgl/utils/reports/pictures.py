@@ -1,7 +1,5 @@
 """Pictures of detections beside the ground truth."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import mmcv
@@ -24,7 +22,7 @@ def detection_pictures(
     """Detect objects in images of a config's test set and draw them.
 
     Args:
-        config: Detection config.
+        config: Config of the detector, or its file.
         checkpoint: Checkpoint of it.
         indices: Which images of the test set.
         score_thr: Detections below this score are not drawn.
@@ -35,9 +33,8 @@ def detection_pictures(
         For each image a pair of (height, W, 3) uint8 RGB arrays: the ground
         truth and the detections.
     """
-    cfg = Config.fromfile(config) if isinstance(config, str) else config
-    model = init_detector(cfg, checkpoint, palette='random', device='cpu')
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    model = init_detector(config, checkpoint, palette='random', device='cpu')
+    dataset = DATASETS.build(model.cfg.test_dataloader.dataset)
     visualizer = DetLocalVisualizer()
     visualizer.dataset_meta = model.dataset_meta
     pictures = []
@@ -45,35 +42,22 @@ def detection_pictures(
         info = dataset.get_data_info(index)
         image = mmcv.imread(info['img_path'])  # BGR, as detectors expect
         sample = inference_detector(model, image)
-        sample.gt_instances = _ground_truth(info)
         scale = height / image.shape[0]
-        sample.gt_instances.bboxes *= scale
         sample.pred_instances.bboxes *= scale
+        truth = [item for item in info['instances'] if not item['ignore_flag']]
+        boxes = torch.tensor([item['bbox'] for item in truth]).float()
+        sample.gt_instances = InstanceData(
+            bboxes=boxes.view(-1, 4) * scale,
+            labels=torch.tensor([i['bbox_label'] for i in truth]).long(),
+        )
         width = round(image.shape[1] * scale)
         canvas = mmcv.imresize(image[..., ::-1], (width, height))
-        pair = []
-        for truth in (True, False):
-            visualizer.add_datasample(
-                'picture',
-                canvas,
-                sample,
-                draw_gt=truth,
-                draw_pred=not truth,
-                pred_score_thr=score_thr,
-            )
-            pair.append(visualizer.get_image())
-        pictures.append(tuple(pair))
+        visualizer.add_datasample(
+            'picture', canvas, sample, pred_score_thr=score_thr
+        )
+        # mmdet draws the truth at the left, the detections at the right
+        pictures.append(tuple(np.hsplit(visualizer.get_image(), 2)))
     return pictures
-
-
-def _ground_truth(info: dict) -> InstanceData:
-    """Boxes and labels of a dataset record, in original pixels."""
-    objects = [item for item in info['instances'] if not item['ignore_flag']]
-    boxes = torch.tensor([item['bbox'] for item in objects]).float()
-    return InstanceData(
-        bboxes=boxes.reshape(-1, 4),
-        labels=torch.tensor([item['bbox_label'] for item in objects]).long(),
-    )
 
 
 def side_by_side(panels: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
@@ -82,9 +66,6 @@ def side_by_side(panels: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
     Args:
         panels: (H, W_i, 3) uint8 arrays.
         gap: White pixels between them.
-
-    Returns:
-        One (H, W, 3) uint8 array.
     """
     white = np.full((panels[0].shape[0], gap, 3), 255, dtype=np.uint8)
     row = [part for panel in panels for part in (panel, white)]

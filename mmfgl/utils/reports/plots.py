@@ -1,7 +1,5 @@
 """Plots as PNG files in memory."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 
@@ -15,16 +13,7 @@ def plot_curves(
     xlabel: str = 'iteration',
     ylabel: str = 'loss',
 ) -> bytes:
-    """Plot curves into a PNG.
-
-    Args:
-        curves: Name -> (x, y) points.
-        xlabel: Label of the x axis.
-        ylabel: Label of the y axis.
-
-    Returns:
-        The bytes of the PNG file.
-    """
+    """Plot curves, name -> (x, y) points; return the bytes of a PNG file."""
     figure = Figure(figsize=(8, 4), layout='constrained')
     axes = figure.subplots()
     for name, points in curves.items():

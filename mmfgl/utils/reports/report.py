@@ -1,7 +1,5 @@
 """A report in two files: HTML with everything inside, and Markdown."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -36,8 +34,8 @@ pre { background: #f1f5f8; padding: .8rem; overflow-x: auto; }
 class Report:
     """Collects tables, curves, pictures and settings, then writes them.
 
-    Every ``add_*`` method appends one section and returns the report, and
-    sections appear in that order. Text is shown as it is, never read as HTML.
+    Every ``add_*`` method appends one section. Text is shown as it is, never
+    read as HTML.
 
     Args:
         title: Heading of the whole report.
@@ -56,19 +54,18 @@ class Report:
         self._images: list[tuple[str, bytes]] = []
         self._text(intro)
 
-    def add_code(self, heading: str, code: str) -> Report:
+    def add_code(self, heading: str, code: str) -> None:
         """Add commands or program output, with its line breaks."""
         self._heading(heading)
         self._html.append(f'<pre>{html.escape(code)}</pre>')
         self._markdown.append(f'```\n{code}\n```')
-        return self
 
     def add_table(
         self,
         heading: str,
         rows: Sequence[Mapping[str, Any]],
         caption: str = '',
-    ) -> Report:
+    ) -> None:
         """Add a table.
 
         Args:
@@ -84,41 +81,21 @@ class Report:
         self._markdown.append(markdown_table(header, cells))
         self._html.append(html_table(header, cells))
         self._text(caption)
-        return self
 
-    def add_settings(
-        self, heading: str, settings: Mapping[str, Any]
-    ) -> Report:
-        """Add a two-column table of names and values."""
-        rows = [
-            {'setting': name, 'value': str(value)}
-            for name, value in settings.items()
-        ]
-        return self.add_table(heading, rows)
-
-    def add_curves(
-        self,
-        heading: str,
-        curves: Mapping[str, Curve],
-        xlabel: str = 'iteration',
-        ylabel: str = 'loss',
-    ) -> Report:
-        """Add one plot of named curves; see :func:`plot_curves`."""
+    def add_curves(self, heading: str, curves: Mapping[str, Curve]) -> None:
+        """Add one plot of losses; see :func:`plot_curves`."""
         self._heading(heading)
-        png = plot_curves(curves, xlabel, ylabel)
-        self._figure(png, f'{ylabel} over {xlabel}')
-        return self
+        self._figure(plot_curves(curves), 'loss over iterations')
 
     def add_pictures(
         self, heading: str, pictures: Iterable[tuple[str, np.ndarray]]
-    ) -> Report:
+    ) -> None:
         """Add pictures, (caption, (H, W, 3) uint8 RGB array) pairs."""
         self._heading(heading)
         for caption, picture in pictures:
             buffer = io.BytesIO()
             Image.fromarray(picture).save(buffer, format='PNG', optimize=True)
             self._figure(buffer.getvalue(), caption)
-        return self
 
     def write(self, folder: str | Path, name: str = 'report') -> Path:
         """Write ``NAME.html``, ``NAME.md`` and the images of the latter.

@@ -1,7 +1,5 @@
 """Read what MMEngine's runs leave in their work dirs."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os
@@ -12,15 +10,12 @@ from pathlib import Path
 def read_curve(
     work_dir: str | Path, key: str = 'loss'
 ) -> list[tuple[int, float]]:
-    """Read one logged value over the iterations of a training run.
+    """(step, value) pairs that a training run has logged, in order.
 
     Args:
         work_dir: Work dir of the run. When it was resumed, its parts are
             joined, the later part counting where they overlap.
         key: Logged value, e.g. ``'loss'`` or ``'coco/bbox_mAP'``.
-
-    Returns:
-        (step, value) pairs in order of the steps.
 
     Raises:
         FileNotFoundError: The run has logged nothing.
@@ -41,14 +36,10 @@ def read_curve(
 
 
 def read_metrics(work_dir: str | Path) -> dict[str, float]:
-    """Read the metrics of the latest test run in a work dir.
+    """Metrics of the latest test run in a work dir of ``tools/test.py``.
 
-    Args:
-        work_dir: Work dir given to ``tools/test.py``.
-
-    Returns:
-        Metric -> value, as MMEngine logs them: ``coco/bbox_mAP`` and so on
-        in 0..1, ``time`` in seconds per batch.
+    They are as MMEngine logs them: ``coco/bbox_mAP`` and so on in 0..1,
+    ``time`` in seconds per batch.
 
     Raises:
         FileNotFoundError: There is no finished test run.

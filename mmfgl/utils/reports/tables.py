@@ -1,7 +1,5 @@
 """Tables of reports, in Markdown and HTML."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 from typing import Any

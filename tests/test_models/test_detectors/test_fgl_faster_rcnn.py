@@ -6,7 +6,7 @@ from mmengine.optim import OptimWrapper
 
 from mmfgl.engine.optim_wrapper import CPUAmpOptimWrapper
 from mmfgl.registry import MODELS
-from mmfgl.testing import detection_batch, stir, tiny_fgl_cfg
+from mmfgl.testing import detection_batch, randomise_weights, tiny_fgl_cfg
 
 GRID = dict(
     rpn_head=None,
@@ -44,7 +44,7 @@ def test_every_parameter_gets_a_gradient(source, num_boxes):
 @pytest.mark.parametrize('num_targets', [None, 2])
 def test_predictions(source, num_targets):
     model = build(num_targets=num_targets, **source)
-    stir(model.roi_head, std=0.1).eval()
+    randomise_weights(model.roi_head, std=0.1).eval()
     batch = detection_batch(sizes=[(64, 96), (80, 64)], num_boxes=(3, 0))
     for size, result in zip(
         [(128, 192), (160, 128)], model.test_step(batch), strict=True
@@ -60,36 +60,33 @@ def test_predictions(source, num_targets):
         assert (found.labels >= 0).all() and (found.labels < CLASSES).all()
 
 
-def test_images_of_a_batch_do_not_influence_each_other():
-    model = build()
-    # a fresh RPN scores all anchors alike, to the last digits
-    stir(model.rpn_head)
-    stir(model.roi_head, std=0.1)
-    model.eval()
-    images = detection_batch(sizes=[(64, 96)] * 3)
-
-    def run(*rows):
-        batch = {key: [v[i] for i in rows] for key, v in images.items()}
-        return [result.pred_instances for result in model.test_step(batch)]
-
-    tolerance = dict(atol=1e-3, rtol=1e-3)
-    (alone,) = run(0)
-    for got in (run(0, 1)[0], run(2, 0)[1]):
-        assert len(got) > 3
-        torch.testing.assert_close(got.bboxes, alone.bboxes, **tolerance)
-        torch.testing.assert_close(got.scores, alone.scores, **tolerance)
-        assert torch.equal(got.labels, alone.labels)
-
-
-def test_grid_is_that_of_the_image():
-    model = build(**GRID).eval()
+@pytest.mark.parametrize('source', [dict(), GRID], ids=['rpn', 'grid'])
+def test_proposals(source):
+    model = build(**source).eval()
     sizes = [(64, 96), (80, 64)]
-    results = model.test_step(detection_batch(sizes=sizes))
-    for size, result in zip(sizes, results, strict=True):
-        expected = model.region_proposer.propose(dict(img_shape=size))
-        seen = result.proposals.bboxes
-        assert torch.equal(seen, torch.from_numpy(expected))
-        assert result.proposals.scores.tolist() == [1] * len(expected)
+    data = model.data_preprocessor(detection_batch(sizes=sizes))
+    samples = data['data_samples']
+    feats = model.extract_feat(data['inputs'])
+    halves = tuple(level.bfloat16() for level in feats) if source else feats
+    proposals = model.propose(halves, samples)
+    for size, sample, proposal in zip(sizes, samples, proposals, strict=True):
+        assert proposal.bboxes.dtype == torch.float32
+        assert proposal.scores.shape == (len(proposal.bboxes),)
+        if source:
+            expected = model.region_proposer.propose(dict(img_shape=size))
+            assert torch.equal(proposal.bboxes, torch.from_numpy(expected))
+            assert proposal.scores.tolist() == [1] * len(expected)
+        else:
+            assert 0 < len(proposal) <= 20
+            # ready-made proposals go before the RPN's
+            sample.proposals = proposal[:3]
+    again = model.propose(feats, samples)
+    assert [len(p) for p in again] == (
+        [len(p) for p in proposals] if source else [3, 3]
+    )
+    # and predictions are made from the same
+    (result, _) = model.predict(data['inputs'], samples)
+    assert torch.equal(result.proposals.bboxes, again[0].bboxes)
 
 
 @pytest.mark.parametrize('source', [dict(), GRID], ids=['rpn', 'grid'])
@@ -142,8 +139,8 @@ def test_bf16_training_step(source, monkeypatch):
 
 def test_golden_losses():
     model = build()
-    stir(model.rpn_head)
-    stir(model.roi_head, std=0.1)
+    randomise_weights(model.rpn_head)
+    randomise_weights(model.roi_head, std=0.1)
     _, log = model.parse_losses(losses_of(model, detection_batch()))
     values = {key: value.item() for key, value in log.items()}
     assert values == pytest.approx(

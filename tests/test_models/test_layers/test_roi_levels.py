@@ -55,12 +55,6 @@ def test_shifts():
     assert torch.equal(moved, nearest.clamp(0, LEVELS - 1))
 
 
-def test_positions():
-    positions = level_positions(squares([28.0, 56, 112, 80]), SCALE)
-    expected = torch.tensor([-1, 0, 1, 0.515])
-    torch.testing.assert_close(positions, expected, atol=1e-3, rtol=0)
-
-
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
 def test_levels_of_half_precision_boxes(dtype):
     # the area is beyond the largest fp16 number

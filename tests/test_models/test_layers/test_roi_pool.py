@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmcv.ops import RoIPool
 
-from mmfgl.models.layers.roi_pool import DeviceRoIPool, roi_pool_cpu
+from mmfgl.models.layers import DeviceRoIPool
 
 
 def reference(feats, rois, size, scale):
@@ -75,14 +75,14 @@ def test_equals_the_kernel(size, stride):
 
 def test_exact_cell_borders():
     feats, rois = case(num=12)
-    seen = roi_pool_cpu(feats, rois, (4, 2), 0.25)
+    seen = DeviceRoIPool((4, 2), 0.25)(feats, rois)
     assert torch.equal(seen, reference(feats, rois, (4, 2), 0.25)[0])
 
 
 def test_a_whole_map():
     feats = torch.arange(16.0).view(1, 1, 4, 4)
     rois = torch.tensor([[0, 0.0, 0, 15, 15], [0, 0, 0, 1000, 1000]])
-    seen = roi_pool_cpu(feats, rois, (2, 2), 0.25)
+    seen = DeviceRoIPool((2, 2), 0.25)(feats, rois)
     assert seen[0].flatten().tolist() == [5, 7, 13, 15]
     # bins beyond the map are empty, hence 0
     assert seen[1].flatten().tolist() == [15, 0, 0, 0]
@@ -91,42 +91,23 @@ def test_a_whole_map():
 def test_negative_sides_give_nothing():
     feats = torch.randn(1, 2, 5, 5).sub(9).requires_grad_()
     rois = torch.tensor([[0, 12.0, 3, 2, 9]])
-    seen = roi_pool_cpu(feats, rois, (3, 3), 0.25)
+    seen = DeviceRoIPool((3, 3), 0.25)(feats, rois)
     assert not seen.any()
     seen.sum().backward()
     assert not feats.grad.any()
 
 
-def test_no_roi():
-    feats = torch.randn(2, 3, 5, 5, requires_grad=True)
-    seen = roi_pool_cpu(feats, torch.zeros(0, 5), (3, 2), 0.25)
-    assert seen.shape == (0, 3, 3, 2)
-    seen.sum().backward()
-    assert feats.grad is not None and not feats.grad.any()
-
-
-def test_wrong_rois():
-    with pytest.raises(ValueError, match='5 columns'):
-        roi_pool_cpu(torch.zeros(1, 1, 4, 4), torch.zeros(2, 4), (1, 1), 1.0)
-
-
-def test_on_a_gpu_it_is_mmcvs():
-    layer = DeviceRoIPool(7, 0.25)
+def test_on_a_gpu_it_is_mmcvs(monkeypatch):
     feats = torch.zeros(1, 1, 4, 4, device='meta')
-    seen = []
-    forward = RoIPool.forward
-    try:
-        RoIPool.forward = lambda self, x, rois: seen.append((x, rois)) or x
-        assert layer(feats, None) is feats
-    finally:
-        RoIPool.forward = forward
-    assert seen == [(feats, None)]
+    monkeypatch.setattr(RoIPool, 'forward', lambda self, x, rois: (x, rois))
+    seen = DeviceRoIPool(7, 0.25)(feats, None)
+    assert seen[0] is feats and seen[1] is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_equals_mmcv_on_a_gpu():
     feats, rois = case(num=40)
     rois[:, 1:] += 0.0137
-    cpu = roi_pool_cpu(feats, rois, (7, 7), 0.125)
+    cpu = DeviceRoIPool((7, 7), 0.125)(feats, rois)
     gpu = DeviceRoIPool(7, 0.125).cuda()(feats.cuda(), rois.cuda())
     assert torch.equal(cpu, gpu.cpu())

@@ -12,6 +12,7 @@ from mmfgl.models.roi_heads import RoIContext
 from mmfgl.registry import MODELS
 from mmfgl.testing import (
     detection_batch,
+    half_dtypes,
     randomise_weights,
     tiny_fgl_cfg,
     tiny_region_encoder_cfg,
@@ -219,16 +220,6 @@ def test_candidates_that_are_not_attendable():
     assert changed.tolist() == [True, True] + [False] * 4
 
 
-def test_border_candidates_in_both_modes():
-    for mode, answered in (('context', True), ('drop', False)):
-        head = build(selector=dict(mode=mode, min_kept=1))
-        scores = raw(head, pyramid(1), [proposals(BOXES)])[0][1]
-        assert (scores[:5, -1] < 1).all()
-        assert (scores[5, -1] < 1) == answered
-        if not answered:
-            assert scores[5].tolist() == CERTAIN
-
-
 def test_all_candidates_filtered():
     head = build(
         selector=dict(mode='drop', score_thr=2.0, min_kept=1, border_thr=None)
@@ -397,27 +388,7 @@ def test_added_true_boxes_are_not_read_by_others():
     assert not close(leaked, added).all()
 
 
-def test_training_and_test_see_the_same():
-    head = build()
-    expected = logits(head, BOXES)
-    torch.testing.assert_close(logits(head, BOXES, training=True), expected)
-
-
-def test_candidates_of_equal_counts_go_through_together(monkeypatch):
-    head = build()
-    given = [random_proposals(n, seed=n) for n in (5, 8, 5)]
-    shapes, encode = [], head.transformer.encode
-
-    def spy(tokens, mask, boxes):
-        shapes.append(tuple(tokens.shape[:2]))
-        return encode(tokens, mask, boxes)
-
-    monkeypatch.setattr(head.transformer, 'encode', spy)
-    raw(head, pyramid(3), given)
-    assert sorted(shapes) == [(1, 8), (2, 5)]
-
-
-@pytest.mark.parametrize('autocast', [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('autocast', [None, *half_dtypes()])
 @pytest.mark.parametrize('truth', ['odd', 'none', 'whole'])
 @pytest.mark.parametrize('bias', [True, False])
 def test_odd_boxes_are_finite(autocast, truth, bias):
@@ -449,17 +420,6 @@ def test_odd_boxes_are_finite(autocast, truth, bias):
     assert result.bboxes.isfinite().all() and result.scores.isfinite().all()
     assert all(value.isfinite().all() for value in losses.values())
     assert_all_trained(head, losses)
-
-
-def test_four_thousand_proposals():
-    head = build(num_targets=300)
-    generator = torch.Generator().manual_seed(0)
-    boxes = torch.rand(4000, 4, generator=generator) * 40
-    boxes[:, 2:] += boxes[:, :2]
-    ((found, scores),) = raw(head, pyramid(1), [proposals(boxes)])
-    assert found.shape == (4000, 4)
-    # with random weights some targets may be certain background as well
-    assert 280 <= (scores[:, -1] < 1).sum() <= 300
 
 
 def test_shared_head_is_refused():

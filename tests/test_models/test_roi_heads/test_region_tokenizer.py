@@ -40,26 +40,6 @@ def test_what_tells_tokens_apart(tokenizer):
     assert strong.norm() > 3 * weak.norm()
 
 
-@pytest.mark.parametrize('num', [5, 0])
-def test_every_parameter_gets_a_gradient(tokenizer, num):
-    boxes = torch.tensor([0.1, 0.2, 0.5, 0.9]).expand(num, 4)
-    out = tokenizer(features(num)) + tokenizer.embed_position(boxes)
-    assert out.shape == (num, 16)
-    out.pow(3).sum().backward()
-    for name, param in tokenizer.named_parameters():
-        assert param.grad is not None, name
-        assert param.grad.any() == (num > 0), name
-
-
-def test_position_embedding_keeps_leading_dimensions(tokenizer):
-    boxes = torch.rand(2, 3, 4).sort(dim=-1).values
-    pos_embed = tokenizer.embed_position(boxes)
-    assert pos_embed.shape == (2, 3, 16)
-    torch.testing.assert_close(
-        pos_embed[1, 2], tokenizer.embed_position(boxes[1, 2])
-    )
-
-
 def test_squeeze_is_linear_and_starts_orthogonal(tokenizer):
     x, squeeze = features(), tokenizer.squeeze
     if squeeze is not None:

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from mmfgl.models.layers.boxes import border_overlap, pairwise_iou
-from mmfgl.models.task_modules import CandidateSelector, Selection
+from mmfgl.models.layers import pairwise_iou
 from mmfgl.registry import TASK_UTILS
 
 SHAPE = (100, 200)  # (height, width)
@@ -11,7 +10,7 @@ SHAPE = (100, 200)  # (height, width)
 def selector(**options):
     """A selector with every filter off unless asked for."""
     options = dict(border_thr=None, min_kept=1) | options
-    return CandidateSelector(**options)
+    return TASK_UTILS.build(dict(type='mmfgl.CandidateSelector', **options))
 
 
 def random_boxes(count, seed=0):
@@ -25,28 +24,11 @@ def random_scores(count, seed=1):
     return torch.rand(count, generator=torch.manual_seed(seed))
 
 
-def test_without_filters_everything_stays():
-    boxes = random_boxes(20)
-    selection = selector().select(boxes, SHAPE, random_scores(20))
-    assert isinstance(selection, Selection)
-    assert selection.context.dtype == torch.bool
-    assert selection.context.all()
-    assert selection.targets.tolist() == list(range(20))
-
-
 def test_background_by_score():
     scores = torch.tensor([0.05, 0.9, 0.3, 0.29, 0.5])
     selection = selector(score_thr=0.3).select(random_boxes(5), SHAPE, scores)
     assert selection.context.tolist() == [False, True, True, False, True]
     assert selection.targets.tolist() == [0, 1, 2, 3, 4]
-
-
-def test_without_scores_every_candidate_counts_as_one():
-    boxes = random_boxes(6)
-    selection = selector(score_thr=1.0, num_targets=3).select(boxes, SHAPE)
-    assert selection.context.all()
-    ones = selector(num_targets=3).select(boxes, SHAPE, torch.ones(6))
-    assert torch.equal(selection.targets, ones.targets)
 
 
 def test_background_by_similarity_of_the_tokens():
@@ -62,30 +44,12 @@ def test_background_by_similarity_of_the_tokens():
         ]
     )
     scores = torch.tensor([0.05, 0.01, 0.95, 0.9, 0.8, 0.7])
-    chosen = selector(similarity_thr=0.9, prototype_thr=0.1)
+    chosen = selector(similarity_thr=0.9)
     selection = chosen.select(random_boxes(6), SHAPE, scores, tokens)
     assert selection.context.tolist() == [False] * 3 + [True] * 3
     # bf16 tokens of an autocast region do as well
     half = chosen.select(random_boxes(6), SHAPE, scores, tokens.bfloat16())
     assert torch.equal(half.context, selection.context)
-
-
-def test_prototype_is_the_mean_of_low_scores_alone():
-    tokens = torch.eye(4)[[0, 1, 2, 2]]
-    scores = torch.tensor([0.05, 0.09, 0.1, 0.5])
-    # the mean of tokens 0 and 1: cosine 0.71 to both, 0 to the others
-    for threshold, expected in ((0.70, [False, False]), (0.72, [True, True])):
-        chosen = selector(similarity_thr=threshold, prototype_thr=0.1)
-        context = chosen.select(random_boxes(4), SHAPE, scores, tokens).context
-        assert context.tolist() == expected + [True, True]
-
-
-def test_no_prototype_without_low_scores():
-    chosen = selector(similarity_thr=-1.0, prototype_thr=0.1)
-    selection = chosen.select(
-        random_boxes(4), SHAPE, torch.full((4,), 0.5), torch.ones(4, 3)
-    )
-    assert selection.context.all()
 
 
 def test_border_filter():
@@ -98,62 +62,12 @@ def test_border_filter():
             [50.0, 99.0, 90.0, 100.0],  # in the band at the bottom (2 px)
         ]
     )
-    chosen = selector(border_thr=0.9, border_band=0.02)
+    chosen = selector(border_thr=0.9)
     context = chosen.select(boxes, SHAPE, torch.ones(5)).context
     assert context.tolist() == [True, False, True, True, False]
-    chosen = selector(border_thr=0.5, border_band=0.02)
+    chosen = selector(border_thr=0.5)
     context = chosen.select(boxes, SHAPE, torch.ones(5)).context
     assert context.tolist() == [True, False, True, False, False]
-
-
-@pytest.mark.parametrize('mode', ['iof', 'iou'])
-def test_border_filter_uses_its_mode(mode):
-    boxes = random_boxes(50)
-    overlap = border_overlap(boxes, SHAPE, 0.1, mode)
-    threshold = overlap.median().item()
-    chosen = selector(border_thr=threshold, border_band=0.1, border_mode=mode)
-    context = chosen.select(boxes, SHAPE).context
-    assert torch.equal(context, overlap <= threshold)
-    assert not context.all()
-
-
-def test_filters_add_up():
-    boxes = torch.tensor([[50.0, 30, 90, 60]]).repeat(4, 1)
-    boxes[1] = torch.tensor([0.0, 20, 3, 60])
-    tokens = torch.eye(3)[[0, 1, 2, 2]]
-    scores = torch.tensor([0.01, 0.9, 0.2, 0.8])
-    chosen = selector(score_thr=0.3, similarity_thr=0.9, border_thr=0.9)
-    context = chosen.select(boxes, SHAPE, scores, tokens).context
-    assert context.tolist() == [False, False, False, True]
-
-
-@pytest.mark.parametrize('min_kept', [1, 3, 5, 99])
-def test_floor_gives_back_the_highest_scores(min_kept):
-    scores = torch.tensor([0.1, 0.4, 0.2, 0.9, 0.3])
-    selection = selector(score_thr=0.8, min_kept=min_kept).select(
-        random_boxes(5), SHAPE, scores
-    )
-    kept = selection.context.nonzero().flatten().tolist()
-    assert kept == sorted([3, 1, 4, 2, 0][:min_kept])
-
-
-def test_floor_prefers_what_passed_the_filters():
-    boxes = torch.tensor([[50.0, 30, 90, 60]]).repeat(3, 1)
-    boxes[[1, 2]] = torch.tensor([0.0, 20, 3, 60])
-    scores = torch.tensor([0.1, 0.8, 0.9])  # the border ones score higher
-    chosen = selector(border_thr=0.9, min_kept=2)
-    context = chosen.select(boxes, SHAPE, scores).context
-    assert context.tolist() == [True, False, True]
-
-
-def test_all_filtered_keeps_the_floor():
-    boxes = torch.tensor([[0.0, 20, 3, 60]]).repeat(4, 1)
-    scores = torch.zeros(4)
-    for mode in ('context', 'drop'):
-        chosen = selector(score_thr=0.5, border_thr=0.5, min_kept=2, mode=mode)
-        selection = chosen.select(boxes, SHAPE, scores)
-        assert selection.context.sum() == 2
-        assert len(selection.targets) == (4 if mode == 'context' else 2)
 
 
 def test_modes_context_and_drop():
@@ -166,7 +80,7 @@ def test_modes_context_and_drop():
     assert drop.targets.tolist() == [0, 2]
 
 
-def consensus(boxes, scores, threshold):
+def consensus(boxes, scores):
     """Importance of each candidate, in plain Python."""
     iou = pairwise_iou(boxes, boxes).tolist()
     return [
@@ -176,23 +90,20 @@ def consensus(boxes, scores, threshold):
             + sum(
                 iou[i][j] * scores[j].item()
                 for j in range(len(boxes))
-                if j != i and iou[i][j] >= threshold
+                if j != i and iou[i][j] >= 0.5
             )
         )
         for i in range(len(boxes))
     ]
 
 
-@pytest.mark.parametrize('threshold', [0.1, 0.5])
 @pytest.mark.parametrize('mode', ['context', 'drop'])
-def test_targets_are_the_most_important(mode, threshold):
+def test_targets_are_the_most_important(mode):
     boxes, scores = random_boxes(40), random_scores(40)
-    chosen = selector(
-        score_thr=0.3, mode=mode, num_targets=7, consensus_iou=threshold
-    )
+    chosen = selector(score_thr=0.3, mode=mode, num_targets=7)
     targets = chosen.select(boxes, SHAPE, scores).targets
     pool = [i for i in range(40) if mode == 'context' or scores[i] >= 0.3]
-    value = consensus(boxes[pool], scores[pool], threshold)
+    value = consensus(boxes[pool], scores[pool])
     best = sorted(zip(value, pool, strict=True), reverse=True)[:7]
     assert targets.tolist() == sorted(index for _, index in best)
 
@@ -209,16 +120,11 @@ def test_consensus_beats_a_lonely_score():
     scores = torch.tensor([0.8, 0.7, 0.7, 0.7])
     targets = selector(num_targets=1).select(boxes, SHAPE, scores).targets
     assert targets.item() in (1, 2, 3)
-    lonely = selector(num_targets=1, consensus_iou=0.99)
-    assert lonely.select(boxes, SHAPE, scores).targets.item() == 0
-
-
-@pytest.mark.parametrize('count', [3, 4, 50])
-def test_as_many_targets_as_there_are(count):
-    boxes = random_boxes(3)
-    chosen = selector(num_targets=count)
-    targets = chosen.select(boxes, SHAPE, random_scores(3)).targets
-    assert targets.tolist() == [0, 1, 2]
+    scores[0] = 1
+    # too far apart to agree
+    boxes[1:] += torch.tensor([[0.0], [20], [40]])
+    targets = selector(num_targets=1).select(boxes, SHAPE, scores).targets
+    assert targets.item() == 0
 
 
 def test_training_takes_every_candidate_as_target():
@@ -229,54 +135,83 @@ def test_training_takes_every_candidate_as_target():
     assert torch.equal(selection.context, scores >= 0.5)
 
 
-@pytest.mark.parametrize('training', [True, False])
-@pytest.mark.parametrize('mode', ['context', 'drop'])
-def test_no_candidates(mode, training):
-    chosen = CandidateSelector(
-        score_thr=0.5, similarity_thr=0.5, mode=mode, num_targets=3
+def test_odd_boxes():
+    boxes = torch.tensor(
+        [
+            [50.0, 30, 50, 30],  # no area
+            [90, 60, 50, 30],  # inverted
+            [1e6, 1e6, 2e6, 2e6],  # outside
+            [50, 30, 90, 60],
+        ]
     )
-    selection = chosen.select(
-        torch.zeros(0, 4), SHAPE, torch.zeros(0), torch.zeros(0, 8), training
-    )
-    assert selection.context.shape == selection.targets.shape == (0,)
-    assert selection.context.dtype == torch.bool
-    assert selection.targets.dtype == torch.long
-
-
-@pytest.mark.parametrize('mode', ['context', 'drop'])
-def test_one_candidate_is_always_kept(mode):
-    # background by score and by token, and on the border
-    chosen = CandidateSelector(
-        score_thr=0.9, similarity_thr=0.5, mode=mode, num_targets=3
-    )
-    selection = chosen.select(
-        torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
-        SHAPE,
-        torch.zeros(1),
-        torch.ones(1, 8),
-    )
-    assert selection.context.tolist() == [True]
-    assert selection.targets.tolist() == [0]
-
-
-def test_inputs_stay_as_they_are():
-    boxes, scores = random_boxes(10), random_scores(10)
-    copies = boxes.clone(), scores.clone()
-    CandidateSelector(score_thr=0.5, num_targets=2).select(
-        boxes, SHAPE, scores
-    )
-    assert torch.equal(boxes, copies[0])
-    assert torch.equal(scores, copies[1])
+    chosen = selector(border_thr=0.9, num_targets=2)
+    selection = chosen.select(boxes, SHAPE, torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    assert selection.context.all()
+    assert selection.targets.tolist() == [2, 3]
 
 
 @pytest.mark.parametrize(
-    'options', [dict(mode='keep'), dict(num_targets=0), dict(min_kept=0)]
+    ('threshold', 'low', 'expected'),
+    [
+        # the mean of tokens 0 and 1: cosine 0.71 to both, 0 to the others
+        (0.70, 0.09, [False, False, True, True]),
+        (0.72, 0.09, [True, True, True, True]),
+        (-1.0, 0.5, [True, True, True, True]),  # nothing is background
+    ],
 )
-def test_settings_out_of_range(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        CandidateSelector(**options)
+def test_prototype_is_the_mean_of_low_scores_alone(threshold, low, expected):
+    tokens = torch.eye(4)[[0, 1, 2, 2]]
+    scores = torch.tensor([low, low, 0.1, 0.5])
+    chosen = selector(similarity_thr=threshold)
+    context = chosen.select(random_boxes(4), SHAPE, scores, tokens).context
+    assert context.tolist() == expected
 
 
-def test_builds_from_the_registry():
-    built = TASK_UTILS.build(dict(type='mmfgl.CandidateSelector', min_kept=4))
-    assert built.min_kept == 4
+@pytest.mark.parametrize('min_kept', [1, 3, 5, 99])
+def test_floor_gives_back_the_highest_scores(min_kept):
+    scores = torch.tensor([0.1, 0.4, 0.2, 0.9, 0.3])
+    boxes = random_boxes(5)
+    boxes[3] = torch.tensor([0.0, 20, 3, 60])  # on the border
+    for border_thr, order in ((None, [3, 1, 4, 2, 0]), (0.9, [1, 3, 4, 2, 0])):
+        chosen = selector(
+            score_thr=0.4, min_kept=min_kept, border_thr=border_thr
+        )
+        kept = chosen.select(boxes, SHAPE, scores).context.nonzero().flatten()
+        passed = 2 if border_thr is None else 1
+        assert kept.tolist() == sorted(order[: max(passed, min_kept)])
+
+
+@pytest.mark.parametrize('count', [0, 1, 4])
+@pytest.mark.parametrize('mode', ['context', 'drop'])
+@pytest.mark.parametrize('training', [True, False])
+def test_all_filtered_keeps_the_floor(count, mode, training):
+    # background by score and by token, and on the border
+    chosen = selector(
+        score_thr=0.9, similarity_thr=0.5, border_thr=0.9, mode=mode
+    )
+    selection = chosen.select(
+        torch.tensor([[0.0, 20, 3, 60]]).repeat(count, 1),
+        SHAPE,
+        torch.zeros(count),
+        torch.ones(count, 8),
+        training,
+    )
+    assert selection.context.dtype == torch.bool
+    assert selection.context.sum() == min(count, 1)
+    assert selection.targets.dtype == torch.long
+    dropped = mode == 'drop' and not training
+    assert len(selection.targets) == (min(count, 1) if dropped else count)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(mode='keep'), 'mode'),
+        (dict(num_targets=0), 'num_targets must be >= 1'),
+        (dict(min_kept=0), 'min_kept'),
+        (dict(similarity_thr=0.5), 'none were given'),  # tokens
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        selector(**options).select(random_boxes(2), SHAPE)

@@ -1,9 +1,9 @@
 """Tiny detectors and views shared by the tests of test-time augmentation."""
 
 import copy
+import sys
 from types import SimpleNamespace
 
-import mmcv
 import numpy as np
 import pytest
 import torch
@@ -16,19 +16,12 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmfgl.models.test_time_augs import RoITTAModel
+from mmfgl.testing.models import CHANNELS, tiny_fgl_cfg
 
-CHANNELS, CLASSES = 8, 3
+CLASSES = 3
 SIZES = [(64, 96), (80, 64)]
-WHOLE = (0, 0, 1, 1)
-META_KEYS = (
-    'img_id',
-    'ori_shape',
-    'img_shape',
-    'scale_factor',
-    'flip',
-    'flip_direction',
-    'slice_window',
-)
+META_KEYS = ('img_id', 'ori_shape', 'img_shape', 'scale_factor')
+META_KEYS += ('flip', 'flip_direction', 'slice_window')
 
 
 class PatchBackbone(nn.Module):
@@ -49,117 +42,80 @@ class PatchBackbone(nn.Module):
         )
 
 
-def detector_cfg(agnostic=False, masks=False):
-    """Config of a Faster or Mask R-CNN over :class:`PatchBackbone`."""
-    extractor = dict(
-        type='mmdet.SingleRoIExtractor',
-        roi_layer=dict(type='RoIAlign', output_size=3, sampling_ratio=2),
-        out_channels=CHANNELS,
-        featmap_strides=[4, 8, 16],
-        finest_scale=12,
+def _build(cfg, masks, seed):
+    """Build a detector over :class:`PatchBackbone`, without a neck."""
+    torch.manual_seed(seed)
+    cfg = ConfigDict(cfg, neck=None, train_cfg=None)
+    if cfg.rpn_head:
+        cfg.rpn_head.anchor_generator.update(
+            scales=[3, 9], ratios=[0.5, 1.0, 2.0], center_offset=0.5
+        )
+    cfg.test_cfg.rpn.update(nms_pre=100, max_per_img=30)
+    cfg.test_cfg.rcnn.update(
+        score_thr=0.05, max_per_img=20, mask_thr_binary=0.5
+    )
+    if masks:
+        extractor = dict(
+            cfg.roi_head.bbox_roi_extractor, type='mmdet.SingleRoIExtractor'
+        )
+        cfg.roi_head.update(
+            mask_roi_extractor=extractor,
+            mask_head=dict(
+                type='mmdet.FCNMaskHead',
+                num_convs=1,
+                in_channels=CHANNELS,
+                conv_out_channels=CHANNELS,
+                num_classes=CLASSES,
+            ),
+        )
+    detector = MODELS.build(cfg)
+    detector.backbone = PatchBackbone()
+    return detector.eval()
+
+
+def build_fgl_detector(seed=0, masks=False, **changes):
+    """An FGL Faster R-CNN, random but for its backbone."""
+    detector = _build(tiny_fgl_cfg(CLASSES, **changes), masks, seed)
+    for param in detector.roi_head.parameters():
+        nn.init.normal_(param, std=0.3)
+    return detector
+
+
+FGL = dict(
+    fgl=dict(bbox_head=dict(voting_iou=0.4)),
+    fgl_targets=dict(num_targets=8),
+    fgl_grid=dict(
+        rpn_head=None,
+        region_proposer=dict(type='mmfgl.GridRegions', cell_sizes=(24, 40)),
+    ),
+    fgl_masks=dict(masks=True),
+)
+
+
+def build_detector(kind='classwise', seed=0):
+    """A Faster R-CNN, with ``'masks'`` or ``'agnostic'`` boxes, or an FGL.
+
+    All but FGL's commute with flips.
+    """
+    if kind in FGL:
+        return build_fgl_detector(seed, **FGL[kind])
+    extractor = tiny_fgl_cfg().roi_head.bbox_roi_extractor
+    extractor.type = 'mmdet.SingleRoIExtractor'
+    box_head = dict(
+        type='mmdet.BBoxHead',
+        with_avg_pool=True,
+        roi_feat_size=3,
+        in_channels=CHANNELS,
+        num_classes=CLASSES,
+        reg_class_agnostic=kind == 'agnostic',
     )
     roi_head = dict(
         type='mmdet.StandardRoIHead',
         bbox_roi_extractor=extractor,
-        bbox_head=dict(
-            type='mmdet.BBoxHead',
-            with_avg_pool=True,
-            roi_feat_size=3,
-            in_channels=CHANNELS,
-            num_classes=CLASSES,
-            reg_class_agnostic=agnostic,
-        ),
+        bbox_head=box_head,
     )
-    if masks:
-        roi_head['mask_roi_extractor'] = extractor
-        roi_head['mask_head'] = dict(
-            type='mmdet.FCNMaskHead',
-            num_convs=1,
-            in_channels=CHANNELS,
-            conv_out_channels=CHANNELS,
-            num_classes=CLASSES,
-        )
-    nms = dict(type='nms', iou_threshold=0.5)
-    return dict(
-        type='mmdet.MaskRCNN' if masks else 'mmdet.FasterRCNN',
-        data_preprocessor=dict(
-            type='mmdet.DetDataPreprocessor',
-            mean=[127.5] * 3,
-            std=[30.0] * 3,
-            pad_size_divisor=32,
-        ),
-        backbone=dict(type='mmdet.ResNet', depth=18),
-        rpn_head=dict(
-            type='mmdet.RPNHead',
-            in_channels=CHANNELS,
-            feat_channels=CHANNELS,
-            anchor_generator=dict(
-                type='mmdet.AnchorGenerator',
-                scales=[3, 9],
-                ratios=[0.5, 1.0, 2.0],
-                strides=[4, 8, 16, 32],
-                center_offset=0.5,
-            ),
-        ),
-        roi_head=roi_head,
-        train_cfg=None,
-        test_cfg=dict(
-            rpn=dict(
-                nms_pre=100,
-                max_per_img=30,
-                nms=dict(type='nms', iou_threshold=0.7),
-                min_bbox_size=0,
-            ),
-            rcnn=dict(
-                score_thr=0.05,
-                nms=nms,
-                max_per_img=20,
-                mask_thr_binary=0.5,
-            ),
-        ),
-    )
-
-
-def build_fgl_detector(num_targets=None, masks=False, seed=0, **changes):
-    """An FGL Faster R-CNN over :class:`PatchBackbone`, random but for it."""
-    torch.manual_seed(seed)
-    cfg = detector_cfg(agnostic=True, masks=masks)
-    cfg['type'] = 'mmfgl.FGLFasterRCNN'
-    roi_head = cfg['roi_head']
-    roi_head['type'] = 'mmfgl.FGLRoIHead'
-    roi_head['bbox_roi_extractor']['type'] = 'mmfgl.FGLRoIExtractor'
-    roi_head['tokenizer'] = dict(
-        type='mmfgl.RegionTokenizer',
-        in_channels=CHANNELS,
-        roi_feat_size=3,
-        embed_dims=16,
-        squeeze_channels=4,
-    )
-    roi_head['transformer'] = dict(
-        type='mmfgl.RegionTransformer', embed_dims=16, num_heads=2
-    )
-    roi_head['selector'] = dict(
-        type='mmfgl.CandidateSelector', num_targets=num_targets
-    )
-    roi_head['bbox_head'] = dict(
-        type='mmfgl.FGLBBoxHead',
-        in_channels=16,
-        num_classes=CLASSES,
-        reg_class_agnostic=True,
-    )
-    cfg.update(changes)
-    detector = MODELS.build(ConfigDict(cfg))
-    detector.backbone = PatchBackbone()
-    for param in detector.roi_head.parameters():
-        nn.init.normal_(param, std=0.3)
-    return detector.eval()
-
-
-def build_detector(agnostic=False, masks=False, seed=0):
-    """A detector whose every operation commutes with flips of the image."""
-    torch.manual_seed(seed)
-    detector = MODELS.build(ConfigDict(detector_cfg(agnostic, masks)))
-    detector.backbone = PatchBackbone()
+    cfg = tiny_fgl_cfg(type='mmdet.FasterRCNN', roi_head=roi_head)
+    detector = _build(cfg, kind == 'masks', seed)
     for module in detector.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             nn.init.normal_(module.weight, std=1 / CHANNELS**0.5)
@@ -177,7 +133,7 @@ def build_detector(agnostic=False, masks=False, seed=0):
     # opinions that differ between RoIs, few of them background
     nn.init.normal_(head.fc_cls.weight, std=2.0)
     head.fc_cls.bias.data[-1] = -2
-    return detector.eval()
+    return detector
 
 
 def plain_batch(images, scale=None, **resize):
@@ -194,54 +150,37 @@ def view_batch(
     A scale ``None`` keeps the image's own size. ``windows`` are those of
     ImageSlice, besides the whole image.
     """
-    batch = []
+    batch, windows = [], ((0, 0, 1, 1), *windows)
     for index, image in enumerate(images):
         own = (image.shape[1], image.shape[0])
-        resizes = [
-            dict(type='Resize', scale=s or own, keep_ratio=keep_ratio)
-            for s in scales
-        ]
-        flip_steps = [
-            dict(type='RandomFlip', prob=1.0, direction=f)
-            if f
-            else dict(type='RandomFlip', prob=0.0)
-            for f in flips
-        ]
-        pads = [[dict(type='Pad', size=pad)]] if pad else []
-        slices = [
-            dict(type='mmfgl.ImageSlice', window=window)
-            for window in (WHOLE, *windows)
+        transforms = [
+            [dict(type='mmfgl.ImageSlice', window=w) for w in windows],
+            [
+                dict(type='Resize', scale=s or own, keep_ratio=keep_ratio)
+                for s in scales
+            ],
+            [
+                dict(
+                    type='RandomFlip',
+                    prob=float(f is not None),
+                    direction=f or 'horizontal',
+                )
+                for f in flips
+            ],
+            [dict(type='Pad', size=pad)] if pad else [],
+            [dict(type='PackDetInputs', meta_keys=META_KEYS)],
         ]
         pipeline = Compose(
             [
                 dict(type='mmdet.LoadImageFromNDArray'),
                 dict(
                     type='TestTimeAug',
-                    transforms=[
-                        slices,
-                        resizes,
-                        flip_steps,
-                        *pads,
-                        [dict(type='PackDetInputs', meta_keys=META_KEYS)],
-                    ],
+                    transforms=[step for step in transforms if step],
                 ),
             ]
         )
         batch.append(pipeline(dict(img=image, img_id=index)))
     return pseudo_collate(batch)
-
-
-def load_file(pipeline, image, path):
-    """Views of an image file by a pipeline as it stands in a config."""
-    mmcv.imwrite(image, str(path))
-    results = dict(
-        img_path=str(path),
-        img_id=0,
-        height=image.shape[0],
-        width=image.shape[1],
-        instances=[],
-    )
-    return pseudo_collate([Compose(pipeline)(results)])
 
 
 def make_images(sizes=SIZES, seed=0):
@@ -301,17 +240,20 @@ def record_rois(detector, monkeypatch):
     return calls
 
 
-def give_proposals(data):
-    """Put the same 20 random boxes of each image into all its views."""
+def give_proposals(data, boxes=None):
+    """Put the same boxes, 20 random ones of each image, into all its views.
+
+    ``boxes``, one tensor an image, are put as they are.
+    """
     for view in data['data_samples']:
         torch.manual_seed(0)
-        for sample in view:
+        for index, sample in enumerate(view):
             corners = torch.rand(20, 2, 2).sort(dim=1).values
             corners = corners * torch.tensor(sample.ori_shape[::-1])
             corners -= torch.tensor(sample.slice_window[:2])
-            boxes = corners * torch.tensor(sample.scale_factor)
+            corners *= torch.tensor(sample.scale_factor)
             sample.proposals = InstanceData(
-                bboxes=boxes.reshape(20, 4), scores=torch.rand(20)
+                bboxes=boxes[index] if boxes else corners.reshape(20, 4)
             )
     return data
 
@@ -342,24 +284,8 @@ class OracleRoIHead(StandardRoIHead):
         return results
 
 
-TOOLS = SimpleNamespace(
-    build_fgl_detector=build_fgl_detector,
-    build_detector=build_detector,
-    view_batch=view_batch,
-    load_file=load_file,
-    plain_batch=plain_batch,
-    make_images=make_images,
-    OracleRoIHead=OracleRoIHead,
-    assert_same=assert_same,
-    plain=plain,
-    tta=tta,
-    record_rois=record_rois,
-    give_proposals=give_proposals,
-)
-
-
 @pytest.fixture
 def tools():
-    """Builders of detectors, images and views, in mmdet's scope."""
+    """This module: detectors, images and views, in mmdet's scope."""
     with DefaultScope.overwrite_default_scope('mmdet'):
-        yield TOOLS
+        yield sys.modules[__name__]

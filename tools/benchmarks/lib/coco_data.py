@@ -1,7 +1,5 @@
 """The data sets of transfer.py, and subsets of their labels."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections import Counter, defaultdict
@@ -30,7 +28,7 @@ class DataSet:
     num_val: int
 
     @classmethod
-    def read(cls, root: str | Path) -> DataSet:
+    def read(cls, root: str | Path) -> 'DataSet':
         """Look at a folder.
 
         Raises:

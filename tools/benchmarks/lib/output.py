@@ -1,7 +1,5 @@
 """The result files that every benchmark writes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The contestants of speed.py, from their own configs, and their batches."""
 
-from __future__ import annotations
-
 import argparse
 import copy
 from collections.abc import Callable, Sequence
@@ -10,7 +8,6 @@ from pathlib import Path
 
 import mmdet.models  # noqa: F401
 import torch
-from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub
@@ -20,7 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 import mmfgl  # noqa: F401
-from mmfgl.testing import region_batch
+from mmfgl.testing import detection_batch, region_batch
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 DETECTORS = {
@@ -55,13 +52,7 @@ def detectors(
 ) -> dict[str, nn.Module]:
     """Detectors with the same random backbone, neck and RPN.
 
-    Args:
-        args: Command line of speed.py.
-        names: Which detectors.
-
-    Returns:
-        Models by name, on the device, each giving exactly
-        ``args.proposals`` proposals an image at test time.
+    Each gives exactly ``args.proposals`` proposals an image at test time.
     """
     models = {}
     for name in names:
@@ -125,33 +116,8 @@ def _random_boxes(num: int, args: argparse.Namespace) -> Tensor:
 
 
 def images(args: argparse.Namespace, num: int) -> dict:
-    """A batch of noise images with ``NUM_OBJECTS`` true boxes each.
-
-    Args:
-        args: Command line of speed.py.
-        num: Number of images.
-
-    Returns:
-        ``inputs`` and ``data_samples`` as from a data loader.
-    """
-    shape = (args.height, args.width)
-    inputs, samples = [], []
-    for index in range(num):
-        inputs.append(torch.randint(256, (3, *shape), dtype=torch.uint8))
-        sample = DetDataSample(
-            metainfo=dict(
-                img_id=index,
-                img_shape=shape,
-                ori_shape=shape,
-                scale_factor=(1.0, 1.0),
-            )
-        )
-        sample.gt_instances = InstanceData(
-            bboxes=_random_boxes(NUM_OBJECTS, args),
-            labels=torch.randint(80, (NUM_OBJECTS,)),
-        )
-        samples.append(sample)
-    return dict(inputs=inputs, data_samples=samples)
+    """A batch of images with ``NUM_OBJECTS`` true boxes each."""
+    return detection_batch([(args.height, args.width)] * num, NUM_OBJECTS, 80)
 
 
 def inference(args: argparse.Namespace, model: nn.Module) -> Callable:
@@ -190,9 +156,6 @@ def pretraining(args: argparse.Namespace) -> dict[str, Callable]:
     """Functions that take a training step, by method.
 
     ReToD and mmpretrain's methods, all with a R50, on images in two views.
-
-    Args:
-        args: Command line of speed.py.
     """
     cfg = _config(RETOD)
     pipeline = cfg.train_dataloader.dataset.pipeline

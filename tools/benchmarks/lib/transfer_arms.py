@@ -1,7 +1,6 @@
 """Pretraining configs of the arms of transfer.py."""
 
-from __future__ import annotations
-
+import argparse
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from lib.coco_data import DataSet
 from mmfgl.utils.launch import set_amp
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,7 +39,7 @@ class Arm:
     path: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Arm:
+    def parse(cls, text: str) -> 'Arm':
         """Read ``NAME`` or ``NAME=CONFIG.py``."""
         name, _, path = text.strip().partition('=')
         if not re.fullmatch(r'[\w.-]+', name):
@@ -52,14 +52,7 @@ class Arm:
         return self.name != 'none'
 
     def config(self, init: str, detector: str) -> Path:
-        """Find its pretraining config.
-
-        Args:
-            init: ``'random'`` or ``'imagenet'``.
-            detector: ``'faster-rcnn'`` or ``'fgl'``.
-
-        Returns:
-            The config file.
+        """Find its pretraining config for ``--init`` and one detector.
 
         Raises:
             FileNotFoundError: There is none, or there are several; says
@@ -96,11 +89,13 @@ def region_search(
 ) -> list[str] | None:
     """The command that finds the regions an arm is pretrained on.
 
+    ``num_clusters`` in its config asks for the search and is the number of
+    pseudo-classes; ``cluster_by`` is ``'backbone'`` (features of the
+    detector's backbone with the ImageNet weights) or ``'colour'`` (colours
+    and gradients).
+
     Args:
-        path: Config of the arm. Its ``num_clusters`` asks for the search and
-            says how many pseudo-classes there are; ``cluster_by`` is
-            ``'backbone'`` (features of the detector's backbone with the
-            ImageNet weights) or ``'colour'`` (colours and gradients).
+        path: Config of the arm.
         images: Folder of the images.
         out: Region file to write.
         weights: The ImageNet weights, if the arm starts from them.
@@ -135,17 +130,12 @@ def region_search(
 
 def pretrain_config(
     cfg: Config,
+    args: argparse.Namespace,
+    data: DataSet,
     *,
-    data_root: Path,
-    num_images: int,
-    view_size: int,
     seconds: float | None,
-    iters: int | None,
-    workers: int = 2,
-    amp: bool = False,
-    optimizer: str | None = None,
-    weights: Path | None = None,
-    regions: Path | None = None,
+    weights: Path | None,
+    regions: Path,
 ) -> Config:
     """Fit the config of an arm to data set and budget.
 
@@ -154,41 +144,34 @@ def pretrain_config(
 
     Args:
         cfg: Config of the arm; not changed.
-        data_root: Folder that holds ``train/``.
-        num_images: Number of images in it.
-        view_size: Side of the views in pixels.
-        seconds: Budget in seconds, or ``None`` for ``iters``.
-        iters: Number of iterations, if ``seconds`` is ``None``.
-        workers: Processes that load data.
-        amp: Mixed precision.
-        optimizer: ``'adamw'`` for AdamW in place of another optimizer.
+        args: Command line of transfer.py.
+        data: The data set.
+        seconds: Budget in seconds, or ``None`` for ``pretrain_iters``.
         weights: ImageNet weights, for arms that start from some.
         regions: File that stands for ``{proposals}`` in the config.
-
-    Returns:
-        The config of the run.
     """
     cfg = Config(_replace(cfg.to_dict(), '{proposals}', str(regions)))
-    cfg.data_root = f'{data_root}/'
+    cfg.data_root = f'{data.root}/'
     loader = cfg.train_dataloader
     loader.dataset.update(
         data_root=cfg.data_root, data_prefix=dict(img_path='train/')
     )
+    workers = args.workers
     loader.update(num_workers=workers, persistent_workers=workers > 0)
     for step in steps_of(loader.dataset.pipeline):
         if step['type'].endswith('RandomResizedCrop'):
-            step['scale'] = view_size
+            step['scale'] = args.view_size
         elif step['type'] == 'mmfgl.RegionViews':
-            step['view_size'] = view_size
+            step['view_size'] = args.view_size
             _budget_hook(cfg)['views'] = step.get('num_views', 2)
     if 'queue_len' in cfg.model:
-        cfg.model.queue_len = queue_length(num_images, loader.batch_size)
-    _set_budget(cfg, seconds, iters)
-    if optimizer == 'adamw':
+        cfg.model.queue_len = queue_length(data.num_images, loader.batch_size)
+    _set_budget(cfg, seconds, args.pretrain_iters)
+    if args.optimizer == 'adamw':
         _set_adamw(cfg)
     if cfg.get('load_from') is not None:
         cfg.load_from = str(weights)
-    if amp:
+    if args.amp:
         set_amp(cfg)
     return cfg
 

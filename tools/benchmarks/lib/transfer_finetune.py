@@ -1,8 +1,6 @@
 """Fine-tuning configs of transfer.py."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
+import argparse
 from pathlib import Path
 
 from mmengine.config import Config
@@ -15,11 +13,7 @@ from mmfgl.utils.launch import set_amp
 # Modules that a pretraining may hold for a detector, whole or not at all.
 # fc_cls is never among them: its classes are others.
 SHARED = {
-    'faster-rcnn': (
-        'neck',
-        'rpn_head',
-        'roi_head.bbox_head.shared_fcs',
-    ),
+    'faster-rcnn': ('neck', 'rpn_head', 'roi_head.bbox_head.shared_fcs'),
     'fgl': (
         'neck',
         'rpn_head',
@@ -35,15 +29,7 @@ MARKS = {'neck': 'neck.lateral_convs'}
 
 
 def modules_to_load(checkpoint: str | Path, detector: str) -> list[str]:
-    """Which of a detector's modules a checkpoint holds.
-
-    Args:
-        checkpoint: The checkpoint.
-        detector: ``'faster-rcnn'`` or ``'fgl'``.
-
-    Returns:
-        Module names, the backbone always among them.
-    """
+    """Which of a detector's modules a checkpoint holds, backbone first."""
     content = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu')
     state = content.get('state_dict', content)
     return ['backbone'] + [
@@ -54,37 +40,29 @@ def modules_to_load(checkpoint: str | Path, detector: str) -> list[str]:
 
 
 def finetune_config(
-    detector: str,
-    init: str,
+    args: argparse.Namespace,
     data: DataSet,
     *,
-    iters: int,
+    detector: str,
     seed: int,
     checkpoint: Path | None,
-    modules: Iterable[str] = (),
     ann_file: Path | None = None,
-    amp: bool = False,
 ) -> Config:
     """Config of one fine-tuning run: the same for every arm but the start.
 
+    It is evaluated once, at the end.
+
     Args:
-        detector: ``'faster-rcnn'`` or ``'fgl'``.
-        init: ``'random'`` or ``'imagenet'``, which decides the backbone.
+        args: Command line of transfer.py.
         data: The data set.
-        iters: Number of iterations of 8 images.
+        detector: ``'faster-rcnn'`` or ``'fgl'``.
         seed: Random seed.
         checkpoint: Where to start, or ``None`` for random weights.
-        modules: Modules that the checkpoint must load completely.
         ann_file: Annotations to train on, if not all of ``train``.
-        amp: Mixed precision.
-
-    Returns:
-        The config; evaluated once, at the end.
     """
-    name = f'{DETECTORS[detector]}_{BACKBONES[init]}_fpn_1xb8-400_aquarium.py'
+    iters, backbone = args.finetune_iters, BACKBONES[args.init]
+    name = f'{DETECTORS[detector]}_{backbone}_fpn_1xb8-400_aquarium.py'
     cfg = Config.fromfile(CONFIGS / 'fgl_faster_rcnn' / name)
-    for key in ('tta_model', 'tta_pipeline'):
-        cfg.pop(key, None)
     _set_data(cfg, data, ann_file)
     cfg.model.roi_head.bbox_head.num_classes = len(data.classes)
     cfg.train_cfg.update(max_iters=iters, val_interval=iters)
@@ -100,10 +78,11 @@ def finetune_config(
     cfg.load_from = None if checkpoint is None else str(checkpoint)
     hooks = [h for h in cfg.custom_hooks if 'ChainHook' not in h['type']]
     if checkpoint is not None:
-        chain = dict(type='mmfgl.CheckpointChainHook', modules=list(modules))
+        modules = modules_to_load(checkpoint, detector)
+        chain = dict(type='mmfgl.CheckpointChainHook', modules=modules)
         hooks.insert(0, chain)
     cfg.custom_hooks = hooks
-    if amp:
+    if args.amp:
         set_amp(cfg)
     return cfg
 

@@ -1,7 +1,5 @@
 """What transfer.py is to run on a data set, in which settings."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -27,19 +25,12 @@ GROWING = ('arms', 'seeds', 'detector')
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: an arm on a detector.
-
-    Attributes:
-        name: Its name there.
-        arm: The arm.
-        detector: ``'faster-rcnn'`` or ``'fgl'``.
-        pretraining: Name of the pretraining run, '' for none.
-    """
+    """One row of the table: an arm on a detector."""
 
     name: str
     arm: Arm
-    detector: str
-    pretraining: str
+    detector: str  # 'faster-rcnn' or 'fgl'
+    pretraining: str  # name of the pretraining run, '' for none
 
 
 class Plan:
@@ -77,10 +68,15 @@ class Plan:
             if row.pretraining
         }
         # name of a pretraining run -> command of its region search
+        images = self.data.root / 'train'
         self.searches = {
             name: command
             for name, path in self.pretraining.items()
-            if (command := self._search(name, path))
+            if (
+                command := region_search(
+                    path, images, self.regions(name), self.weights
+                )
+            )
         }
 
     def _rows(self) -> list[Row]:
@@ -105,10 +101,6 @@ class Plan:
                 key = arm.name if same else f'{arm.name}-fgl'
             rows.append(Row(f'{arm.name}-fgl', arm, 'fgl', key))
         return rows
-
-    def _search(self, name: str, path: Path) -> list[str] | None:
-        images = self.data.root / 'train'
-        return region_search(path, images, self.regions(name), self.weights)
 
     def regions(self, name: str) -> Path:
         """Region file of a pretraining run."""
@@ -150,39 +142,36 @@ class Plan:
     def describe(self) -> str:
         """The plan in some lines, with the expected time."""
         args, data = self.args, self.data
-        pretrain, finetune = self.pretrain_seconds, self.finetune_seconds
-        total = pretrain * len(self.pretraining) + args.seeds * sum(
-            finetune(row) for row in self.rows
-        )
-        lines = [
-            f'{data.root.name}: {data.num_images} train images, '
-            f'{self.num_labelled} of them with labels, '
-            f'{data.num_val} val images, {len(data.classes)} classes',
-            *(
-                f'pretrain {name}: {os.path.relpath(path, ROOT)}'
-                for name, path in self.pretraining.items()
-            ),
-            *(
-                f'fine-tune {row.name}: {row.detector}, {args.seeds} x '
-                f'{args.finetune_iters} iterations from '
-                f'{row.pretraining or args.init + " weights"}'
-                for row in self.rows
-            ),
-            f'Expect about {total / 60:.0f} min in all on 2 cores: '
-            f'{len(self.pretraining)} x {pretrain / 60:.1f} min of '
-            f'pretraining, {args.seeds} x '
-            f'{sum(map(finetune, self.rows)) / 60:.1f} min of fine-tuning '
-            '(less what is done already).',
+        pretrain = len(self.pretraining) * self.pretrain_seconds / 60
+        finetune = args.seeds * sum(map(self.finetune_seconds, self.rows)) / 60
+        pretraining = [
+            f'pretrain {name}: {os.path.relpath(path, ROOT)}'
+            for name, path in self.pretraining.items()
         ]
-        return '\n'.join(lines)
+        finetuning = [
+            f'fine-tune {row.name}: {row.detector}, {args.seeds} x '
+            f'{args.finetune_iters} iterations from '
+            f'{row.pretraining or args.init + " weights"}'
+            for row in self.rows
+        ]
+        return '\n'.join(
+            [
+                f'{data.root.name}: {data.num_images} train images, '
+                f'{self.num_labelled} of them with labels, '
+                f'{data.num_val} val images, {len(data.classes)} classes',
+                *pretraining,
+                *finetuning,
+                f'Expect about {pretrain + finetune:.0f} min in all on 2 '
+                f'cores, {pretrain:.0f} min of pretraining among them (less '
+                'what is done already).',
+            ]
+        )
 
     @property
     def pretrain_seconds(self) -> float:
         """Expected seconds of a pretraining run."""
-        args = self.args
-        if args.pretrain_minutes:
-            return 60 * args.pretrain_minutes + START_UP
-        return args.pretrain_iters * 2.0 + START_UP
+        minutes, iters = self.args.pretrain_minutes, self.args.pretrain_iters
+        return START_UP + (60 * minutes if minutes else 2.0 * iters)
 
     def finetune_seconds(self, row: Row) -> float:
         """Expected seconds of a fine-tuning run."""

@@ -1,7 +1,5 @@
 """Reads the runs of transfer.py into results.json."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -26,16 +24,14 @@ _LOADED = re.compile(r'[\d.]+ % of the declared modules loaded \([^)]*\)')
 def collect(
     out: Path, rows: Iterable, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Read all finished runs.
+    """Read all finished runs into the content of ``results.json``.
 
     Args:
         out: Folder of the benchmark.
         rows: :class:`Row` of each arm of this call; arms of earlier calls
-            with the same folder are kept.
+            with the same folder are kept. An arm has one value a finished
+            seed.
         settings: What goes beside the results.
-
-    Returns:
-        Content of ``results.json``; its arms have one value a finished seed.
     """
     path = out / 'results.json'
     arms = json.loads(path.read_text())['arms'] if path.is_file() else {}
@@ -73,15 +69,10 @@ def _read_arm(out: Path, name: str, pretraining: str) -> dict[str, Any]:
 
 
 def read_detection(work_dir: Path) -> dict[str, float | None]:
-    """Metrics of a finished fine-tuning run.
+    """Metrics of a finished fine-tuning run in percent.
 
-    Args:
-        work_dir: Its work dir.
-
-    Returns:
-        Metrics in percent; ``None`` where the val set has no object of that
-        size. A detector that finds nothing at all, for which MMDetection
-        logs no metric, has 0.
+    ``None`` where the val set has no object of that size; 0 of a detector
+    that finds nothing at all, for which MMDetection logs no metric.
     """
     values = {}
     for name, key in METRICS.items():
@@ -99,15 +90,11 @@ def seconds_per_iter(work_dir: Path) -> float | None:
 
 
 def combine(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Results over several data sets.
+    """Results over several data sets, by their names.
 
-    Args:
-        parts: Name of a data set -> its results, all of the same settings.
-
-    Returns:
-        The same keys: of every arm that was run on all data sets the mean
-        metrics of each seed, and the total seconds and images of the
-        pretraining; besides, ``data_sets`` with all the parts.
+    The keys are those of one data set: of every arm that was run on all of
+    them the mean metrics of each seed, and the total seconds and images of
+    the pretraining; besides, ``data_sets`` with all the parts.
     """
     results = list(parts.values())
     arms = {}

@@ -1,7 +1,5 @@
 """The runs of transfer.py, one process each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +8,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from lib.output import write_json
 from lib.transfer_arms import ROOT, pretrain_config
-from lib.transfer_finetune import finetune_config, modules_to_load
+from lib.transfer_finetune import finetune_config
 from lib.transfer_plan import WEIGHTS, Plan, Row
 from lib.transfer_results import finetune_dir, pretrain_dir, state_of
 from mmfgl.utils.steps import Step
@@ -76,14 +74,9 @@ class Runs:
                 )
         cfg = pretrain_config(
             Config.fromfile(path),
-            data_root=self.plan.data.root,
-            num_images=self.plan.data.num_images,
-            view_size=args.view_size,
+            args,
+            self.plan.data,
             seconds=seconds,
-            iters=args.pretrain_iters,
-            workers=args.workers,
-            amp=args.amp,
-            optimizer=args.optimizer,
             weights=self.plan.weights,
             regions=self.plan.regions(name),
         )
@@ -97,21 +90,16 @@ class Runs:
         )
 
     def _finetune(self, row: Row, seed: int, start: Step | None) -> Step:
-        checkpoint, modules = self.plan.weights, []
+        checkpoint = self.plan.weights
         if start is not None:
             checkpoint = Path(find_latest_checkpoint(str(start.work_dir)))
-        if checkpoint is not None:
-            modules = modules_to_load(checkpoint, row.detector)
         cfg = finetune_config(
-            row.detector,
-            self.args.init,
+            self.args,
             self.plan.data,
-            iters=self.args.finetune_iters,
+            detector=row.detector,
             seed=seed,
             checkpoint=checkpoint,
-            modules=modules,
             ann_file=self.subset,
-            amp=self.args.amp,
         )
         return self._train(
             f'finetune_{row.name}_seed{seed}',

@@ -3,8 +3,6 @@
 Shape shorthand: N regions, D numbers a region.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -68,15 +66,7 @@ class BackboneDescriber:
 
     @torch.no_grad()
     def __call__(self, img: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """Describe the regions of an image.
-
-        Args:
-            img: (H, W, 3) BGR uint8 image.
-            boxes: (N, 4) boxes in its pixels.
-
-        Returns:
-            (N, D) float32 features.
-        """
+        """(N, D) float32 features of (N, 4) boxes in pixels of a BGR image."""
         levels = self.backbone(self._crops(img, boxes))[-2:]
         means = [level.mean(dim=(2, 3)) for level in levels]
         return torch.cat(means, dim=1).numpy()
@@ -109,15 +99,8 @@ def describe_with_backbone(
     """Replace the descriptors of all images by features, in place.
 
     Features are standardised over all regions, reduced by PCA and given
-    length 1, so that k-means compares directions.
-
-    Args:
-        paths: Image files.
-        found: The regions of each.
-        describe: The describer.
-
-    Yields:
-        Nothing, after each image, to show the progress.
+    length 1, so that k-means compares directions. Yields after each image, to
+    show the progress.
     """
     from sklearn.decomposition import PCA
 

@@ -1,7 +1,5 @@
 """Region proposals of many images, computed once and kept on disk."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import zipfile
@@ -17,7 +15,7 @@ from mmfgl.registry import TASK_UTILS
 from mmfgl.utils.atomic_files import atomic_file, write_atomically
 from region_search.colour_descriptors import describe_colours
 
-FORMAT = 1  # raised when the content of an entry changes
+FORMAT = 2  # raised when the content of an entry changes
 ARRAYS = ('boxes', 'labels', 'descriptors')
 
 
@@ -121,17 +119,14 @@ def propose_all(
     describe: bool = False,
     workers: int = 0,
 ) -> Iterator[ImageProposals | None]:
-    """Regions of many images, in several processes.
+    """Regions of many images in order, ``None`` for an unreadable one.
 
     Args:
         paths: Image files.
-        proposer: Config of the region proposer.
-        folder: Folder of the cache.
-        describe: Whether to describe the regions by their colours.
+        proposer: See :class:`ProposalCache`.
+        folder: See :class:`ProposalCache`.
+        describe: See :class:`ProposalCache`.
         workers: Number of processes; 0 for this one alone.
-
-    Yields:
-        The regions of each image in order, ``None`` for an unreadable one.
     """
     if workers == 0:
         yield from map(ProposalCache(proposer, folder, describe), paths)

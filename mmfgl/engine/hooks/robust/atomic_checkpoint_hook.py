@@ -43,6 +43,8 @@ class AtomicCheckpointHook(CheckpointHook):
 
     With remote storage (``out_dir`` of another file system, or
     ``backend_args``) writing is left to its backend; the order is the same.
+    A best checkpoint (``save_best``) is written as safely, but takes the
+    place of the one before in the parent's order.
 
     Args: those of :class:`mmengine.hooks.CheckpointHook`.
     """
@@ -100,27 +102,6 @@ class AtomicCheckpointHook(CheckpointHook):
             )
         for path in outdated:
             self._remove(path)
-
-    # Overrides CheckpointHook._save_best_checkpoint, which removes the old
-    # best checkpoint before it saves: it is told that there is none yet.
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Save the best checkpoint, then remove the one it replaces."""
-        if not self.save_best:
-            return
-        # a dict with several metrics, else one path
-        several = hasattr(self, 'best_ckpt_path_dict')
-        name = 'best_ckpt_path_dict' if several else 'best_ckpt_path'
-        old = getattr(self, name)
-        setattr(self, name, dict.fromkeys(old) if several else None)
-        super()._save_best_checkpoint(runner, metrics)
-        new = getattr(self, name)
-        if not several:
-            old, new = {'': old}, {'': new}
-        kept = {key: path or old.get(key) for key, path in new.items()}
-        setattr(self, name, kept if several else kept[''])
-        for key, path in old.items():
-            if path and path != kept[key]:
-                self._remove(path)
 
     def _path(self, step: int) -> str:
         return self.file_backend.join_path(

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmfgl.registry import HOOKS
+from mmfgl.utils.atomic_files import write_atomically
 
 KEY = 'budget_seconds'
 
@@ -97,13 +98,7 @@ class BudgetHook(Hook):
         self._start = time.monotonic() - spent
         self._update(runner, runner.iter)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Estimate the number of iterations, or end the run."""
         self._update(runner, runner.iter + 1)
 
@@ -118,7 +113,7 @@ class BudgetHook(Hook):
             images=runner.iter * batch * self.views,
         )
         path = Path(runner.work_dir) / 'budget.json'
-        path.write_text(json.dumps(spent), encoding='utf-8')
+        write_atomically(json.dumps(spent).encode(), path)
         runner.logger.info(f'budget spent: {spent}')
 
     def _update(self, runner: Runner, done: int) -> None:

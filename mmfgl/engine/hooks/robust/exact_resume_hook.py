@@ -78,9 +78,7 @@ class ExactResumeHook(Hook):
         if not hasattr(runner.train_loop, 'dataloader_iterator'):
             self.batches.epoch = runner.epoch
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Seed everything for this iteration."""
         seed_all(runner.seed, runner.iter)
 

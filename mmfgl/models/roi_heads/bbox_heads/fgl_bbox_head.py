@@ -81,21 +81,17 @@ class FGLBBoxHead(BBoxHead):
             x: (R, D) target embeddings.
 
         Returns:
-            - (R, C + 2) logits: C classes, background, quality.
-            - (R, 4) or (R, 4 C) box deltas.
+            (R, C + 2) logits (C classes, background, quality), and (R, 4) or
+            (R, 4 C) box deltas.
         """
         cls_score, bbox_pred = super().forward(x)
         return torch.cat([cls_score, self.fc_quality(x)], dim=1), bbox_pred
 
     def background_logits(self, num_rois: int, like: Tensor) -> Tensor:
-        """Logits of RoIs that are not answered: certainly background.
+        """(R, C + 2) logits of ``num_rois`` RoIs that are not answered.
 
-        Args:
-            num_rois: Number R of rows.
-            like: Tensor whose dtype and device to take.
-
-        Returns:
-            (R, C + 2) logits whose softmax is exactly 0 for every class.
+        They are certainly background: the softmax of every class is exactly
+        0. ``like`` gives dtype and device.
         """
         logits = like.new_full((num_rois, self.num_classes + 2), -1e4)
         logits[:, self.num_classes] = 0
@@ -112,7 +108,7 @@ class FGLBBoxHead(BBoxHead):
         bbox_weights: Tensor,
         reduction_override: str | None = None,
     ) -> dict:
-        """Losses of classes, boxes and quality, in fp32.
+        """Losses of :class:`BBoxHead` and ``loss_quality``, in fp32.
 
         Args:
             cls_score: (R, C + 2) logits of :meth:`forward`.
@@ -124,9 +120,6 @@ class FGLBBoxHead(BBoxHead):
                 absolute) boxes of the assigned objects.
             bbox_weights: (R, 4) weights.
             reduction_override: Reduction that replaces the losses' own.
-
-        Returns:
-            The losses of :class:`BBoxHead` and ``loss_quality``.
         """
         cls_score, bbox_pred = cls_score.float(), bbox_pred.float()
         class_logits, quality = cls_score[:, :-1], cls_score[:, -1:]
@@ -187,19 +180,10 @@ class FGLBBoxHead(BBoxHead):
         rescale: bool = False,
         rcnn_test_cfg: dict | None = None,
     ) -> InstanceData:
-        """Boxes and mixed scores of one image, after NMS if configured.
+        """Boxes and mixed scores of one image; see :class:`BBoxHead`.
 
-        Args:
-            roi: (R, 5) RoIs in network-input pixels.
-            cls_score: (R, C + 2) logits of :meth:`forward`.
-            bbox_pred: (R, 4) or (R, 4 C) box deltas.
-            img_meta: Meta information of the image.
-            rescale: Return boxes in original pixels.
-            rcnn_test_cfg: Test config; ``None`` returns one row a RoI,
-                (R, 4 or 4 C) boxes and (R, C + 1) scores, without NMS.
-
-        Returns:
-            Instances as in :class:`BBoxHead`.
+        With ``rcnn_test_cfg=None`` one row a RoI, (R, 4 or 4 C) boxes and
+        (R, C + 1) scores, without NMS.
         """
         class_logits = cls_score[:, :-1].float()
         quality = cls_score[:, -1:].float().sigmoid()

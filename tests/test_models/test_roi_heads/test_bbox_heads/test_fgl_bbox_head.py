@@ -90,17 +90,6 @@ def predict(head, rcnn_test_cfg, num=6, **kwargs):
     return result
 
 
-def test_logits_layout():
-    for agnostic, columns in ((True, 4), (False, 4 * CLASSES)):
-        head = build(reg_class_agnostic=agnostic)
-        logits, deltas = head(tokens())
-        assert logits.shape == (6, CLASSES + 2)
-        assert deltas.shape == (6, columns)
-        x = tokens()
-        torch.testing.assert_close(logits[:, :-1], head.fc_cls(x))
-        torch.testing.assert_close(logits[:, -1:], head.fc_quality(x))
-
-
 @pytest.mark.parametrize('kind', KINDS, ids=str)
 @pytest.mark.parametrize(
     'labels', [MIXED, [CLASSES] * 6, [1], []], ids=['mixed', 'bg', '1', '0']
@@ -219,22 +208,6 @@ def test_final_score(weight):
     torch.testing.assert_close(scores[:, -1], probs[:, -1])
 
 
-def test_nms_ranks_by_the_mixed_score():
-    head = build(quality_weight=0.5, reg_class_agnostic=True)
-    head.fc_cls.weight.data.zero_()
-    head.fc_cls.bias.data = torch.tensor([2.0, -9, -9, 0])
-    head.fc_reg.weight.data.zero_()
-    head.fc_reg.bias.data.zero_()
-    rois = torch.tensor([[0, 0.0, 0, 20, 20], [0, 1, 1, 21, 21]])
-    x = tokens(2)
-    better = int(head.fc_quality(x).argmax())
-    (result,) = head.predict_by_feat(
-        (rois,), *((out,) for out in head(x)), [META], TEST_CFG
-    )
-    assert result.labels.tolist() == [0]
-    torch.testing.assert_close(result.bboxes[0], rois[better, 1:])
-
-
 @pytest.mark.parametrize('agnostic', [True, False])
 @pytest.mark.parametrize('rescale', [True, False])
 def test_kept_boxes_move_to_their_neighbours(agnostic, rescale):
@@ -252,10 +225,17 @@ def test_kept_boxes_move_to_their_neighbours(agnostic, rescale):
     assert torch.equal(moved.bboxes, expected)
 
 
-@pytest.mark.parametrize('iou', [0, -0.5, 1.1])
-def test_voting_iou_out_of_range(iou):
-    with pytest.raises(ValueError, match=r'voting_iou must lie in \(0, 1'):
-        build(voting_iou=iou)
+def test_golden_losses():
+    losses = {k: v.item() for k, v in loss(build(), MIXED).items()}
+    assert losses == pytest.approx(
+        dict(
+            loss_cls=1.35145,
+            acc=100 / 3,
+            loss_bbox=2.19154,
+            loss_quality=0.820338,
+        ),
+        rel=1e-4,
+    )
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
@@ -263,29 +243,20 @@ def test_background_logits_are_certain(dtype):
     head = build(quality_weight=0.3)
     logits = head.background_logits(4, torch.zeros(1, dtype=dtype))
     assert logits.shape == (4, CLASSES + 2) and logits.dtype == dtype
-    certain = [0.0] * CLASSES + [1.0]
-    assert logits[:, :-1].softmax(dim=1).tolist() == [certain] * 4
-    rois = make_rois(4)
-    for weight in (0.3, 0):
-        head.quality_weight = weight
-        args = (rois,), (logits,), (torch.zeros(4, 4 * CLASSES),), [META]
-        assert (
-            head.predict_by_feat(*args, None)[0].scores.tolist()
-            == [certain] * 4
-        )
-        cfg = ConfigDict(TEST_CFG, score_thr=0.0)
-        assert len(head.predict_by_feat(*args, cfg)[0]) == 0
+    args = (make_rois(4),), (logits,), (torch.zeros(4, 4 * CLASSES),), [META]
+    (result,) = head.predict_by_feat(*args, None)
+    assert result.scores.tolist() == [[0.0] * CLASSES + [1.0]] * 4
+    cfg = ConfigDict(TEST_CFG, score_thr=0.0)
+    assert len(head.predict_by_feat(*args, cfg)[0]) == 0
 
 
-def test_no_roi():
-    head = build()
-    result = predict(head, TEST_CFG, num=0)
-    assert result.bboxes.shape == (0, 4)
-    assert result.scores.shape == result.labels.shape == (0,)
-    voting = build(voting_iou=0.5)
-    assert predict(voting, TEST_CFG, num=0).bboxes.shape == (0, 4)
+@pytest.mark.parametrize('voting_iou', [None, 0.5])
+def test_no_roi(voting_iou):
+    head = build(voting_iou=voting_iou)
     certain = ConfigDict(TEST_CFG, score_thr=1.1)  # nothing is kept
-    assert predict(voting, certain).bboxes.shape == (0, 4)
+    for result in (predict(head, TEST_CFG, num=0), predict(head, certain)):
+        assert result.bboxes.shape == (0, 4)
+        assert result.scores.shape == result.labels.shape == (0,)
     assert predict(head, None, num=0).scores.shape == (0, CLASSES + 1)
 
 
@@ -299,25 +270,19 @@ def test_initial_weights():
         assert not layer.bias.any()
 
 
-@pytest.mark.parametrize('weight', [-0.1, 1.0, 2])
-def test_quality_weight_out_of_range(weight):
-    with pytest.raises(ValueError, match=r'quality_weight must lie in \[0, 1'):
-        build(quality_weight=weight)
-
-
-def test_loss_with_own_class_channels_is_an_error():
-    with pytest.raises(ValueError, match='SeesawLoss brings its own class'):
-        build(loss_cls=dict(type='SeesawLoss', num_classes=CLASSES))
-
-
-def test_golden_losses():
-    losses = {k: v.item() for k, v in loss(build(), MIXED).items()}
-    assert losses == pytest.approx(
-        dict(
-            loss_cls=1.35145,
-            acc=100 / 3,
-            loss_bbox=2.19154,
-            loss_quality=0.820338,
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(quality_weight=-0.1), r'quality_weight must lie in \[0, 1'),
+        (dict(quality_weight=1.0), r'quality_weight must lie in \[0, 1'),
+        (dict(voting_iou=0), r'voting_iou must lie in \(0, 1'),
+        (dict(voting_iou=1.1), r'voting_iou must lie in \(0, 1'),
+        (
+            dict(loss_cls=dict(type='SeesawLoss', num_classes=CLASSES)),
+            'SeesawLoss brings its own class',
         ),
-        rel=1e-4,
-    )
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(**options)

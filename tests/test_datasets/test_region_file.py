@@ -1,0 +1,175 @@
+"""Region files and the proposer that reads them."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mmfgl.datasets import FileRegions
+from mmfgl.datasets.region_file import read_region_file, write_region_file
+from mmfgl.registry import TASK_UTILS
+
+SHAPE = (80, 100)
+IMAGES = [(7, 'a/1.jpg'), (3, 'b/1.jpg'), (5, '2.jpg')]
+ROWS = [
+    (7, 4, 0.1, [0, 0, 10, 10]),
+    (3, 9, 0.5, [5, 5, 20, 20]),
+    (7, 9, 0.9, [10, 20, 30, 40]),
+    (7, 4, 0.9, [1, 1, 50, 50]),
+]
+
+
+def coco_file(folder, images=IMAGES, rows=ROWS, scores=True):
+    annotations = [
+        dict(id=10 + i, image_id=image, category_id=category, bbox=box)
+        | (dict(score=score) if scores else {})
+        for i, (image, category, score, box) in enumerate(rows)
+    ]
+    images = [
+        dict(id=i, file_name=name, width=100, height=80) for i, name in images
+    ]
+    categories = [dict(id=4, name='x'), dict(id=9, name='y')]
+    content = dict(
+        images=images, annotations=annotations, categories=categories
+    )
+    path = folder / 'r.json'
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def info(path, shape=SHAPE):
+    return dict(img_path=path, img_shape=shape)
+
+
+def test_boxes_and_labels_by_score(tmp_path):
+    config = dict(type='mmfgl.FileRegions', ann_file=coco_file(tmp_path))
+    proposer = TASK_UTILS.build(config)
+    boxes, labels = proposer.propose_labelled(info('/x/a/1.jpg'))
+    expected = [[10, 20, 40, 60], [1, 1, 51, 51], [0, 0, 10, 10]]
+    assert boxes.tolist() == expected
+    assert boxes.dtype == np.float32
+    assert labels.tolist() == [1, 0, 0]
+    assert labels.dtype == np.int64
+    # the file name is the end of the path, so folders tell files apart
+    other = proposer.propose(info('/x/b/1.jpg'))
+    assert other.tolist() == [[5, 5, 25, 25]]
+    empty, labels = proposer.propose_labelled(info('/y/2.jpg'))
+    assert empty.shape == (0, 4)
+    assert labels.shape == (0,)
+    few = FileRegions(config['ann_file'], max_regions=1)
+    assert few.propose(info('a/1.jpg')).tolist() == expected[:1]
+
+
+def test_order_of_the_file_without_scores(tmp_path):
+    proposer = FileRegions(coco_file(tmp_path, scores=False))
+    boxes, labels = proposer.propose_labelled(info('a/1.jpg'))
+    assert boxes[:, 0].tolist() == [0, 10, 1]
+    assert labels.tolist() == [0, 1, 0]
+
+
+def test_other_frame(tmp_path):
+    proposer = FileRegions(coco_file(tmp_path))
+    boxes = proposer.propose(info('b/1.jpg', (160, 200)))
+    assert boxes.tolist() == [[10, 10, 50, 50]]
+    with pytest.raises(ValueError, match='100 x 80 in the region file'):
+        proposer.propose(info('b/1.jpg', (100, 80)))
+
+
+def test_boxes_without_area_in_the_image_are_left_out(tmp_path):
+    boxes = [
+        [90, 70, 30, 30],  # reaches beyond the image
+        [5, 5, 0, 9],
+        [5, 5, 9, 0],
+        [100, 10, 20, 20],  # beside the image
+        [-30, 10, 30, 20],
+        [5, 5, -2, 9],
+        [float('nan'), 5, 9, 9],
+    ]
+    rows = [(5, 4, 0.5, box) for box in boxes]
+    proposer = FileRegions(coco_file(tmp_path, rows=rows))
+    boxes, labels = proposer.propose_labelled(info('2.jpg'))
+    assert boxes.tolist() == [[90, 70, 100, 80]]
+    assert labels.tolist() == [0]
+
+
+def test_two_ids_of_one_file_name_are_one_image(tmp_path):
+    images = [(7, 'a.jpg'), (5, 'b.jpg'), (3, 'a.jpg')]
+    rows = [
+        (3, 4, 0.1, [1, 1, 5, 5]),
+        (5, 4, 0.5, [2, 2, 5, 5]),
+        (7, 9, 0.9, [3, 3, 5, 5]),
+    ]
+    proposer = FileRegions(coco_file(tmp_path, images, rows))
+    boxes, labels = proposer.propose_labelled(info('a.jpg'))
+    assert boxes[:, 0].tolist() == [3, 1]
+    assert labels.tolist() == [1, 0]
+    assert proposer.propose(info('b.jpg'))[:, 0].tolist() == [2]
+
+
+def test_contradictions_are_named(tmp_path):
+    file = coco_file(tmp_path, rows=[*ROWS, (99, 4, 0.5, [0, 0, 9, 9])])
+    with pytest.raises(
+        ValueError, match=r"r\.json': annotation 14 belongs to image 99, which"
+    ):
+        FileRegions(file)
+    file = coco_file(tmp_path, [*IMAGES, (5, '3.jpg')])
+    with pytest.raises(ValueError, match=r'id 5 to two files.*2\.jpg.*3\.jpg'):
+        FileRegions(file)
+    content = json.loads((tmp_path / 'r.json').read_text())
+    content['images'][3].update(id=6, file_name='2.jpg', width=90)
+    (tmp_path / 'r.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"r\.json' gives '2\.jpg' two sizes"):
+        FileRegions(file)
+
+
+BAD_BOX = dict(image_id=1, category_id=1, bbox=[1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['{', '[]', '{"images": []}', '{"images": [], "annotations": [{}]}']
+    + [json.dumps(dict(images=[], annotations=[BAD_BOX]))],
+)
+def test_not_a_region_file(tmp_path, text):
+    (tmp_path / 'r.json').write_text(text)
+    with pytest.raises(ValueError, match="r.json' is not in COCO format"):
+        FileRegions(str(tmp_path / 'r.json'))
+
+
+def test_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match='propose_regions'):
+        FileRegions(str(tmp_path / 'absent.json'))
+    file = coco_file(tmp_path)
+    with pytest.raises(KeyError, match=r'3\.jpg.*not in the region file'):
+        FileRegions(file).propose(info('3.jpg'))
+    with pytest.raises(ValueError, match='max_regions'):
+        FileRegions(file, max_regions=0)
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path):
+    file = coco_file(tmp_path)
+    assert read_region_file(file) is read_region_file(file)
+    (tmp_path / 'r.json').write_text('{"images": [], "annotations": []}')
+    with pytest.raises(KeyError):
+        FileRegions(file).propose(info('2.jpg'))
+
+
+def test_what_is_written_is_read(tmp_path):
+    images = [dict(id=4, file_name='a.jpg'), dict(id=2, file_name='b.jpg')]
+    boxes = np.array([[1.25, 2, 30, 40], [0, 0, 9.5, 9]], np.float32)
+    regions = [
+        SimpleNamespace(img_shape=SHAPE, boxes=boxes, labels=np.array([2, 0])),
+        SimpleNamespace(img_shape=SHAPE, boxes=boxes[:0], labels=boxes[:0, 0]),
+    ]
+    path = str(tmp_path / 'new' / 'r.json')
+    assert write_region_file(path, images, regions) == 2
+    proposer = FileRegions(path)
+    found, labels = proposer.propose_labelled(info('a.jpg'))
+    np.testing.assert_allclose(found, boxes)
+    assert labels.tolist() == [2, 0]
+    assert proposer.propose(info('b.jpg')).shape == (0, 4)
+    content = json.loads((tmp_path / 'new' / 'r.json').read_text())
+    assert [c['id'] for c in content['categories']] == [1, 2, 3]
+    assert [a['id'] for a in content['annotations']] == [1, 2]
+    assert content['annotations'][0]['area'] == pytest.approx(28.75 * 38)

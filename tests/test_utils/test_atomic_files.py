@@ -1,0 +1,59 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from mmfgl.utils import atomic_files
+from mmfgl.utils.atomic_files import (
+    SUFFIX,
+    atomic_file,
+    remove_leftovers,
+    write_atomically,
+)
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_write_replaces_in_one_step(tmp_path, monkeypatch):
+    path = tmp_path / 'deep' / 'file'
+    write_atomically(b'old', path)
+    seen = []
+    replace = os.replace
+
+    def spy(source, target):
+        seen.append((Path(source).read_bytes(), Path(target).read_bytes()))
+        replace(source, target)
+
+    monkeypatch.setattr(atomic_files.os, 'replace', spy)
+    write_atomically(b'new and longer', path)
+    assert seen == [(b'new and longer', b'old')]
+    assert path.read_bytes() == b'new and longer'
+    assert names(path.parent) == {'file'}
+
+
+def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'file'
+    write_atomically(b'old', path)
+
+    def full(handle):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(atomic_files.os, 'fsync', full)
+    with pytest.raises(OSError, match='No space left.*untouched') as caught:
+        write_atomically(b'new', path)
+    assert caught.value.errno == 28
+    with pytest.raises(KeyError), atomic_file(path) as file:
+        file.write(b'half')
+        raise KeyError  # an error of the caller's own
+    assert path.read_bytes() == b'old'
+    assert names(tmp_path) == {'file'}
+
+
+def test_leftovers(tmp_path):
+    (tmp_path / f'.iter_2.pth.77{SUFFIX}').write_bytes(b'half')
+    (tmp_path / 'iter_1.pth').write_bytes(b'whole')
+    assert remove_leftovers(tmp_path) == [f'.iter_2.pth.77{SUFFIX}']
+    assert names(tmp_path) == {'iter_1.pth'}
+    assert remove_leftovers(tmp_path / 'none') == []

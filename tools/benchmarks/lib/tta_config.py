@@ -1,0 +1,120 @@
+"""The config of tta.py: data root, classes, views, a part of the images."""
+
+from __future__ import annotations
+
+import json
+import os.path as osp
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mmfgl.utils.launch import leaf_datasets, replace_data_root
+
+BASES = Path(__file__).parents[3] / 'configs' / '_base_' / 'tta'
+BASE_SCALE = (1333, 800)
+VIEWS = ('config', 'flip', 'scales', 'scales_flip')
+
+
+def read_config(path: str, data_root: str | None, options: dict) -> Config:
+    """Read a config and apply the command line to it.
+
+    Raises:
+        ValueError: If it has no test data, or no data root to replace.
+    """
+    cfg = Config.fromfile(path)
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(f'{path} has no test_dataloader: give a detector')
+    if data_root is not None:
+        if 'data_root' not in cfg:
+            raise ValueError(
+                f'{path} has no top-level `data_root` that --data-root could '
+                'replace: set the paths by --cfg-options'
+            )
+        replace_data_root(cfg, str(data_root))
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def test_dataset(cfg: Config) -> ConfigDict:
+    """Config of the one dataset of the test data, below all wrappers.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    datasets = list(leaf_datasets(cfg.test_dataloader.dataset))
+    if len(datasets) > 1:
+        raise ValueError(
+            f'the test data are {len(datasets)} datasets: tta.py measures '
+            'on one'
+        )
+    return datasets[0]
+
+
+def annotation_file(cfg: Config) -> str:
+    """Path of the annotation file of the test data."""
+    dataset = test_dataset(cfg)
+    return osp.join(dataset.get('data_root') or '', dataset.ann_file)
+
+
+def fit_classes(cfg: Config, checkpoint: dict) -> None:
+    """Take classes and ``num_classes`` from the checkpoint's meta data.
+
+    Only if the annotation file has them too; otherwise the config stays as
+    it is, for ``check_num_classes`` to complain about.
+    """
+    classes = checkpoint.get('meta', {}).get('dataset_meta', {})
+    classes = list(classes.get('classes', ()))
+    dataset = test_dataset(cfg)
+    own = list(dataset.get('metainfo', {}).get('classes', ()))
+    if not classes or classes == own:
+        return
+    with open(annotation_file(cfg), encoding='utf-8') as file:
+        categories = json.load(file).get('categories', [])
+    if {c['name'] for c in categories}.issuperset(classes):
+        print(f'Classes of the checkpoint: {", ".join(classes)}')
+        dataset.metainfo = dict(classes=tuple(classes))
+        for head in ('bbox_head', 'mask_head'):
+            if cfg.model.roi_head.get(head):
+                cfg.model.roi_head[head].num_classes = len(classes)
+
+
+def set_views(cfg: Config, views: str) -> None:
+    """Set ``tta_pipeline``, unless ``'config'``, and ``slices_pipeline``.
+
+    Raises:
+        ValueError: If the config lacks what the views need. What the slices
+            need is printed alone.
+    """
+    if views != 'config':
+        cfg.tta_pipeline = _ready_made(cfg, views)
+    elif 'tta_pipeline' not in cfg:
+        raise ValueError(
+            'the config has no tta_pipeline: add a base of '
+            'configs/_base_/tta/ to it, or choose one here by --views'
+        )
+    try:
+        cfg.slices_pipeline = _ready_made(cfg, 'slices')
+    except ValueError as error:
+        print(f'RoITTAModel, slices, is left out: {error}')
+
+
+def _ready_made(cfg: Config, name: str) -> list:
+    """The pipeline of a base, where 1 is the test scale of the config."""
+    resizes = [s for s in test_dataset(cfg).pipeline if s['type'] == 'Resize']
+    if len(resizes) != 1 or resizes[0].get('scale') is None:
+        raise ValueError(
+            f'the views {name!r} need a test pipeline with one '
+            'Resize(scale=...), to know the test scale'
+        )
+    pipeline = Config.fromfile(BASES / f'{name}.py').tta_pipeline
+    (augmentation,) = (s for s in pipeline if s['type'] == 'TestTimeAug')
+    for step in (s for choices in augmentation.transforms for s in choices):
+        if step['type'] == 'Resize':
+            step.scale = tuple(
+                round(own * side / base)
+                for own, side, base in zip(
+                    resizes[0].scale, step.scale, BASE_SCALE, strict=True
+                )
+            )
+            step.keep_ratio = resizes[0].get('keep_ratio', False)
+    return pipeline
