@@ -4,6 +4,7 @@ Shape shorthand: B images, V views, M objects of an image in all views. Views
 are stacked view by view: row ``v * B + b``.
 """
 
+import copy
 import math
 
 import torch
@@ -61,32 +62,23 @@ class ObjectnessTask(PretrainingTask):
         model = context.model
         samples = pseudo_samples(context)
         _check_labels(samples, model.roi_head)
+        objects = copy.deepcopy(samples)  # of one class, for the RPN
+        for sample in objects:
+            sample.gt_instances.labels.zero_()
         rpn, proposals = model.rpn_head.loss_and_predict(
-            context.feats,
-            [_as_object(sample) for sample in samples],
-            proposal_cfg=model.proposal_cfg,
+            context.feats, objects, proposal_cfg=model.proposal_cfg
         )
         rcnn = model.roi_head.loss(
             readable_levels(context.feats), proposals, samples
         )
-        parts = {
-            key.removeprefix('loss_'): value for key, value in rpn.items()
-        }
-        parts.update(
-            {k.replace('loss_', ''): v for k, v in rcnn.items() if 'loss' in k}
-        )
-        # a part is a tensor, or a list of one a pyramid level
-        values = {
-            key: (sum(part) if isinstance(part, list) else part).float()
-            for key, part in parts.items()
-        }
-        statistics = {k: v for k, v in rcnn.items() if 'loss' not in k}
+        total, parts = model.parse_losses({**rpn, **rcnn})
+        del parts['loss']
         return TaskLoss(
-            self.loss_weight * sum(values.values()),
+            self.loss_weight * total.float(),
             loss_scale=self.loss_weight * uninformed_loss(model),
             logs={
-                f'{self.name}/{key}': value.detach()
-                for key, value in {**values, **statistics}.items()
+                f'{self.name}/{key.replace("loss_", "")}': value.detach()
+                for key, value in parts.items()
             },
         )
 
@@ -152,17 +144,6 @@ def uninformed_loss(model: nn.Module) -> float:
     return sum(
         getattr(loss, 'loss_weight', 1.0) * value for loss, value in parts
     )
-
-
-def _as_object(sample: DetDataSample) -> DetDataSample:
-    """The sample with one class, as an RPN is trained."""
-    truth = sample.gt_instances
-    plain = DetDataSample(metainfo=sample.metainfo)
-    plain.gt_instances = InstanceData(
-        bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels)
-    )
-    plain.ignored_instances = sample.ignored_instances
-    return plain
 
 
 def _check_labels(samples: list[DetDataSample], roi_head: nn.Module) -> None:
