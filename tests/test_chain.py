@@ -8,15 +8,15 @@ import cv2
 import pytest
 import torch
 from mmdet.apis import DetInferencer
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mmfgl.testing import tiny_coco, tiny_fgl_cfg, tiny_retod_cfg
+from mmfgl.testing import tiny_coco
+from mmfgl.testing.configs import narrow_model, read_config, tiny_loader
 
 COUNTER = itertools.count()
-CLASSES = tuple('0123456789')
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 TASKS = ('objectness', 'distill', 'mask', 'diversity')
 SHARED = [
     'backbone',
@@ -53,107 +53,48 @@ def data(tmp_path_factory):
     return root
 
 
-def settings(work_dir, iters, **changes):
-    checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=iters)
-    return Config(
-        dict(
-            work_dir=str(work_dir),
-            experiment_name=f'chain_{next(COUNTER)}',
-            randomness=dict(seed=0),
-            train_cfg=dict(
-                type='IterBasedTrainLoop', max_iters=iters, val_interval=iters
-            ),
-            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
-            default_hooks=dict(checkpoint=checkpoint),
-            **changes,
-        )
+def tiny(name, data, work_dir, iters, **changes):
+    """A config of the project, tiny, that trains for some iterations."""
+    cfg = read_config(CONFIGS / f'{name}.py')
+    narrow_model(cfg.model)
+    for split in ('train', 'val', 'test'):
+        if f'{split}_dataloader' in cfg:
+            loader = cfg[f'{split}_dataloader']
+            tiny_loader(loader, data, split.replace('test', 'val'))
+        if f'{split}_evaluator' in cfg:
+            ann_file = loader.dataset.ann_file
+            cfg[f'{split}_evaluator'].ann_file = str(data / ann_file)
+    cfg.train_cfg = dict(
+        type='IterBasedTrainLoop', max_iters=iters, val_interval=iters
     )
+    cfg.default_hooks.checkpoint.update(interval=iters, by_epoch=False)
+    cfg.param_scheduler = cfg.sync_bn = None
+    cfg.randomness = dict(seed=0)
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = f'chain_{next(COUNTER)}'
+    cfg.update(changes)
+    return cfg
 
 
-def pretrain_cfg(data, work_dir, iters=3, hooks=(), momentum=0.9, **changes):
-    cells = dict(type='mmfgl.GridRegions', cell_sizes=(32, 48))
-    pipeline = [
-        dict(type='mmfgl.LoadUnlabelledImage'),
-        dict(
-            type='mmfgl.RegionViews',
-            proposer=cells,
-            object_proposer=cells,
-            view_size=64,
-            num_regions=6,
-        ),
-        dict(type='mmfgl.PackRegionViews'),
-    ]
-    return settings(
-        work_dir,
-        iters,
-        default_scope='mmpretrain',
-        model=tiny_retod_cfg(*TASKS),
-        train_dataloader=dict(
-            batch_size=2,
-            num_workers=0,
-            sampler=dict(type='InfiniteSampler', shuffle=True),
-            collate_fn=dict(type='default_collate'),
-            dataset=dict(
-                type='mmfgl.UnlabelledImages',
-                data_root=str(data),
-                data_prefix=dict(img_path='unlabelled/'),
-                pipeline=pipeline,
-            ),
-        ),
-        custom_hooks=[
-            dict(type='mmfgl.TeacherHook', momentum=momentum),
-            dict(type='mmfgl.UnreadableImageHook'),
-            *hooks,
-        ],
-        **changes,
-    )
+def pretrain_cfg(data, work_dir, iters=3, **changes):
+    name = 'retod/retod_r50-fpn_8xb64-100e_coco'
+    cfg = tiny(name, data, work_dir, iters, **changes)
+    tiny_loader(hook_of(cfg, 'RegionProbeHook').dataloader, data, 'val')
+    return cfg
 
 
-def detector_cfg(data, work_dir, iters=2, modules=SHARED, **changes):
-    keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-    pipeline = [
-        dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='Resize', scale=(128, 96), keep_ratio=True),
-        dict(type='PackDetInputs', meta_keys=keys),
-    ]
+def detector_cfg(data, work_dir, iters=2, modules=None, **changes):
+    name = 'fgl_faster_rcnn/fgl-faster-rcnn_r50-retod_fpn_8xb2-12k_coco'
+    cfg = tiny(name, data, work_dir, iters, **changes)
+    cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=10)
+    if modules:
+        hook_of(cfg, 'CheckpointChainHook').modules = modules
+    return cfg
 
-    def loader(split, sampler):
-        return dict(
-            batch_size=2,
-            num_workers=0,
-            sampler=dict(type=sampler, shuffle=split == 'train'),
-            dataset=dict(
-                type='CocoDataset',
-                data_root=str(data),
-                ann_file=f'annotations/{split}.json',
-                data_prefix=dict(img=f'{split}/'),
-                metainfo=dict(classes=CLASSES),
-                pipeline=pipeline,
-                test_mode=split == 'val',
-            ),
-        )
 
-    val = loader('val', 'DefaultSampler')
-    evaluator = dict(
-        type='CocoMetric', ann_file=f'{data}/annotations/val.json'
-    )
-    return settings(
-        work_dir,
-        iters,
-        default_scope='mmdet',
-        model=tiny_fgl_cfg(num_classes=10),
-        train_dataloader=loader('train', 'InfiniteSampler'),
-        val_dataloader=val,
-        test_dataloader=val,
-        val_evaluator=evaluator,
-        test_evaluator=evaluator,
-        val_cfg=dict(type='ValLoop'),
-        test_cfg=dict(type='TestLoop'),
-        visualizer=dict(type='DetLocalVisualizer'),
-        custom_hooks=[dict(type='mmfgl.CheckpointChainHook', modules=modules)],
-        **changes,
-    )
+def hook_of(cfg, name):
+    (hook,) = (h for h in cfg.custom_hooks if h.type == f'mmfgl.{name}')
+    return hook
 
 
 def train(cfg, *hooks):
@@ -169,7 +110,7 @@ def log_of(runner):
 
 
 def load(path):
-    return torch.load(path, map_location='cpu', weights_only=False)
+    return torch.load(path, weights_only=False)
 
 
 @pytest.fixture(scope='module')
@@ -238,7 +179,7 @@ def test_inferencer(chained, data):
     (result,) = inferencer(str(path))['predictions']
     assert 0 < len(result['scores']) <= 10
     assert len(result['bboxes']) == len(result['labels'])
-    assert set(result['labels']) <= set(range(10))
+    assert set(result['labels']) <= set(range(80))
     height, width = cv2.imread(str(path)).shape[:2]
     for x1, y1, x2, y2 in result['bboxes']:
         assert 0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height
@@ -270,13 +211,11 @@ def test_pretraining_from_a_backbone(pretrained, data, tmp_path):
     assert len(state) > 100
     torch.save(state, tmp_path / 'backbone.pth')
     cfg = pretrain_cfg(
-        data,
-        tmp_path,
-        iters=1,
-        momentum=1.0,  # the teacher stays where it starts
-        hooks=[dict(type='mmfgl.CheckpointChainHook', modules=['backbone'])],
-        load_from=str(tmp_path / 'backbone.pth'),
+        data, tmp_path, iters=1, load_from=str(tmp_path / 'backbone.pth')
     )
+    hook_of(cfg, 'TeacherHook').momentum = 1.0  # it stays where it starts
+    chain = dict(type='mmfgl.CheckpointChainHook', modules=['backbone'])
+    cfg.custom_hooks.append(chain)
     runner = train(cfg)
     assert '100.0 % of the declared modules' in log_of(runner)
     exported = load(tmp_path / 'iter_1.pth')['state_dict']
@@ -309,8 +248,8 @@ def halved(state):
             SHARED,
             [
                 'roi_head.tokenizer: mismatched: '
-                'roi_head.tokenizer.squeeze.weight (checkpoint (4, 16, 1, 1)'
-                ', model (8, 16, 1, 1))'
+                'roi_head.tokenizer.squeeze.weight (checkpoint (4, 256, 1, 1)'
+                ', model (48, 256, 1, 1))'
             ],
         ),
         # other classes than the pretraining's

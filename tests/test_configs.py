@@ -401,12 +401,10 @@ def test_every_base_is_used():
 
 def test_data_root_follows_the_environment(monkeypatch):
     paths = [p for p in RUNS if p.stem.endswith('_aquarium')]
-    for root, want in (('/somewhere', '/somewhere'), (None, 'data')):
-        if root:
-            monkeypatch.setenv('MMFGL_DATA_ROOT', root)
-        else:
-            monkeypatch.delenv('MMFGL_DATA_ROOT')
-        for path in paths[::2]:
-            cfg = read_config(path)
-            assert cfg.data_root == f'{want}/aquarium/'
-            assert cfg.train_dataloader.dataset.data_root == cfg.data_root
+    monkeypatch.setenv('MMFGL_DATA_ROOT', '/somewhere')
+    for path in paths:
+        cfg = read_config(path)
+        assert cfg.data_root == '/somewhere/aquarium/'
+        assert cfg.train_dataloader.dataset.data_root == cfg.data_root
+    monkeypatch.delenv('MMFGL_DATA_ROOT')
+    assert read_config(path).data_root == 'data/aquarium/'

@@ -15,11 +15,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch.utils.data import DataLoader
 
 from mmfgl.registry import MODELS
-from mmfgl.testing import (
-    detection_batch,
-    tiny_fgl_cfg,
-    tiny_retod_cfg,
-)
+from mmfgl.testing import detection_batch, tiny_fgl_cfg, tiny_retod_cfg
 from mmfgl.testing.vit import tiny_mae_cfg, tiny_vit_cfg
 
 COUNTER = itertools.count()

@@ -38,7 +38,7 @@ CONFIGS = {
     'imagenet': f'{FGL}_fpn_1xb8-150_digit-scenes.py',
     'retod': f'{FGL}-objectness_fpn_1xb8-150_digit-scenes.py',
 }
-ARMS = {'imagenet': 'ImageNet', 'retod': 'ImageNet, then ReToD'}
+ARMS = {'imagenet': 'ImageNet', 'retod': 'ImageNet, then objectness'}
 MODES = {'plain': [], 'tta': ['--tta']}
 # Metrics; CocoMetric leaves them out when nothing at all was detected.
 AP = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}

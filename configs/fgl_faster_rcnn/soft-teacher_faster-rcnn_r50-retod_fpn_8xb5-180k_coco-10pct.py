@@ -72,7 +72,7 @@ optim_wrapper = dict(
 load_from = 'work_dirs/retod_r50-fpn_8xb64-100e_coco/epoch_100.pth'
 custom_hooks = [
     *_base_.guards,
-    # the teacher starts as the student, and takes its BatchNorm statistics over
+    # the teacher starts as the student, with its BatchNorm statistics
     dict(type='MeanTeacherHook', skip_buffer=False),
     dict(
         type='mmfgl.CheckpointChainHook',

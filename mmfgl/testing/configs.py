@@ -18,7 +18,7 @@ SIDE = 64  # pixels of views and images
 
 def _in_no_metafile(package_path: str, cfg_file: str) -> str:
     """Saves MMEngine the reading of every metafile of a parent."""
-    raise ValueError('all that configs take from a parent is in its _base_')
+    raise ValueError('what configs take from a parent is in its _base_')
 
 
 def read_config(path: str | Path) -> Config:
@@ -104,8 +104,8 @@ def use_tiny_coco(dataset: ConfigDict, root: Path, split: str) -> None:
 
     Args:
         dataset: Config of a dataset without wrappers; changed in place.
-        root: Root of the tiny set. An annotation file with the dataset's
-            class names is written beside its own.
+        root: Root of the tiny set; an annotation file with the dataset's
+            class names is written there.
         split: ``'train'`` or ``'val'``.
     """
     dataset.data_root = str(root)
@@ -138,8 +138,7 @@ def tiny_loader(
 ) -> None:
     """Let a data loader read two tiny images in this process, in place.
 
-    Args as for :func:`use_tiny_coco`; ``pipeline`` replaces that of the
-    datasets.
+    See :func:`use_tiny_coco`; ``pipeline`` replaces that of the datasets.
     """
     for dataset in leaf_datasets(loader.dataset):
         use_tiny_coco(dataset, root, split)
