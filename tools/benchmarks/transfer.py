@@ -7,7 +7,7 @@ detector from each for several seeds, evaluates on val and writes a table,
 results.json and curves into --out:
 
     python tools/benchmarks/transfer.py --data-root data/aquarium \
-        --init imagenet --arms none,densecl,objectness,retod \
+        --init imagenet --arms none,densecl,objectness \
         --pretrain-minutes 10 --finetune-iters 1000 --seeds 3 --out DIR
 
 An arm is `none`, the name of a config in configs/transfer/ (see
@@ -54,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     folders = 'train/ val/ annotations/; DIR1,DIR2 for several data sets'
     add('--data-root', required=True, help=folders)
     add('--init', choices=['random', 'imagenet'], required=True)
-    add('--arms', default='none,densecl,objectness,retod')
+    add('--arms', default='none,densecl,objectness')
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--pretrain-minutes', type=float, default=10)
     budget.add_argument('--pretrain-iters', type=int, help='in their place')
