@@ -28,8 +28,7 @@ from mmfgl.testing.digit_scenes_sources import (
     load_digits_of,
 )
 
-# raised when the pictures change, so that an older folder is recognised
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 1  # raised when the pictures change
 SPLITS = ('train', 'val', 'unlabelled')
 _PARTS = (*SPLITS, 'annotations', 'README.md', 'settings.json')
 
@@ -167,11 +166,11 @@ def _write_split(root: Path, split: str, settings: dict) -> None:
         seeds = [settings['seed'], SPLITS.index(split), index]
         rng = np.random.default_rng(seeds)
         picture, instances = render_scene(rng, pool, width, height)
-        name = f'{index:06d}.jpg'
+        path = root / split / f'{index:06d}.jpg'
         jpeg = [cv2.IMWRITE_JPEG_QUALITY, 92]
-        if not cv2.imwrite(str(root / split / name), picture, jpeg):
-            raise OSError(f'cannot write {root / split / name}')
-        image = dict(file_name=name, width=width, height=height)
+        if not cv2.imwrite(str(path), picture, jpeg):
+            raise OSError(f'cannot write {path}')
+        image = dict(file_name=path.name, width=width, height=height)
         images.append(dict(id=index + 1, **image))
         for instance in instances:
             visible = np.asfortranarray(instance.visible, np.uint8)

@@ -144,7 +144,7 @@ class TestLoadCachedImage:
         return tmp_path / 'image.jpg'
 
     def build(self, **options):
-        config = dict(type='mmfgl.LoadCachedImage', lazy=True, **options)
+        config = dict(type='mmfgl.LoadCachedImage', **options)
         return TRANSFORMS.build(config)
 
     def test_second_load_needs_no_file_and_is_untouched(self, path):

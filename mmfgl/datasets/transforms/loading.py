@@ -122,15 +122,11 @@ class LoadCachedImage(LoadUnlabelledImage):
 
     Args:
         max_bytes: Images that would make the cache larger are not kept.
-        lazy: Not used: images that are decoded once are decoded whole.
-            Accepted so that a config may change the ``type`` alone.
         **kwargs: Arguments of :class:`mmcv.transforms.LoadImageFromFile`.
     """
 
-    def __init__(
-        self, max_bytes: int = 512 * 2**20, lazy: bool = False, **kwargs
-    ) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, max_bytes: int = 512 * 2**20, **kwargs) -> None:
+        super().__init__(lazy=False, **kwargs)
         self.max_bytes = max_bytes
         self._images: dict[str, np.ndarray] = {}
         self._bytes = 0
