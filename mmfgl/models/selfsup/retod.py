@@ -108,6 +108,11 @@ class ReToD(BaseSelfSupervisor):
             )
         return built
 
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The EMA teacher, or ``None``."""
+        return self.target_generator
+
     def extract_feat(self, inputs: Tensor | list[Tensor]) -> tuple[Tensor]:
         """Pyramid features of the student.
 
