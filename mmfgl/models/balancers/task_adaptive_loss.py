@@ -77,15 +77,9 @@ class TaskAdaptiveLoss(FAMOBalancer):
     def forward(
         self, losses: dict[str, TaskLoss], draw: TaskDraw | None = None
     ) -> dict[str, Tensor]:
-        """Weigh losses, see :class:`TaskBalancer`.
+        """Weigh losses, see :meth:`TaskBalancer.forward`.
 
-        Args:
-            losses: Losses of the tasks that were drawn.
-            draw: The draw; by default every task counts once.
-
-        Returns:
-            Losses and logs, ``gate_``, ``skip_``, ``cost_`` and ``floor_``
-            of the tasks among them.
+        It also logs ``gate_``, ``skip_``, ``cost_`` and ``floor_<task>``.
         """
         out = super().forward(losses, draw)
         for name in self.unbalanced:

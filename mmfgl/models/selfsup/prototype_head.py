@@ -31,12 +31,5 @@ class PrototypeHead(BaseModule):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the student.
-
-        Args:
-            tokens: (B, N, D) region tokens.
-
-        Returns:
-            (B, N, K) logits.
-        """
+        """(B, N, K) logits of (B, N, D) region tokens."""
         return self.projector(tokens)

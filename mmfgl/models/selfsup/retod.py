@@ -129,7 +129,7 @@ class ReToD(BaseSelfSupervisor):
         return self.neck(feats) if self.with_neck else feats
 
     def update_teacher(self, momentum: float) -> None:
-        """Move the EMA teacher towards the student; call it once a step.
+        """Move the EMA teacher, once an optimizer step.
 
         Args:
             momentum: Share of the teacher's weights that is kept.

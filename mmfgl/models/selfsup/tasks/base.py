@@ -20,19 +20,8 @@ class PretrainingTask(BaseModule):
     needs: tuple[str, ...] = ()
 
     def check(self, model: nn.Module) -> None:
-        """Make sure that a model has what the task trains.
-
-        Args:
-            model: The :class:`ReToD` that is being built.
-
-        Raises:
-            ValueError: If it has not; says what to change.
-        """
+        """Raise a ValueError unless a ReToD has what the task trains."""
 
     def loss(self, context: TaskContext) -> TaskLoss:
-        """Loss of one training step.
-
-        Args:
-            context: What the tasks of the step share.
-        """
+        """Loss of one training step, from what its tasks share."""
         raise NotImplementedError

@@ -33,9 +33,5 @@ class DiversityTask(PretrainingTask):
         check_prototypes(self, model)
 
     def loss(self, context: TaskContext) -> TaskLoss:
-        """How far the entropy falls below the floor.
-
-        Args:
-            context: What the tasks of the step share.
-        """
+        """How far the entropy falls below the floor."""
         return TaskLoss(self.criterion(context.logits))

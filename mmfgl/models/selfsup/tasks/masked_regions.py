@@ -76,7 +76,7 @@ class MaskedRegionTask(RegionDistillTask):
 
         Args:
             num_views: Number of views V B.
-            num_regions: Number of regions N of a view, at least 2.
+            num_regions: Number of regions N of a view.
 
         Raises:
             ValueError: With fewer than two regions.
@@ -95,9 +95,5 @@ class MaskedRegionTask(RegionDistillTask):
         return Masking(masked, self.mask_token, self.leak_iou)
 
     def loss(self, context: TaskContext) -> TaskLoss:
-        """Cross-entropy of the masked tokens with the same view's targets.
-
-        Args:
-            context: What the tasks of the step share.
-        """
+        """Cross-entropy of the masked tokens with the same view's targets."""
         return self.compare(context, context.targets, ~context.unmasked)

@@ -49,11 +49,7 @@ class ObjectnessTask(PretrainingTask):
     def loss(self, context: TaskContext) -> TaskLoss:
         """Sum of the losses of RPN and RoI head.
 
-        Args:
-            context: What the tasks of the step share.
-
-        Returns:
-            The loss; its parts are logged as ``objectness/<part>``.
+        Its parts are logged as ``objectness/<part>``.
 
         Raises:
             KeyError: If the data hold no objects.
@@ -84,13 +80,7 @@ class ObjectnessTask(PretrainingTask):
 
 
 def pseudo_samples(context: TaskContext) -> list[DetDataSample]:
-    """Pseudo ground truth of all views, as a detector takes it.
-
-    Args:
-        context: What the tasks of a step share.
-
-    Returns:
-        V B samples; boxes in view pixels.
+    """Pseudo ground truth of the V B views, boxes in view pixels.
 
     Raises:
         KeyError: If the data hold no objects.
@@ -130,9 +120,6 @@ def uninformed_loss(model: nn.Module) -> float:
 
     Each class loss counts as log 2 (or log of the number of classes and
     background), each box loss as 1, times their weights.
-
-    Args:
-        model: The :class:`ReToD`.
     """
     rpn, heads = model.rpn_head, model.roi_head.bbox_head
     parts = [(rpn.loss_cls, math.log(2)), (rpn.loss_bbox, 1.0)]

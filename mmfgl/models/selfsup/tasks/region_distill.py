@@ -44,9 +44,6 @@ class RegionDistillTask(PretrainingTask):
     def loss(self, context: TaskContext) -> TaskLoss:
         """Cross-entropy of the unmasked tokens with the other view's targets.
 
-        Args:
-            context: What the tasks of the step share.
-
         Raises:
             ValueError: If there are not two views.
         """
@@ -66,7 +63,7 @@ class RegionDistillTask(PretrainingTask):
         """Cross-entropy of chosen tokens with targets.
 
         Args:
-            context: What the tasks of the step share.
+            context: Gives the student's logits.
             targets: (V B, N, K) distributions.
             chosen: (V B, N) bool.
 
@@ -87,12 +84,7 @@ class RegionDistillTask(PretrainingTask):
 
 
 def check_prototypes(task: PretrainingTask, model: nn.Module) -> None:
-    """Raise unless a model has region tokens and prototypes.
-
-    Args:
-        task: The task that needs them.
-        model: The :class:`ReToD` that is being built.
-    """
+    """Raise a ValueError unless a ReToD has region tokens and prototypes."""
     name = type(task).__name__
     if not isinstance(model.head, PrototypeHead):
         raise ValueError(

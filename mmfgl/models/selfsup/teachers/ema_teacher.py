@@ -41,14 +41,7 @@ class EMATeacher(nn.Module):
         return super().train(False)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Pyramid features.
-
-        Args:
-            inputs: (B, 3, H, W) views.
-
-        Returns:
-            Pyramid levels, each (B, C, H_l, W_l).
-        """
+        """Pyramid levels (B, C, H_l, W_l) of (B, 3, H, W) views."""
         feats = self.backbone(inputs)
         return self.neck(feats) if 'neck' in self.names else feats
 
