@@ -370,7 +370,7 @@ def depth(path):
 def test_file_holds_only_its_differences(path):
     assert depth(path) <= 4
     for node in ast.walk(ast.parse(path.read_text())):
-        # named parts, no places in a list of a base
+        # named parts, no positions in a list of a base
         if isinstance(node, ast.Subscript):
             index = node.slice
             assert isinstance(index, ast.Constant), ast.unparse(node)
