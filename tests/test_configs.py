@@ -205,7 +205,7 @@ def test_tta_base(path, data):
 def test_settings(path):
     cfg = read(path)
     assert {'NonFiniteGuardHook', 'ExactResumeHook'} <= types_of(cfg)
-    if path.parent.name == 'retod':
+    if cfg.model.type == 'mmfgl.ReToD':
         assert 'RegionProbeHook' in types_of(cfg)
     if path not in DETECTORS:
         assert 'UnreadableImageHook' in types_of(cfg)

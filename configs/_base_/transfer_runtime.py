@@ -1,6 +1,5 @@
 # An arm of tools/benchmarks/transfer.py, which sets the length of the run:
-# BudgetHook sets the learning rates, so that there is no scheduler here. No
-# probe either: it would take time of one arm's budget.
+# BudgetHook sets the learning rates, so that there is no scheduler here.
 _base_ = './retod_runtime.py'
 
 max_iters = 1000

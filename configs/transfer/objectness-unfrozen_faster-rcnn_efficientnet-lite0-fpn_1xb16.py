@@ -23,5 +23,6 @@ custom_hooks = [
     *_base_.guards,
     _base_.budget,
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.region_probe,
     _base_.channels_last,
 ]

@@ -24,6 +24,7 @@ custom_hooks = [
     *_base_.guards,
     _base_.budget,
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.region_probe,
     _base_.channels_last,
     _base_.frozen_stem,
 ]

@@ -30,5 +30,6 @@ train_dataloader = dict(
 custom_hooks = [
     *_base_.guards,
     _base_.budget,
+    _base_.region_probe,
     _base_.channels_last,
 ]

@@ -47,3 +47,30 @@ train_dataloader = dict(
         pipeline=[load_image, one_view, _base_.pack_views],
     ),
 )
+# Of held-out images, before and after the training; the regions are random.
+region_probe = dict(
+    type='mmfgl.RegionProbeHook',
+    interval=1000,
+    max_images=16,
+    dataloader=dict(
+        batch_size=8,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
+        dataset=dict(
+            type='mmfgl.UnlabelledImages',
+            data_root=data_root,
+            data_prefix=dict(img_path='val/'),
+            pipeline=[
+                load_image,
+                dict(
+                    _base_.region_views,
+                    num_views=2,
+                    num_regions=16,
+                    proposer=dict(type='mmfgl.RandomRegions', num_regions=64),
+                ),
+                _base_.pack_views,
+            ],
+        ),
+    ),
+)

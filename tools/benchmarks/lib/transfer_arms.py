@@ -150,6 +150,12 @@ def pretrain_config(
     loader.dataset.update(
         data_root=cfg.data_root, data_prefix=dict(img_path='train/')
     )
+    for hook in cfg.get('custom_hooks', []):
+        if hook['type'] == 'mmfgl.RegionProbeHook':
+            hook.dataloader.dataset.data_root = cfg.data_root
+            for step in parts_of(hook.dataloader.dataset.pipeline):
+                if step['type'] == 'mmfgl.RegionViews':
+                    step['view_size'] = args.view_size
     workers = args.workers
     loader.update(num_workers=workers, persistent_workers=workers > 0)
     for step in parts_of(loader.dataset.pipeline):
