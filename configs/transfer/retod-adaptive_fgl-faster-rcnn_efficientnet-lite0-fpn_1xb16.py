@@ -29,7 +29,7 @@ custom_hooks = [
     dict(_base_.budget, views=2),
     dict(type='mmfgl.TeacherHook', momentum=0.99, export='teacher'),
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
-    _base_.region_probe,
+    dict(_base_.region_probe, branch='teacher'),
     _base_.channels_last,
     _base_.frozen_stem,
 ]
