@@ -8,58 +8,27 @@ cluster_by = 'backbone'
 proposals = data_root + 'annotations/unlabelled_regions.json'
 load_image = dict(type='mmfgl.LoadCachedImage')
 # a mirrored digit is no digit
-views = dict(_base_.region_views, view_size=224, flip_prob=0.0)
+size = dict(view_size=224, flip_prob=0.0)
+objects = dict(type='mmfgl.FileRegions', ann_file=proposals, max_regions=10)
+one_view = dict(
+    _base_.one_view, **size, object_proposer=objects, max_objects=10
+)
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmfgl.UnlabelledImages',
         data_root=data_root,
         data_prefix=dict(img_path='unlabelled/'),
-        pipeline=[
-            load_image,
-            dict(
-                views,
-                num_views=1,
-                num_regions=0,
-                object_proposer=dict(
-                    type='mmfgl.FileRegions',
-                    ann_file=proposals,
-                    max_regions=10,
-                ),
-                max_objects=10,
-            ),
-            _base_.pack_views,
-        ],
-    ),
+        pipeline=[load_image, one_view, _base_.pack_views],
+    )
 )
-# Of held-out images; the regions are random boxes.
 region_probe = dict(
-    type='mmfgl.RegionProbeHook',
-    interval=100,
-    max_images=32,
     dataloader=dict(
-        batch_size=8,
-        num_workers=0,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='default_collate'),
         dataset=dict(
-            type='mmfgl.UnlabelledImages',
             data_root=data_root,
-            data_prefix=dict(img_path='val/'),
             pipeline=[
                 load_image,
-                dict(
-                    views,
-                    num_views=2,
-                    num_regions=16,
-                    proposer=dict(type='mmfgl.RandomRegions', num_regions=64),
-                ),
+                dict(_base_.probe_views, **size),
                 _base_.pack_views,
             ],
-        ),
-    ),
+        )
+    )
 )
