@@ -7,12 +7,7 @@ from .batches import (
     region_samples,
 )
 from .data import tiny_coco
-from .models import (
-    half_dtypes,
-    randomise_weights,
-    tiny_fgl_cfg,
-    tiny_region_encoder_cfg,
-)
+from .models import half_dtypes, randomise_weights, tiny_fgl_cfg
 from .retod import tiny_plain_detector_cfg, tiny_retod_cfg
 
 __all__ = [
@@ -25,6 +20,5 @@ __all__ = [
     'tiny_coco',
     'tiny_fgl_cfg',
     'tiny_plain_detector_cfg',
-    'tiny_region_encoder_cfg',
     'tiny_retod_cfg',
 ]

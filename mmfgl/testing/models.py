@@ -37,16 +37,9 @@ def tiny_neck_cfg() -> dict:
     )
 
 
-def tiny_region_encoder_cfg(**changes) -> dict:
-    """FGL RoI head without box head: tokens of width 16 from 3x3 cells.
-
-    Args:
-        **changes: Entries to replace or add.
-
-    Returns:
-        Config of :class:`mmfgl.models.roi_heads.FGLRoIHead`.
-    """
-    cfg = dict(
+def _roi_head(selector: dict, bbox_head: dict) -> dict:
+    """FGL RoI head: tokens of width 16 from 3x3 cells."""
+    return dict(
         type='mmfgl.FGLRoIHead',
         bbox_roi_extractor=dict(
             type='mmfgl.FGLRoIExtractor',
@@ -66,9 +59,9 @@ def tiny_region_encoder_cfg(**changes) -> dict:
             type='mmfgl.RegionTransformer', embed_dims=CHANNELS, num_heads=2
         ),
         attention=dict(low=0.1, high=1.0),
+        selector=selector,
+        bbox_head=bbox_head,
     )
-    cfg.update(changes)
-    return cfg
 
 
 def tiny_fgl_cfg(
@@ -90,7 +83,7 @@ def tiny_fgl_cfg(
     Returns:
         Config of :class:`mmfgl.models.detectors.FGLFasterRCNN`.
     """
-    roi_head = tiny_region_encoder_cfg(
+    roi_head = _roi_head(
         selector=dict(
             type='mmfgl.CandidateSelector',
             num_targets=num_targets,
