@@ -7,10 +7,16 @@ from .batches import (
     region_samples,
 )
 from .data import tiny_coco
-from .models import half_dtypes, randomise_weights, tiny_fgl_cfg
+from .models import (
+    assert_trained,
+    half_dtypes,
+    randomise_weights,
+    tiny_fgl_cfg,
+)
 from .retod import tiny_plain_detector_cfg, tiny_retod_cfg
 
 __all__ = [
+    'assert_trained',
     'detection_batch',
     'half_dtypes',
     'random_boxes',

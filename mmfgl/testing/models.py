@@ -1,8 +1,6 @@
 """Tiny models for tests: a training step takes milliseconds.
 
-The two configs share backbone, neck and region encoder, as the real ones do,
-so a tiny pretraining checkpoint loads into the tiny detector. Every ``type``
-names its scope: the configs build under any default scope.
+Every ``type`` names its scope: the configs build under any default scope.
 """
 
 import warnings
@@ -203,3 +201,12 @@ def randomise_weights(
         for param in module.parameters():
             param.copy_(torch.randn(param.shape, generator=generator) * std)
     return module
+
+
+def assert_trained(module: nn.Module, loss: torch.Tensor) -> None:
+    """Backpropagate; every parameter must get a finite gradient."""
+    assert loss.isfinite()
+    loss.backward()
+    for name, param in module.named_parameters():
+        assert param.grad is not None, name
+        assert param.grad.isfinite().all(), name

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from mmcv.ops import RoIPool
@@ -9,29 +10,24 @@ from mmfgl.models.layers import DeviceRoIPool
 
 def reference(feats, rois, size, scale):
     """mmcv's CUDA kernel, bin by bin."""
+
+    def cells(start, length, bins, index, limit):
+        first = math.floor(start + index * (length / bins))
+        last = math.ceil(start + (index + 1) * (length / bins))
+        return slice(min(max(first, 0), limit), min(max(last, 0), limit))
+
     _, channels, height, width = feats.shape
-    out = []
-    for image, x1, y1, x2, y2 in rois.tolist():
-        x1, y1 = x1 * scale, y1 * scale
-        w, h = (x2 + 1) * scale - x1, (y2 + 1) * scale - y1
-        for i in range(size[0]):
-            rows = bounds(y1, h / size[0], i, height)
-            for j in range(size[1]):
-                columns = bounds(x1, w / size[1], j, width)
-                cells = feats[int(image), :, rows, columns].flatten(1)
-                if w <= 0 or h <= 0 or not cells.numel():
-                    out.append(feats.new_zeros(channels))
-                else:
-                    # the gradient goes to the first of equal maxima
-                    out.append(cells.max(dim=1).values)
-    out = torch.stack(out).view(len(rois), *size, channels)
-    return out.permute(0, 3, 1, 2)
-
-
-def bounds(start, step, index, size):
-    first = math.floor(index * step + start)
-    last = math.ceil((index + 1) * step + start)
-    return slice(min(max(first, 0), size), min(max(last, 0), size))
+    out = feats.new_zeros(len(rois), channels, *size)
+    for index, (image, x1, y1, x2, y2) in enumerate(rois.tolist()):
+        w, h = (x2 + 1 - x1) * scale, (y2 + 1 - y1) * scale
+        for i, j in np.ndindex(*size):
+            rows = cells(y1 * scale, h, size[0], i, height)
+            columns = cells(x1 * scale, w, size[1], j, width)
+            inside = feats[int(image), :, rows, columns].flatten(1)
+            if w > 0 and h > 0 and inside.numel():
+                # the gradient goes to the first of equal maxima
+                out[index, :, i, j] = inside.max(dim=1).values
+    return out
 
 
 def case(num, seed=0, size=(13, 10)):

@@ -7,18 +7,12 @@ from mmfgl.models.roi_heads import RegionTokenizer
 @pytest.fixture(params=[2, None], ids=['squeeze', 'plain'])
 def tokenizer(request):
     torch.manual_seed(0)
-    return RegionTokenizer(
-        in_channels=4,
-        roi_feat_size=3,
-        embed_dims=16,
-        squeeze_channels=request.param,
-    )
+    return RegionTokenizer(4, 3, 16, squeeze_channels=request.param)
 
 
-def features(num=5):
-    return torch.randn(
-        num, 4, 3, 3, generator=torch.Generator().manual_seed(1)
-    )
+def features():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(5, 4, 3, 3, generator=generator)
 
 
 def test_one_token_a_region(tokenizer):

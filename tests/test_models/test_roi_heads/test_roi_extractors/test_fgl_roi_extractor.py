@@ -13,14 +13,8 @@ OPTIONS = dict(out_channels=4, featmap_strides=[4, 8], finest_scale=16)
 HALVES = half_dtypes()
 
 
-def build(layer=ALIGN, spatial=True):
-    """An extractor at random, or one whose spatial features are zero."""
-    extractor = randomise_weights(FGLRoIExtractor(layer, **OPTIONS))
-    if not spatial:
-        with torch.no_grad():
-            for param in extractor.parameters():
-                param.zero_()
-    return extractor
+def build(layer=ALIGN):
+    return randomise_weights(FGLRoIExtractor(layer, **OPTIONS))
 
 
 def pyramid(dtype=torch.float32):
@@ -32,12 +26,9 @@ def pyramid(dtype=torch.float32):
 
 
 def make_rois():
+    """From the finest level, from a coarser one, and of another image."""
     return torch.tensor(
-        [
-            [0, 3.0, 5, 15, 13],  # finest level
-            [1, 0.0, 2, 40, 60],  # coarser level
-            [1, 20.3, 30.6, 31, 60.2],
-        ]
+        [[0, 3.0, 5, 15, 13], [1, 0, 2, 40, 60], [1, 20.3, 30.6, 31, 60.2]]
     )
 
 
@@ -63,24 +54,28 @@ def test_pixel_plus_spatial_features(monkeypatch, layer, scale):
     torch.testing.assert_close(extractor(pyramid(), rois, scale), expected)
 
 
-def test_level_shift():
-    extractor, rois = build(spatial=False), make_rois()
-    # without shift, the first and the third RoI are read from level 0
-    lone = [SingleRoIExtractor(ALIGN, 4, [stride]) for stride in (4, 8)]
-    fine, coarse = (
-        one([level], rois) for one, level in zip(lone, pyramid(), strict=True)
-    )
-    for shift, from_coarse in (
+@pytest.mark.parametrize(
+    ('shift', 'coarse'),
+    [
         (0, [1]),
         (1, [0, 1, 2]),
         (-1, []),
         (5, [0, 1, 2]),
         ('nearest', [1]),  # no move leaves the pyramid
-    ):
-        expected = fine.clone()
-        expected[from_coarse] = coarse[from_coarse]
-        seen = extractor(pyramid(), rois, level_shift=shift)
-        torch.testing.assert_close(seen, expected)
+    ],
+)
+def test_level_shift(shift, coarse):
+    extractor, rois = build(), make_rois()
+    for param in extractor.parameters():
+        param.data.zero_()  # no spatial features
+    # without shift, the first and the third RoI are read from level 0
+    expected, from_coarse = (
+        SingleRoIExtractor(ALIGN, 4, [stride])([level], rois)
+        for stride, level in zip((4, 8), pyramid(), strict=True)
+    )
+    expected[coarse] = from_coarse[coarse]
+    seen = extractor(pyramid(), rois, level_shift=shift)
+    torch.testing.assert_close(seen, expected)
 
 
 @pytest.mark.parametrize('dtype', HALVES, ids=str)
@@ -114,18 +109,13 @@ def test_channels_last_features(dtype):
 
 
 @pytest.mark.parametrize('layer', [ALIGN, POOL], ids=lambda x: x['type'])
-def test_degenerate_rois_are_finite(layer):
-    rois = torch.tensor(
-        [
-            [0, 8.0, 8, 8, 8],
-            [0, 8, 8, 30, 8],
-            [1, 30, 8, 8, 20],  # inverted in x
-            [1, 60, 60, 8, 8],  # in both
-        ]
-    )
-    seen = build(layer)(pyramid(), rois)
+@pytest.mark.parametrize('scale', [None, 1.5])
+def test_degenerate_rois_are_finite(layer, scale):
+    # a point, a line, inverted in x, in both
+    rois = [[0, 8.0, 8, 8, 8], [0, 8, 8, 30, 8]]
+    rois += [[1, 30, 8, 8, 20], [1, 60, 60, 8, 8]]
+    seen = build(layer)(pyramid(), torch.tensor(rois), scale)
     assert seen.shape == (4, 4, 3, 3) and seen.isfinite().all()
-    assert build(layer)(pyramid(), rois, 1.5).isfinite().all()
 
 
 @pytest.mark.parametrize('num', [0, 1, 3])
@@ -143,11 +133,9 @@ def test_every_parameter_and_level_gets_a_gradient(num):
 
 def both_orders(monkeypatch, extractor, squeeze, feats, rois):
     """Squeezed features, pyramid first and RoIs first."""
-    results = []
     for first in (True, False):
         monkeypatch.setattr(extractor, '_squeeze_first', lambda *_, f=first: f)
-        results.append(extractor(feats, rois, squeeze=squeeze))
-    return results
+        yield extractor(feats, rois, squeeze=squeeze)
 
 
 @pytest.mark.parametrize('bias', [True, False])
@@ -160,20 +148,18 @@ def test_squeezing_first_changes_nothing(monkeypatch, bias):
     before, after = both_orders(monkeypatch, extractor, conv, feats, rois)
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
     inputs = [*feats, *conv.parameters(), *extractor.parameters()]
-    for one, other in zip(
-        torch.autograd.grad(before.square().sum(), inputs),
-        torch.autograd.grad(after.square().sum(), inputs),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    grads = (
+        torch.autograd.grad(out.square().sum(), inputs)
+        for out in (before, after)
+    )
+    torch.testing.assert_close(*grads, atol=1e-3, rtol=1e-3)
     for none in both_orders(monkeypatch, extractor, conv, feats, rois[:0]):
         assert none.shape == (0, 2, 3, 3)
     with torch.autocast('cpu', torch.bfloat16):
         halves = pyramid(torch.bfloat16)
-        for half in both_orders(monkeypatch, extractor, conv, halves, rois):
-            torch.testing.assert_close(
-                half.float(), before, atol=0.1, rtol=0.05
-            )
+        seen = list(both_orders(monkeypatch, extractor, conv, halves, rois))
+    for half in seen:
+        torch.testing.assert_close(half.float(), before, atol=0.1, rtol=0.05)
 
 
 @pytest.mark.parametrize(
