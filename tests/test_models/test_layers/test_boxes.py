@@ -14,10 +14,7 @@ HEIGHT, WIDTH, MARGIN = 20, 40, 10
 
 
 def random_boxes(count, seed=0, low=0):
-    """Whole-pixel boxes on the small canvas; ``low`` < 0 crosses its border.
-
-    Whole numbers make areas exact, so that pixels can be counted.
-    """
+    """Whole-pixel boxes on a small image; ``low`` < 0 crosses its border."""
     rng = np.random.default_rng(seed)
     x = np.sort(rng.integers(low, WIDTH - low, size=(count, 2)), axis=1)
     y = np.sort(rng.integers(low, HEIGHT - low, size=(count, 2)), axis=1)
@@ -25,12 +22,12 @@ def random_boxes(count, seed=0, low=0):
     return torch.from_numpy(boxes).float()
 
 
-def paint(box):
-    """Bool canvas with the box painted, MARGIN pixels wider on each side."""
-    canvas = np.zeros((HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN), dtype=bool)
-    x1, y1, x2, y2 = (int(v) + MARGIN for v in box)
-    canvas[y1:y2, x1:x2] = True
-    return canvas
+def paint(boxes):
+    """(N, H, W) bool canvases, MARGIN pixels wider on each side."""
+    y = torch.arange(-MARGIN, HEIGHT + MARGIN)[:, None] + 0.5
+    x = torch.arange(-MARGIN, WIDTH + MARGIN) + 0.5
+    x1, y1, x2, y2 = boxes[..., None, None].unbind(1)
+    return (x > x1) & (x < x2) & (y > y1) & (y < y2)
 
 
 def test_overlaps_are_mmdets_and_areas_counted_pixels():
@@ -38,7 +35,7 @@ def test_overlaps_are_mmdets_and_areas_counted_pixels():
     copies = a.clone(), b.clone()
     torch.testing.assert_close(pairwise_iou(a, b), bbox_overlaps(*copies))
     assert torch.equal(a, copies[0]) and torch.equal(b, copies[1])
-    assert torch.equal(box_area(a), torch.tensor([paint(x).sum() for x in a]))
+    assert torch.equal(box_area(a), paint(a).sum((1, 2)).float())
 
 
 def test_empty_and_degenerate_boxes():
@@ -67,12 +64,12 @@ def test_iou_gradient():
 def test_border_overlap_equals_counted_pixels(band):
     boxes = random_boxes(60, seed=4, low=-MARGIN)
     overlap = border_overlap(boxes, (HEIGHT, WIDTH), band)
-    dx, dy = int(WIDTH * band), int(HEIGHT * band)
-    image = paint([0, 0, WIDTH, HEIGHT])
-    ring = image & ~paint([dx, dy, WIDTH - dx, HEIGHT - dy])
-    for box, value in zip(boxes, overlap, strict=True):
-        expected = (paint(box) & ring).sum() / paint(box).sum()
-        assert value == pytest.approx(expected, abs=1e-5)
+    dx, dy = WIDTH * band, HEIGHT * band
+    frames = [[0, 0, WIDTH, HEIGHT], [dx, dy, WIDTH - dx, HEIGHT - dy]]
+    image, inner = paint(torch.tensor(frames))
+    seen = paint(boxes)
+    expected = (seen & image & ~inner).sum((1, 2)) / seen.sum((1, 2))
+    torch.testing.assert_close(overlap, expected)
     assert (overlap > 0).any() and (overlap < 1).any()
 
 

