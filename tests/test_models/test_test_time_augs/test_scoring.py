@@ -69,17 +69,22 @@ def test_small_objects_are_scored_in_their_slice(tools):
     torch.testing.assert_close(found.bboxes, boxes)
 
 
-def test_rescore_thr_leaves_low_scores_to_the_reference(tools, monkeypatch):
-    detector = tools.build_detector()
+@pytest.mark.parametrize('kind', ['classwise', 'fgl'])
+def test_rescore_thr_leaves_low_scores(tools, monkeypatch, kind):
+    detector = tools.build_detector(kind)
     calls = tools.record_rois(detector, monkeypatch)
     data = tools.view_batch(tools.make_images()[:1], [None, (120, 120)])
     tools.tta(detector, data, rescore_thr=0)
     assert len(calls[1].given) == len(calls[0].given)
     best = calls[0].scores[:, :-1].amax(1)
+    kept = best >= best.median()
     calls.clear()
     tools.tta(detector, data, rescore_thr=best.median().item())
-    assert len(calls[1].given) == (best >= best.median()).sum()
-    assert len(calls[1].given) < len(calls[0].given)
+    first, second = (call.given for call in calls)
+    assert 0 < len(second) == kept.sum() < len(kept)
+    if kind == 'fgl':  # those that are left keep their part of the mask
+        expected = first.attention_mask[kept][:, kept]
+        assert torch.equal(second.attention_mask, expected)
     calls.clear()
     tools.tta(detector, data, rescore_thr=0.999)  # nothing is left
     assert len(calls) == 1
@@ -106,22 +111,16 @@ def test_unanswered_rois_abstain(tools):
     tools.assert_same(results, expected, exact=False)
 
 
-def constant_masks(detector, probability):
-    """Let the mask head say ``probability(feats)`` in every pixel."""
-
-    def masks_of(feats, rois):
-        logit = torch.logit(torch.tensor(probability(feats)))
-        return dict(mask_preds=logit.expand(len(rois), 3, 6, 6))
-
-    detector.roi_head._mask_forward = masks_of
-
-
 def test_masks_are_averaged_over_views(tools):
     detector = tools.build_detector('masks')
     data = tools.view_batch(tools.make_images()[:1], [(64, 64), (130, 130)])
-    constant_masks(
-        detector, lambda feats: 0.9 if feats[0].shape[-1] > 20 else 0.3
-    )
+
+    def constant_masks(feats, rois):
+        probability = torch.tensor(0.9 if feats[0].shape[-1] > 20 else 0.3)
+        logit = probability.logit()
+        return dict(mask_preds=logit.expand(len(rois), 3, 6, 6))
+
+    detector.roi_head._mask_forward = constant_masks
     # the mean, 0.6, passes the threshold 0.5, but not 0.65
     assert tools.tta(detector, data)[0].pred_instances.masks.any()
     detector.roi_head.test_cfg.mask_thr_binary = 0.65

@@ -146,19 +146,6 @@ def test_quality_learns_the_iou_of_the_predicted_box(kind):
     assert moved == {'fc_quality.weight', 'fc_quality.bias'}
 
 
-def test_losses_are_fp32_under_autocast():
-    head = build()
-    rois = make_rois()
-    with torch.autocast('cpu', torch.bfloat16):
-        outputs = head(tokens())
-        assert outputs[0].dtype == torch.bfloat16
-        losses = head.loss(*outputs, rois, *targets(head, MIXED, rois))
-    expected = loss(head, MIXED)
-    for key, value in losses.items():
-        assert value.dtype == torch.float32
-        torch.testing.assert_close(value, expected[key], rtol=0.05, atol=0.01)
-
-
 @pytest.mark.parametrize('agnostic', [True, False])
 @pytest.mark.parametrize('rescale', [True, False])
 @pytest.mark.parametrize('cfg', [TEST_CFG, None], ids=['nms', 'raw'])
