@@ -123,9 +123,8 @@ def test_log_geometry():
     expected = torch.tensor([[3 / 4, 2 / 2, 2 / 4, 4 / 2]]).log()
     torch.testing.assert_close(log_geometry(one, other), expected)
     # boxes without area, inverted, far away
-    boxes = torch.tensor(
-        [[5.0, 5, 5, 5], [5, 5, 9, 5], [9, 9, 2, 2], [1e6, 1, 2e6, 3]]
-    )
+    boxes = [[5.0, 5, 5, 5], [5, 5, 9, 5], [9, 9, 2, 2], [1e6, 1, 2e6, 3]]
+    boxes = torch.tensor(boxes)
     pairs = log_geometry(boxes[:, None], boxes[None])
     assert pairs.shape == (4, 4, 4)
     assert pairs.isfinite().all() and (pairs.abs() <= 7).all()

@@ -44,14 +44,13 @@ def test_leaves_the_identity_after_a_step(case):
     torch.manual_seed(0)
     transformer = RegionTransformer(DIMS, HEADS, 1, 0)
     optimizer = torch.optim.SGD(transformer.parameters(), lr=0.1)
-    target = case[0].roll(1, dims=1)
     losses = []
     for _ in range(4):
-        loss = (transformer.encode(*case) - target).square().mean()
+        out = transformer.encode(*case)
+        losses.append((out - case[0].roll(1, dims=1)).square().mean())
         optimizer.zero_grad()
-        loss.backward()
+        losses[-1].backward()
         optimizer.step()
-        losses.append(loss.item())
     assert losses == sorted(losses, reverse=True)
     # from the second step on gradients reach all of the attention
     assert all(param.grad.any() for param in transformer.parameters())
@@ -151,17 +150,7 @@ def test_answers_are_those_of_encoder_and_decoder(layers, bias):
         if not decoders:
             # the encoder's rows are the answer
             assert torch.equal(expected, memory[:, target])
-
-
-@pytest.mark.parametrize('layers', [(1, 1), (1, 0), (0, 1)], ids=str)
-@pytest.mark.parametrize(
-    'sizes', [[(6, 6), (0, 0)], [(0, 0), (0, 0)], [(1, 1)], [(5, 0)]], ids=str
-)
-def test_every_parameter_gets_a_gradient(layers, sizes):
-    transformer = randomise_weights(
-        RegionTransformer(DIMS, HEADS, *layers, geometry_bias=True)
-    )
-    answers, _ = answered(transformer, sizes)
-    assert_trained(transformer, torch.cat(answers).square().sum())
-    if sizes[0] == (6, 6):
+    if encoders or decoders:
+        assert_trained(transformer, torch.cat(answers).square().sum())
+    if bias:
         assert all(p.grad.any() for p in transformer.geometry.parameters())

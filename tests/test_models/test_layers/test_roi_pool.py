@@ -44,20 +44,14 @@ def case(num, seed=0, size=(13, 10)):
 
 
 @pytest.mark.parametrize(
-    ('size', 'offset'),
-    [
-        ((1, 1), 0.0137),
-        ((3, 3), 0.0137),
-        # steps of a seventh are inexact: keep cell borders out of the way
-        ((7, 7), 0.0137),
-        ((2, 5), 0.0137),
-        ((4, 2), 0),  # exactly on cell borders
-    ],
+    'size', [(1, 1), (3, 3), (7, 7), (2, 5), (4, 2)], ids=str
 )
 @pytest.mark.parametrize('stride', [4, 8])
-def test_equals_the_kernel(size, offset, stride):
+def test_equals_the_kernel(size, stride):
     feats, rois = case(num=16)
-    rois[:, 1:] += offset
+    if size != (4, 2):  # whose bins end exactly on cell borders
+        # steps of a seventh are inexact: keep cell borders out of the way
+        rois[:, 1:] += 0.0137
     feats.requires_grad_()
     seen = DeviceRoIPool(size, 1 / stride)(feats, rois)
     expected = reference(feats, rois, size, 1 / stride)

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 
 from mmfgl.registry import MODELS
 from mmfgl.testing import assert_trained
@@ -54,12 +53,6 @@ def test_every_parameter_gets_a_gradient():
     levels = neck(torch.randn(1, 32, 4, 4))
     assert_trained(neck, sum((level**3).sum() for level in levels))
     assert all(param.grad.any() for param in neck.parameters())
-
-
-@pytest.mark.parametrize('scope', ['mmdet', 'mmpretrain'])
-def test_builds_in_either_scope(scope):
-    with DefaultScope.overwrite_default_scope(scope):
-        build().init_weights()
 
 
 def test_wrong_numbers_of_maps():

@@ -29,9 +29,6 @@ def build(shared=False):
         in_channels=16,
         conv_out_channels=8,
         num_classes=CLASSES,
-        loss_mask=dict(
-            type='CrossEntropyLoss', use_mask=True, loss_weight=1.0
-        ),
     )
     if not shared:
         cfg.roi_head.mask_roi_extractor = dict(

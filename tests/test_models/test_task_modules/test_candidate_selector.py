@@ -20,17 +20,17 @@ def random_boxes(count, seed=0):
     return torch.cat([corner, corner + sides], dim=1)
 
 
-def random_scores(count, seed=1):
-    return torch.rand(count, generator=torch.manual_seed(seed))
-
-
 @pytest.mark.parametrize('mode', ['context', 'drop'])
-def test_filter_by_score(mode):
+@pytest.mark.parametrize('training', [False, True])
+def test_filter_by_score(mode, training):
     scores = torch.tensor([0.05, 0.9, 0.3, 0.29, 0.5])
-    chosen = selector(score_thr=0.3, mode=mode)
-    selection = chosen.select(random_boxes(5), SHAPE, scores)
+    chosen = selector(score_thr=0.3, mode=mode, num_targets=4)
+    given = random_boxes(5), SHAPE, scores
+    selection = chosen.select(*given, training=training)
     assert selection.context.tolist() == [False, True, True, False, True]
-    targets = [1, 2, 4] if mode == 'drop' else [0, 1, 2, 3, 4]
+    # in training every candidate is a target
+    targets = [1, 2, 4] if mode == 'drop' else [1, 2, 3, 4]
+    targets = [0, 1, 2, 3, 4] if training else targets
     assert selection.targets.tolist() == targets
 
 
@@ -53,7 +53,8 @@ def consensus(boxes, scores):
 
 @pytest.mark.parametrize('mode', ['context', 'drop'])
 def test_targets_are_the_most_important(mode):
-    boxes, scores = random_boxes(40), random_scores(40)
+    boxes = random_boxes(40)
+    scores = torch.rand(40, generator=torch.manual_seed(1))
     chosen = selector(score_thr=0.3, mode=mode, num_targets=7)
     targets = chosen.select(boxes, SHAPE, scores).targets
     pool = torch.arange(40)[(scores >= 0.3) | (mode == 'context')]
@@ -61,14 +62,6 @@ def test_targets_are_the_most_important(mode):
     best = pool[value.argsort(descending=True)[:7]]
     assert torch.equal(targets, best.sort().values)
     assert value.argmax() != scores[pool].argmax()
-
-
-def test_training_takes_every_candidate_as_target():
-    chosen = selector(score_thr=0.5, mode='drop', num_targets=2)
-    scores = random_scores(20)
-    selection = chosen.select(random_boxes(20), SHAPE, scores, training=True)
-    assert selection.targets.tolist() == list(range(20))
-    assert torch.equal(selection.context, scores >= 0.5)
 
 
 def test_odd_boxes():
@@ -105,17 +98,18 @@ def test_prototype_is_the_mean_of_low_scores(threshold, low, expected, dtype):
 
 
 @pytest.mark.parametrize('min_kept', [1, 3, 5, 99])
-def test_floor_gives_back_the_highest_scores(min_kept):
+@pytest.mark.parametrize(
+    ('border_thr', 'order', 'passed'),
+    [(None, [3, 1, 4, 2, 0], 2), (0.9, [1, 3, 4, 2, 0], 1)],
+)
+def test_floor_is_the_highest_scores(min_kept, border_thr, order, passed):
     scores = torch.tensor([0.1, 0.4, 0.2, 0.9, 0.3])
     boxes = random_boxes(5)
     boxes[3] = torch.tensor([0.0, 20, 3, 60])  # on the border
-    for border_thr, order in ((None, [3, 1, 4, 2, 0]), (0.9, [1, 3, 4, 2, 0])):
-        chosen = selector(
-            score_thr=0.4, min_kept=min_kept, border_thr=border_thr
-        )
-        kept = chosen.select(boxes, SHAPE, scores).context.nonzero().flatten()
-        passed = 2 if border_thr is None else 1
-        assert kept.tolist() == sorted(order[: max(passed, min_kept)])
+    options = dict(score_thr=0.4, min_kept=min_kept, border_thr=border_thr)
+    context = selector(**options).select(boxes, SHAPE, scores).context
+    kept = order[: max(passed, min_kept)]
+    assert context.nonzero().flatten().tolist() == sorted(kept)
 
 
 @pytest.mark.parametrize('count', [0, 1, 4])

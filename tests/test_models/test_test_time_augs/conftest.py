@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_flip
 from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
@@ -236,17 +237,13 @@ class OracleRoIHead(StandardRoIHead):
     def predict_bbox(self, x, batch_img_metas, rpn_results_list, **kwargs):
         results = []
         for meta, given in zip(batch_img_metas, rpn_results_list, strict=True):
-            boxes = given.bboxes.clone()
-            scale = meta['scale_factor']
-            left, top, right, bottom = meta['slice_window']
-            if meta['flip_direction'] in ('horizontal', 'diagonal'):
-                width = round((right - left) * scale[0])
-                boxes[:, 0::2] = width - boxes[:, [2, 0]]
-            if meta['flip_direction'] in ('vertical', 'diagonal'):
-                height = round((bottom - top) * scale[1])
-                boxes[:, 1::2] = height - boxes[:, [3, 1]]
-            seen = boxes / boxes.new_tensor(scale * 2)
-            seen += boxes.new_tensor([left, top] * 2)
+            seen, scale = given.bboxes, torch.tensor(meta['scale_factor'])
+            corners = torch.tensor(meta['slice_window']).view(2, 2)
+            if meta['flip']:
+                width, height = ((corners[1] - corners[0]) * scale).round()
+                direction = meta['flip_direction']
+                seen = bbox_flip(seen, (height, width), direction)
+            seen = seen / scale.repeat(2) + corners[0].repeat(2)
             scores = torch.cat([seen / 20, seen[:, :1] * 0], dim=1).softmax(1)
             result = InstanceData(bboxes=given.bboxes.clone(), scores=scores)
             results.append(result)

@@ -2,17 +2,13 @@ import random
 
 import pytest
 import torch
-from mmdet.models.roi_heads import (
-    CascadeRoIHead,
-    GridRoIHead,
-    MultiInstanceRoIHead,
-    TridentRoIHead,
-)
+from mmdet.models import roi_heads
 
 from mmfgl.models.test_time_augs import RoITTAModel
 
 FLIPS = [None, 'horizontal', 'vertical', 'diagonal']
 KINDS = ['classwise', 'agnostic', 'masks']
+WBF = dict(box_fusion='wbf', voting_iou=None, rescore_thr=0)
 FGL_KINDS = ['fgl', 'fgl_targets', 'fgl_grid', 'fgl_masks']
 QUARTERS = [(0, 0, 0.6, 0.6), (0.4, 0.4, 1, 1)]
 
@@ -45,11 +41,7 @@ def test_flips_change_nothing_for_a_symmetric_detector(
     tools.assert_same(results, expected, exact=False)
 
 
-@pytest.mark.parametrize(
-    'options',
-    [dict(), dict(box_fusion='wbf', voting_iou=None, rescore_thr=0)],
-    ids=str,
-)
+@pytest.mark.parametrize('options', [dict(), WBF], ids=['mean', 'wbf'])
 @pytest.mark.parametrize('windows', [[], QUARTERS], ids=['whole', 'slices'])
 @pytest.mark.parametrize('kind', ['masks', *FGL_KINDS])
 def test_order_of_views_does_not_matter(tools, options, windows, kind):
@@ -167,12 +159,12 @@ def test_bad_options(tools, options, message):
 
 
 @pytest.mark.parametrize(
-    'head', [CascadeRoIHead, GridRoIHead, MultiInstanceRoIHead, TridentRoIHead]
+    'kind', ['Cascade', 'Grid', 'MultiInstance', 'Trident']
 )
-def test_detectors_that_do_not_fit(tools, head):
+def test_detectors_that_do_not_fit(tools, kind):
     detector = tools.build_detector()
-    detector.roi_head.__class__ = head
-    with pytest.raises(TypeError, match=f'got {head.__name__}. For'):
+    detector.roi_head.__class__ = getattr(roi_heads, f'{kind}RoIHead')
+    with pytest.raises(TypeError, match=f'got {kind}RoIHead. For'):
         RoITTAModel(detector)
     detector.roi_head = None
     with pytest.raises(TypeError, match='StandardRoIHead.*got FasterRCNN'):

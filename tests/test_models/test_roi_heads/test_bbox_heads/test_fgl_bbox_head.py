@@ -22,6 +22,7 @@ KINDS = [
     for agnostic in (True, False)
     for loss in (dict(), DECODED, MSE)
 ]
+SEESAW = dict(type='SeesawLoss', num_classes=CLASSES)
 MIXED = [0, 2, CLASSES, CLASSES, 1, CLASSES]
 
 
@@ -222,15 +223,11 @@ def test_initial_weights():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(quality_weight=-0.1), r'quality_weight must lie in \[0, 1'),
-        (dict(quality_weight=1.0), r'quality_weight must lie in \[0, 1'),
-        (dict(voting_iou=0), r'voting_iou must lie in \(0, 1'),
-        (dict(voting_iou=1.1), r'voting_iou must lie in \(0, 1'),
-        (
-            dict(loss_cls=dict(type='SeesawLoss', num_classes=CLASSES)),
-            'SeesawLoss brings its own class',
-        ),
+        *((dict(quality_weight=x), r'must lie in \[0, 1') for x in (-0.1, 1)),
+        *((dict(voting_iou=x), r'must lie in \(0, 1') for x in (0, 1.1)),
+        (dict(loss_cls=SEESAW), 'SeesawLoss brings its own class'),
     ],
+    ids=str,
 )
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
