@@ -31,9 +31,11 @@ def test_own_levels_are_those_of_mmdet():
 
 
 @pytest.mark.parametrize('shift', [0, -2, 1, 7, 'nearest'])
-def test_shifts(shift):
+@pytest.mark.parametrize('dtype', [torch.float, torch.half, torch.bfloat16])
+def test_shifts(shift, dtype):
+    # the area of 260 x 260 pixels is beyond the largest fp16 number
     moved = NEAREST if shift == 'nearest' else OWN + shift
-    seen = roi_levels(squares(SIDES), LEVELS, SCALE, shift)
+    seen = roi_levels(squares(SIDES).to(dtype), LEVELS, SCALE, shift)
     assert torch.equal(seen, moved.clamp(0, LEVELS - 1))
 
 

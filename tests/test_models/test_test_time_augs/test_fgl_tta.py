@@ -1,5 +1,3 @@
-"""RoI test-time augmentation of FGL Faster R-CNN."""
-
 import pytest
 import torch
 
