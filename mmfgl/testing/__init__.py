@@ -8,14 +8,15 @@ from .batches import (
 )
 from .data import tiny_coco
 from .models import (
+    assert_trained,
     half_dtypes,
     randomise_weights,
     tiny_fgl_cfg,
-    tiny_region_encoder_cfg,
 )
 from .retod import tiny_plain_detector_cfg, tiny_retod_cfg
 
 __all__ = [
+    'assert_trained',
     'detection_batch',
     'half_dtypes',
     'random_boxes',
@@ -25,6 +26,5 @@ __all__ = [
     'tiny_coco',
     'tiny_fgl_cfg',
     'tiny_plain_detector_cfg',
-    'tiny_region_encoder_cfg',
     'tiny_retod_cfg',
 ]

@@ -1,8 +1,6 @@
 """Tiny models for tests: a training step takes milliseconds.
 
-The two configs share backbone, neck and region encoder, as the real ones do,
-so a tiny pretraining checkpoint loads into the tiny detector. Every ``type``
-names its scope: the configs build under any default scope.
+Every ``type`` names its scope: the configs build under any default scope.
 """
 
 import warnings
@@ -37,16 +35,9 @@ def tiny_neck_cfg() -> dict:
     )
 
 
-def tiny_region_encoder_cfg(**changes) -> dict:
-    """FGL RoI head without box head: tokens of width 16 from 3x3 cells.
-
-    Args:
-        **changes: Entries to replace or add.
-
-    Returns:
-        Config of :class:`mmfgl.models.roi_heads.FGLRoIHead`.
-    """
-    cfg = dict(
+def _roi_head(selector: dict, bbox_head: dict) -> dict:
+    """FGL RoI head: tokens of width 16 from 3x3 cells."""
+    return dict(
         type='mmfgl.FGLRoIHead',
         bbox_roi_extractor=dict(
             type='mmfgl.FGLRoIExtractor',
@@ -66,9 +57,9 @@ def tiny_region_encoder_cfg(**changes) -> dict:
             type='mmfgl.RegionTransformer', embed_dims=CHANNELS, num_heads=2
         ),
         attention=dict(low=0.1, high=1.0),
+        selector=selector,
+        bbox_head=bbox_head,
     )
-    cfg.update(changes)
-    return cfg
 
 
 def tiny_fgl_cfg(
@@ -90,7 +81,7 @@ def tiny_fgl_cfg(
     Returns:
         Config of :class:`mmfgl.models.detectors.FGLFasterRCNN`.
     """
-    roi_head = tiny_region_encoder_cfg(
+    roi_head = _roi_head(
         selector=dict(
             type='mmfgl.CandidateSelector',
             num_targets=num_targets,
@@ -210,3 +201,12 @@ def randomise_weights(
         for param in module.parameters():
             param.copy_(torch.randn(param.shape, generator=generator) * std)
     return module
+
+
+def assert_trained(module: nn.Module, loss: torch.Tensor) -> None:
+    """Backpropagate; every parameter must get a finite gradient."""
+    assert loss.isfinite()
+    loss.backward()
+    for name, param in module.named_parameters():
+        assert param.grad is not None, name
+        assert param.grad.isfinite().all(), name

@@ -31,7 +31,6 @@ def parse_args() -> argparse.Namespace:
     add('--out', default='candidates.png', help='picture')
     add('--target', type=int, default=0, help='whose attention: 0 is the best')
     add('--score-thr', type=float, default=0.3)
-    add('--max-boxes', type=int, default=200)
     add('--device', default='cpu')
     return parser.parse_args()
 
@@ -50,11 +49,7 @@ def main() -> None:
     )
     try:
         figure = draw_trace(
-            trace_image(model, args.image),
-            tuple(model.dataset_meta['classes']),
-            target=args.target,
-            score_thr=args.score_thr,
-            max_boxes=args.max_boxes,
+            trace_image(model, args.image), args.target, args.score_thr
         )
     except (TypeError, ValueError) as error:
         sys.exit(str(error))

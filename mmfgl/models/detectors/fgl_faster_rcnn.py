@@ -16,15 +16,14 @@ class FGLFasterRCNN(FasterRCNN):
     proposer such as the multi-scale grid, the same for training and test.
 
     Args:
-        rpn_head: Config of the RPN, or ``None`` to take ``region_proposer``.
+        rpn_head: Config of the RPN, or ``None``.
         region_proposer: Config of a region proposer (see
-            :mod:`mmfgl.datasets.region_proposers`); exactly one of it and
-            ``rpn_head`` is needed.
+            :mod:`mmfgl.datasets.region_proposers`), or ``None``.
         **kwargs: Arguments of :class:`mmdet.models.FasterRCNN`; its
             ``roi_head`` is usually a ``mmfgl.FGLRoIHead``.
 
     Raises:
-        ValueError: If both or neither source of candidates is given.
+        ValueError: If both or neither of the two is given.
     """
 
     def __init__(
@@ -49,13 +48,7 @@ class FGLFasterRCNN(FasterRCNN):
         ``mmpretrain.LearningRateDecayOptimWrapperConstructor`` asks the model
         for it; the backbone answers, and all that follows it counts as its
         last layer. Needs a backbone of mmpretrain that knows its depths, such
-        as ``VisionTransformer``.
-
-        Args:
-            param_name: Name of the parameter in the detector.
-
-        Returns:
-            Depth of the parameter, counted from 0, and number of layers.
+        as ``VisionTransformer``. Returns depth and number of layers.
         """
         return self.backbone.get_layer_depth(param_name, prefix='backbone.')
 
@@ -64,11 +57,8 @@ class FGLFasterRCNN(FasterRCNN):
     ) -> list[InstanceData]:
         """Candidates of the images of a batch.
 
-        Args:
-            feats: Pyramid levels of the batch.
-            batch_data_samples: Data samples. Proposals that they hold already
-                are taken; without an RPN those of the region proposer are
-                written into them.
+        Proposals that the data samples hold already are taken; without an RPN
+        those of the region proposer are written into them.
 
         Returns:
             Instances of each image with ``bboxes`` in network-input pixels

@@ -5,7 +5,7 @@ from .box_voting import vote_neighbours
 from .boxes import border_overlap, box_area, normalise_boxes, pairwise_iou
 from .masked_attention import GeometryBias, MaskedAttention
 from .position_embedding import BoxPositionEmbedding
-from .region_transformer import RegionBlock, RegionTransformer
+from .region_transformer import RegionTransformer
 from .roi_levels import level_positions, readable_levels, roi_levels
 from .roi_pool import DeviceRoIPool
 
@@ -14,7 +14,6 @@ __all__ = [
     'DeviceRoIPool',
     'GeometryBias',
     'MaskedAttention',
-    'RegionBlock',
     'RegionTransformer',
     'border_overlap',
     'box_area',

@@ -20,19 +20,14 @@ def iou_attention_mask(
 ) -> Tensor:
     """Open region j to region i iff their IoU lies in ``[low, high]``.
 
-    Every region keeps its own column open whatever its IoU, because a fully
-    masked row gives NaN gradients even where its output is unused.
-
-    All boxes of one batch entry must belong to one image: images are never
-    mixed in a row, so no attention can link them.
+    The diagonal is always open, because a fully masked row gives NaN gradients
+    even where its output is unused.
 
     Args:
-        boxes: (..., N, 4) boxes (x1, y1, x2, y2), any one frame.
+        boxes: (..., N, 4) boxes, any one frame. Those of one batch entry must
+            belong to one image, so that no attention links images.
         low: Lower end of the IoU band, inclusive.
         high: Upper end of the IoU band, inclusive.
-
-    Returns:
-        (..., N, N) bool mask with an open diagonal.
 
     Raises:
         ValueError: If the band is empty or lies outside [0, 1].
@@ -48,25 +43,23 @@ def iou_attention_mask(
         iou = pairwise_iou(part, boxes)
         # IoU of a box with itself can round to a hair above 1
         rows.append((iou >= low) & (iou <= high + 1e-6))
-    mask = rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
-    return mask | _diagonal(boxes)
+    return torch.cat(rows, dim=-2) | _diagonal(boxes)
 
 
 def close_leaks(
     mask: Tensor,
     boxes: Tensor,
     masked: Tensor,
-    max_iou: float = 0.5,
-    *,
+    max_iou: float,
     num_layers: int,
 ) -> Tensor:
     """Stop masked tokens from copying their answer off an overlapping token.
 
     A masked token (one whose content was replaced by the mask token) must not
     read an unmasked one whose box overlaps its own by more than ``max_iou``,
-    nor a third one that has read it in an earlier layer. So a masked token
-    loses every pair that begins a chain of at most ``num_layers`` open pairs
-    to such a token. Unmasked tokens keep all theirs, and so does the diagonal.
+    nor a third one that has read it in an earlier layer. So it loses every
+    pair that begins a chain of at most ``num_layers`` open pairs to such a
+    token. Unmasked tokens keep all theirs, and so does the diagonal.
 
     Args:
         mask: (..., N, N) bool attention mask.
@@ -74,9 +67,6 @@ def close_leaks(
         masked: (..., N) bool, ``True`` where the token was masked.
         max_iou: Overlap above which an unmasked token gives the answer away.
         num_layers: Number of layers that attend through the mask.
-
-    Returns:
-        (..., N, N) bool mask.
     """
     leaks = pairwise_iou(boxes.float(), boxes.float()) > max_iou
     leaks = leaks & masked.unsqueeze(-1) & ~masked.unsqueeze(-2)
@@ -94,11 +84,8 @@ def log_geometry(targets: Tensor, candidates: Tensor) -> Tensor:
 
     log(|dx| / w), log(|dy| / h), log(w' / w), log(h' / h) with the target's
     sides w, h and the candidate's w', h', as in Relation Networks (arXiv
-    1711.11575); offsets below a thousandth count as one.
-
-    Args:
-        targets: (..., 4) boxes, any one frame.
-        candidates: (..., 4) boxes of the same frame, pair by pair.
+    1711.11575); offsets below a thousandth count as one. Both (..., 4) boxes
+    of one frame, pair by pair.
 
     Returns:
         (..., 4) fp32 values in [-7, 7], finite for boxes without area.

@@ -18,9 +18,8 @@ def vote_neighbours(
 ) -> Tensor:
     """Move boxes to the mean of their neighbours of the same class.
 
-    Box voting, arXiv 1505.01749: NMS keeps the best scored box of an object,
-    and the boxes that it throws away know better together where the object
-    ends.
+    Box voting, arXiv 1505.01749: the boxes that NMS throws away know better
+    together where the object ends.
 
     Args:
         kept: (N, 4) boxes kept by NMS.
@@ -28,9 +27,6 @@ def vote_neighbours(
         boxes: (R, 4 K) boxes of all RoIs, same frame.
         scores: (R, C + 1) their scores, which weigh them.
         voting_iou: IoU from which on a box is a neighbour.
-
-    Returns:
-        (N, 4) boxes.
 
     Raises:
         ValueError: An RoI has neither one box nor one a class.

@@ -16,15 +16,9 @@ def box_area(boxes: Tensor) -> Tensor:
 def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """IoU of every pair of boxes; 0 where either is empty.
 
-    Half the memory of mmdet's ``bbox_overlaps``, which counts at 4,000
+    (..., N, 4) and (..., M, 4) boxes of one frame give (..., N, M) values in
+    [0, 1]. Half the memory of mmdet's ``bbox_overlaps``, which counts at 4,000
     candidates an image.
-
-    Args:
-        boxes1: (..., N, 4) boxes, any one frame.
-        boxes2: (..., M, 4) boxes of the same frame.
-
-    Returns:
-        (..., N, M) values in [0, 1].
     """
     a, b = boxes1.unsqueeze(-2), boxes2.unsqueeze(-3)
     # one side at a time: a (..., N, M, 2) tensor would double the memory
@@ -40,19 +34,15 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 def border_overlap(
     boxes: Tensor, img_shape: tuple[int, int], band: float
 ) -> Tensor:
-    """Share of each box's area that lies in the band along the image border.
+    """Share (...,) of each box's area in the band along the image border.
 
     The band is the ring between the image and the image shrunk by ``band``
-    of its height and width on each side. (The IoU of a small box with so
-    large a ring would always be near 0.)
+    of its height and width on each side.
 
     Args:
         boxes: (..., 4) boxes in pixels of the image.
         img_shape: (height, width) of the image in the same pixels.
         band: Width of the band as a share of the image's sides, in (0, 0.5).
-
-    Returns:
-        (...,) shares in [0, 1].
     """
     height, width = img_shape[:2]
     image = boxes.new_tensor([0, 0, width, height])
@@ -70,9 +60,7 @@ def border_overlap(
 def normalise_boxes(boxes: Tensor, img_shape: tuple[int, int]) -> Tensor:
     """Pixel boxes to normalised boxes (1 = the image's right / lower edge).
 
-    Args:
-        boxes: (..., 4) boxes in pixels of the image.
-        img_shape: (height, width) of the image in the same pixels.
+    (..., 4) boxes in pixels of an image of ``img_shape`` (height, width).
 
     Returns:
         (..., 4) fp32 normalised boxes.

@@ -17,18 +17,17 @@ from mmfgl.models.layers.attention_mask import log_geometry
 # through in slices: 4,000 candidates an image stay below 130 MB in fp32.
 MAX_SCORES = 2**25
 
+# Gives the (B, H, rows, N) scores to add for a slice of the queries.
+Bias = Callable[[slice], Tensor]
+
 
 class GeometryBias(BaseModule):
     """Learnable bias of attention from the relative geometry of two boxes.
 
     Relation Networks (arXiv 1711.11575) add the logarithm of a learnt
     geometric weight to the attention scores. Here a small network maps
-    the same log offsets to one bias a head; its last layer starts at
-    zero, so that an untrained bias changes nothing. Only open pairs are
-    computed.
-
-    Args:
-        num_heads: Number of heads H.
+    the same log offsets to one bias a head; it starts at zero. Only open
+    pairs are computed.
     """
 
     def __init__(self, num_heads: int) -> None:
@@ -45,15 +44,10 @@ class GeometryBias(BaseModule):
     def forward(
         self, mask: Tensor, targets: Tensor, candidates: Tensor
     ) -> Tensor:
-        """Turn a mask into scores to add.
+        """(B, Q, N) bool mask -> (B, H, Q, N) scores to add.
 
-        Args:
-            mask: (B, Q, N) bool, ``True`` = open.
-            targets: (B, Q, 4) boxes of the queries, any one frame.
-            candidates: (B, N, 4) boxes of the memory, the same frame.
-
-        Returns:
-            (B, H, Q, N) bias, minus infinity where the mask is closed.
+        They are minus infinity where the mask is closed. (B, Q, 4) boxes of
+        the queries and (B, N, 4) of the memory lie in one frame.
         """
         image, row, column = mask.nonzero(as_tuple=True)  # each (P,)
         pairs = log_geometry(targets[image, row], candidates[image, column])
@@ -67,25 +61,20 @@ class GeometryBias(BaseModule):
 class MaskedAttention(BaseModule):
     """Multi-head attention of queries to a memory through a mask.
 
-    The output projection starts at zero, so that a block starts as the
-    identity and an untrained Transformer does not disturb its tokens.
+    The output projection starts at zero, so a block starts as the identity.
 
     Args:
         embed_dims: Token width D.
         num_heads: Number of heads H, a divisor of A.
-        attention_dims: Width A of queries, keys and values together, D by
-            default; narrower ones make attention and its projections cheaper
-            in proportion.
+        attention_dims: Width A of queries, keys and values, D by default;
+            attention and its projections cost in proportion.
 
     Raises:
         ValueError: If ``num_heads`` does not divide A.
     """
 
     def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        attention_dims: int | None = None,
+        self, embed_dims: int, num_heads: int, attention_dims: int | None
     ) -> None:
         super().__init__()
         inner = attention_dims or embed_dims
@@ -106,7 +95,7 @@ class MaskedAttention(BaseModule):
         x: Tensor,
         memory: Tensor,
         mask: Tensor,
-        bias: Callable[[slice], Tensor] | None = None,
+        bias: Bias | None = None,
     ) -> Tensor:
         """Attend from ``x`` to ``memory``.
 
@@ -114,15 +103,43 @@ class MaskedAttention(BaseModule):
             x: (B, Q, D) queries.
             memory: (B, N, D) memory.
             mask: (B, Q, N) bool, ``True`` = open.
-            bias: Gives the (B, H, rows, N) scores to add for a slice of
-                queries, minus infinity where the mask is closed.
+            bias: Scores to add, minus infinity where the mask is closed.
 
         Returns:
-            (B, Q, D) attention output (without the residual).
+            (B, Q, D) answers, without the residual.
         """
-        query = self._split_heads(self.query(x))  # (B, H, Q, A/H)
-        key, value = self.key_value(memory).chunk(2, dim=-1)
-        key, value = self._split_heads(key), self._split_heads(value)
+        key, value = self._keys_and_values(memory)
+        out = self._attend(x, key, value, mask, bias)
+        return self.out(out.transpose(1, 2).flatten(2))
+
+    def weights(
+        self, x: Tensor, memory: Tensor, mask: Tensor, bias: Bias | None = None
+    ) -> Tensor:
+        """(B, Q, N) attention weights, the mean of the heads, for pictures.
+
+        Arguments as in :meth:`forward`.
+        """
+        key, _ = self._keys_and_values(memory)
+        # values that name their row: attention gives back its weights
+        one_hot = torch.eye(key.shape[2]).to(key).expand(*key.shape[:3], -1)
+        return self._attend(x, key, one_hot, mask, bias).mean(dim=1)
+
+    def _keys_and_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, D) memory -> two (B, H, N, A/H)."""
+        both = self.key_value(memory).unflatten(-1, (2, self.num_heads, -1))
+        return both.permute(2, 0, 3, 1, 4).unbind()
+
+    def _attend(
+        self,
+        x: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor,
+        bias: Bias | None,
+    ) -> Tensor:
+        """(B, H, Q, V) means of (B, H, N, V) values, slice by slice."""
+        query = self.query(x).unflatten(-1, (self.num_heads, -1))
+        query = query.transpose(1, 2)  # (B, H, Q, A/H)
         batch, queries, length = mask.shape
         step = max(1, MAX_SCORES // max(1, batch * self.num_heads * length))
         parts = []
@@ -137,27 +154,4 @@ class MaskedAttention(BaseModule):
                     query[:, :, rows], key, value, attn_mask=open_or_bias
                 )
             )
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        return self.out(out.transpose(1, 2).flatten(2))
-
-    def weights(
-        self, x: Tensor, memory: Tensor, mask: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        """How much each query reads of each candidate, for pictures.
-
-        Arguments as in :meth:`forward`, but ``bias`` for all queries.
-
-        Returns:
-            (B, Q, N) attention weights, the mean of the heads.
-        """
-        query = self._split_heads(self.query(x))
-        key = self._split_heads(self.key_value(memory).chunk(2, dim=-1)[0])
-        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        if bias is not None:
-            scores = scores + bias
-        scores = scores.masked_fill(~mask.unsqueeze(1), float('-inf'))
-        return scores.float().softmax(dim=-1).mean(dim=1)
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        """(B, N, A) -> (B, H, N, A / H)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return torch.cat(parts, dim=2)

@@ -19,14 +19,10 @@ class BoxPositionEmbedding(BaseModule):
     A box becomes Fourier features of its centre and of the logarithms of its
     sides, at fixed octaves, then a learnable linear layer (D wide). The
     features make nearby boxes similar; what matters about them is learnt.
-
-    Args:
-        embed_dims: Token width D.
-        init_cfg: Initialisation config of MMEngine.
     """
 
-    def __init__(self, embed_dims: int, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg=init_cfg)
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__()
         octaves = math.pi * 2.0 ** torch.arange(NUM_OCTAVES)
         self.register_buffer('octaves', octaves, persistent=False)
         self.proj = nn.Linear(4 + 8 * NUM_OCTAVES, embed_dims)
@@ -35,14 +31,7 @@ class BoxPositionEmbedding(BaseModule):
         nn.init.zeros_(self.proj.bias)
 
     def forward(self, boxes: Tensor) -> Tensor:
-        """Embed boxes.
-
-        Args:
-            boxes: (..., 4) boxes (x1, y1, x2, y2), normalised by the image.
-
-        Returns:
-            (..., D) embeddings.
-        """
+        """(..., 4) boxes normalised by the image -> (..., D) embeddings."""
         boxes = boxes.float()
         centres = (boxes[..., :2] + boxes[..., 2:]) / 2
         sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-3)

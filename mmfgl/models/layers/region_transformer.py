@@ -4,24 +4,23 @@ Shape shorthand: B images, N candidates, Q queries, D token width, H heads.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmfgl.models.layers.masked_attention import GeometryBias, MaskedAttention
+from mmfgl.models.layers.masked_attention import (
+    Bias,
+    GeometryBias,
+    MaskedAttention,
+)
 from mmfgl.registry import MODELS
-
-Bias = Callable[[slice], Tensor]
 
 
 class RegionBlock(BaseModule):
-    """Pre-norm attention + feed-forward block, for encoder and decoder.
-
-    Arguments as in :class:`RegionTransformer`.
-    """
+    """Pre-norm attention + feed-forward, see :class:`RegionTransformer`."""
 
     def __init__(
         self,
@@ -46,10 +45,7 @@ class RegionBlock(BaseModule):
         memory: Tensor | None = None,
         bias: Bias | None = None,
     ) -> Tensor:
-        """(B, Q, D) tokens -> (B, Q, D) tokens; see :class:`MaskedAttention`.
-
-        Without ``memory`` (B, N, D) it is self-attention.
-        """
+        """(B, Q, D) -> (B, Q, D) tokens; self-attention without ``memory``."""
         normed = self.norm1(x)
         source = normed if memory is None else self.norm1(memory)
         x = x + self.attention(normed, source, mask, bias)
@@ -65,16 +61,13 @@ class RegionTransformer(BaseModule):
     Args:
         embed_dims: Token width D.
         num_heads: Number of attention heads H.
-        num_encoder_layers: Encoder blocks; 0 makes :meth:`encode` the
-            identity.
-        num_decoder_layers: Decoder blocks; 0 makes the targets' encoded
-            tokens the answer.
+        num_encoder_layers: Encoder blocks, may be 0.
+        num_decoder_layers: Decoder blocks; with 0 the encoded targets are
+            the answer.
         ffn_ratio: Width of the feed-forward layers over D.
-        attention_dims: Width of queries, keys and values, D by default; see
-            :class:`MaskedAttention`.
-        geometry_bias: Add a learnable log-geometry bias to all attention
-            scores (:class:`GeometryBias`, one for all blocks).
-        init_cfg: Initialisation config of MMEngine.
+        attention_dims: See :class:`MaskedAttention`.
+        geometry_bias: Add a :class:`GeometryBias`, one for all blocks, to the
+            attention scores.
 
     Raises:
         ValueError: If ``geometry_bias`` has no block to act in.
@@ -89,17 +82,13 @@ class RegionTransformer(BaseModule):
         ffn_ratio: float = 2.0,
         attention_dims: int | None = None,
         geometry_bias: bool = False,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__()
         self.embed_dims = embed_dims
-
         options = embed_dims, num_heads, ffn_ratio, attention_dims
-        self.encoder = nn.ModuleList(
-            RegionBlock(*options) for _ in range(num_encoder_layers)
-        )
-        self.decoder = nn.ModuleList(
-            RegionBlock(*options) for _ in range(num_decoder_layers)
+        self.encoder, self.decoder = (
+            nn.ModuleList(RegionBlock(*options) for _ in range(num_layers))
+            for num_layers in (num_encoder_layers, num_decoder_layers)
         )
         if geometry_bias and not (num_encoder_layers or num_decoder_layers):
             raise ValueError(
@@ -114,10 +103,10 @@ class RegionTransformer(BaseModule):
         targets: Sequence[Tensor],
         boxes: Sequence[Tensor],
     ) -> list[Tensor]:
-        """Encode the candidates and decode the targets of each image.
+        """Encode the candidates and decode the targets, image by image.
 
-        Images never attend each other. Those with equal numbers of candidates
-        and targets go through together; nothing is padded.
+        Images with equal numbers of candidates and targets go through
+        together; nothing is padded.
 
         Args:
             tokens: (N, D) tokens of each image.
@@ -129,10 +118,8 @@ class RegionTransformer(BaseModule):
             One (Q, D) tensor of target embeddings an image.
         """
         groups = defaultdict(list)
-        for index, (token, target) in enumerate(
-            zip(tokens, targets, strict=True)
-        ):
-            groups[len(token), len(target)].append(index)
+        for index, target in enumerate(targets):
+            groups[len(tokens[index]), len(target)].append(index)
         answers = {}
         for members in groups.values():
             parts = (
@@ -158,19 +145,13 @@ class RegionTransformer(BaseModule):
         )
         return self.decode(queries, memory, rows, asked, boxes)
 
-    def encode(
-        self, tokens: Tensor, mask: Tensor, boxes: Tensor | None = None
-    ) -> Tensor:
+    def encode(self, tokens: Tensor, mask: Tensor, boxes: Tensor) -> Tensor:
         """Let the candidates of each image read each other.
 
         Args:
             tokens: (B, N, D) region tokens with their position embedding.
             mask: (B, N, N) bool attention mask, ``True`` = open.
-            boxes: (B, N, 4) boxes of the tokens, any one frame; needed for
-                ``geometry_bias``.
-
-        Returns:
-            (B, N, D) encoded tokens.
+            boxes: (B, N, 4) boxes of the tokens, any one frame.
         """
         bias = self._bias(mask, boxes, boxes)
         for block in self.encoder:
@@ -182,8 +163,8 @@ class RegionTransformer(BaseModule):
         queries: Tensor,
         memory: Tensor,
         mask: Tensor,
-        boxes: Tensor | None = None,
-        memory_boxes: Tensor | None = None,
+        boxes: Tensor,
+        memory_boxes: Tensor,
     ) -> Tensor:
         """Let the queries read the encoded candidates.
 
@@ -191,11 +172,8 @@ class RegionTransformer(BaseModule):
             queries: (B, Q, D) tokens of the important targets.
             memory: (B, N, D) encoded candidates.
             mask: (B, Q, N) bool attention mask, ``True`` = open.
-            boxes: (B, Q, 4) boxes of the queries, for ``geometry_bias``.
+            boxes: (B, Q, 4) boxes of the queries, any one frame.
             memory_boxes: (B, N, 4) boxes of the memory, the same frame.
-
-        Returns:
-            (B, Q, D) target embeddings.
         """
         bias = self._bias(mask, boxes, memory_boxes)
         for block in self.decoder:
@@ -203,18 +181,11 @@ class RegionTransformer(BaseModule):
         return queries
 
     def _bias(
-        self, mask: Tensor, boxes: Tensor | None, memory_boxes: Tensor | None
+        self, mask: Tensor, boxes: Tensor, memory_boxes: Tensor
     ) -> Bias | None:
-        """What gives the bias of a slice of queries, or ``None``."""
+        """The bias of the attention scores, or ``None``."""
         if self.geometry is None:
             return None
-        if boxes is None or memory_boxes is None:
-            raise ValueError(
-                'geometry_bias compares boxes, but encode() or decode() was '
-                'called without them'
-            )
-
-        def bias(rows: slice) -> Tensor:
-            return self.geometry(mask[:, rows], boxes[:, rows], memory_boxes)
-
-        return bias
+        return lambda rows: self.geometry(
+            mask[:, rows], boxes[:, rows], memory_boxes
+        )

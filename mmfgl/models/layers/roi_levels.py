@@ -18,28 +18,19 @@ def readable_levels(feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
     the RoIs the dtype of its maps, and the area of an fp16 box overflows
     above 256 x 256 pixels, which moves it to another level.
 
-    Args:
-        feats: Pyramid levels, each (B, C, H_k, W_k).
-
     Returns:
-        The levels, fp32 and contiguous; those that are already are no copies.
+        The levels, (B, C, H_k, W_k) fp32 and contiguous; those that are
+        already are no copies.
     """
     return tuple(level.float().contiguous() for level in feats)
 
 
 def level_positions(rois: Tensor, finest_scale: float) -> Tensor:
-    """Where RoIs stand on the scale of levels, by size.
+    """Where (R, 5) RoIs stand on the scale of levels, by size: (R,) fp32.
 
     A RoI of ``finest_scale * 2 ** p`` pixels stands at p (arXiv 1612.03144);
-    level k is meant for positions in [k, k + 1).
-
-    Args:
-        rois: (R, 5) rows (image index, x1, y1, x2, y2), network-input
-            pixels. Boxes with negative sides count as empty.
-        finest_scale: See :class:`mmdet.models.SingleRoIExtractor`.
-
-    Returns:
-        (R,) fp32 positions, about -20 for empty boxes.
+    level k is meant for positions in [k, k + 1). Boxes with negative sides
+    count as empty.
     """
     sides = (rois[:, 3:5].float() - rois[:, 1:3].float()).clamp(min=0)
     return (sides.prod(dim=1).sqrt() / finest_scale + 1e-6).log2()
@@ -50,17 +41,18 @@ def roi_levels(
     num_levels: int,
     finest_scale: float,
     level_shift: int | str = 0,
-    clamp: bool = True,
 ) -> Tensor:
     """Map RoIs to pyramid levels as mmdet does, in fp32, and move them.
 
+    Moved levels stay in the pyramid.
+
     Args:
-        rois: (R, 5) rows as in :func:`level_positions`.
+        rois: (R, 5) rows (image index, x1, y1, x2, y2), network-input
+            pixels.
         num_levels: Number L of levels.
         finest_scale: See :class:`mmdet.models.SingleRoIExtractor`.
         level_shift: Levels to move by (positive: coarser), or ``'nearest'``:
             to the level that is second nearest to the RoI's size.
-        clamp: Keep moved levels in the pyramid.
 
     Returns:
         (R,) long levels.
@@ -69,5 +61,4 @@ def roi_levels(
     levels = positions.floor().clamp(0, num_levels - 1)
     if level_shift == 'nearest':
         level_shift = torch.where(positions - levels < 0.5, -1, 1)
-    moved = levels.long() + level_shift
-    return moved.clamp(0, num_levels - 1) if clamp else moved
+    return (levels.long() + level_shift).clamp(0, num_levels - 1)

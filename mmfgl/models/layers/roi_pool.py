@@ -16,10 +16,9 @@ class DeviceRoIPool(RoIPool):
     :func:`torchvision.ops.roi_pool` is another operator: it rounds the
     RoI's corners to whole cells first, mmcv does not.
 
-    The bins are those of mmcv's CUDA kernel: a RoI reaches from its first to
-    one past its last pixel, its corners are not rounded, a bin covers every
-    cell it touches (neighbours share cells), and the gradient goes to the
-    first of equal maxima. A bin outside the map is 0. So is a RoI with
+    The bins are those of mmcv's CUDA kernel: a RoI reaches to one past its
+    last pixel, a bin covers every cell it touches, and the gradient goes to
+    the first of equal maxima. A bin outside the map is 0. So is a RoI with
     negative sides (x2 + 1 <= x1), which gets no gradient; the CUDA kernel
     sends its gradient to cell 0.
 
@@ -31,13 +30,8 @@ class DeviceRoIPool(RoIPool):
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """Maximum of the features in each bin of each RoI.
 
-        Args:
-            input: (B, C, H, W) features.
-            rois: (R, 5) rows (image index, x1, y1, x2, y2), network-input
-                pixels.
-
-        Returns:
-            (R, C, S_y, S_x) features.
+        (B, C, H, W) features and (R, 5) RoIs (image index, x1, y1, x2, y2) in
+        network-input pixels give (R, C, S_y, S_x) features.
         """
         if input.device.type != 'cpu':
             return super().forward(input, rois)
@@ -67,8 +61,7 @@ def _bins(
 ) -> tuple[Tensor, Tensor]:
     """(R, S) first and one-past-last cells of ``num`` bins along one axis.
 
-    (R,) RoIs reach from pixel ``low`` to pixel ``high``; ``scale`` cells are
-    a pixel, the map has ``size`` cells.
+    RoIs reach from pixel ``low`` to ``high``; the map has ``size`` cells.
     """
     start = low * scale
     length = (high + 1) * scale - start

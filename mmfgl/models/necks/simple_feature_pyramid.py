@@ -24,15 +24,12 @@ class SimpleFeaturePyramid(BaseModule):
     twice as fine by 2x2 deconvolutions of stride 2, the map itself, and half
     as fine by max pooling (strides 4 to 32 for a patch of 16 pixels). A 1x1
     and a 3x3 convolution, each with normalisation, bring a level to its
-    width; further levels subsample the coarsest one. The map may have any
-    size.
+    width; levels beyond four subsample the last one by two.
 
     Args:
         in_channels: Channels C of the backbone's map.
-        out_channels: Channels of every level.
-        num_outs: Number of levels to return; those beyond four subsample the
-            last one by two.
-        init_cfg: Initialisation config of MMEngine.
+        out_channels: Channels c of every level.
+        num_outs: Number of levels to return.
 
     Raises:
         ValueError: If fewer than four levels are asked for.
@@ -43,9 +40,8 @@ class SimpleFeaturePyramid(BaseModule):
         in_channels: int,
         out_channels: int = 256,
         num_outs: int = 5,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__()
         if num_outs < 4:
             raise ValueError(
                 f'SimpleFeaturePyramid makes 4 levels, got num_outs={num_outs}'
@@ -76,13 +72,7 @@ class SimpleFeaturePyramid(BaseModule):
         )
 
     def forward(self, feats: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Make the pyramid.
-
-        Args:
-            feats: The backbone's map (B, C, H, W), or a sequence of it alone.
-
-        Returns:
-            Levels from fine to coarse, each (B, out_channels, H_k, W_k).
+        """Levels (B, c, H_k, W_k) of a map (B, C, H, W), from fine to coarse.
 
         Raises:
             ValueError: If the backbone gives several maps.

@@ -41,8 +41,7 @@ class FGLRoIHead(StandardRoIHead):
         attention: Band of the IoU attention mask: ``dict(low=, high=)``.
         selector: Config of the candidate selector. Defaults to
             :class:`CandidateSelector` with its defaults.
-        bbox_head: Config of the box head. Without it this is the region
-            encoder alone, under the same names.
+        bbox_head: Config of a :class:`FGLBBoxHead`.
         **kwargs: Arguments of :class:`mmdet.models.StandardRoIHead`.
 
     Raises:
@@ -52,11 +51,11 @@ class FGLRoIHead(StandardRoIHead):
     def __init__(
         self,
         bbox_roi_extractor: dict,
+        bbox_head: dict,
         tokenizer: dict,
         transformer: dict,
         attention: dict | None = None,
         selector: dict | None = None,
-        bbox_head: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(
@@ -69,8 +68,6 @@ class FGLRoIHead(StandardRoIHead):
                 'FGLRoIHead has a tokenizer in place of a shared head: leave '
                 'shared_head out'
             )
-        if bbox_head is None:
-            self.bbox_roi_extractor = MODELS.build(bbox_roi_extractor)
         self.tokenizer = MODELS.build(tokenizer)
         self.transformer = MODELS.build(transformer)
         self.attention = dict(attention or {})

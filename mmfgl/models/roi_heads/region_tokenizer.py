@@ -45,7 +45,6 @@ class RegionTokenizer(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.embed_dims = embed_dims
         self.squeeze = None
         if squeeze_channels is not None:
             self.squeeze = nn.Conv2d(in_channels, squeeze_channels, 1)

@@ -23,8 +23,7 @@ class Selection:
 
     Attributes:
         context: (R,) bool, candidates that others may read.
-        targets: (Q,) long indices of the important targets, in the order of
-            the candidates.
+        targets: (Q,) long important targets, in the order of the candidates.
     """
 
     context: Tensor
@@ -49,12 +48,9 @@ class CandidateSelector:
     their objectness. In training every sampled RoI is a target.
 
     Args:
-        score_thr: Objectness below which a candidate counts as background.
-            0 turns the filter off.
-        similarity_thr: Cosine similarity to the background prototype above
-            which a candidate counts as background. ``None`` turns it off.
-        border_thr: Share of a candidate's area in the border band above which
-            it is filtered. ``None`` turns it off.
+        score_thr: Threshold of the objectness filter, 0 for none.
+        similarity_thr: Threshold of the prototype filter, ``None`` for none.
+        border_thr: Threshold of the border filter, ``None`` for none.
         min_kept: Floor of the filters.
         mode: ``'context'`` removes filtered candidates from the attention
             context only, so that truncated objects can still be found;
@@ -104,22 +100,20 @@ class CandidateSelector:
             boxes: (R, 4) candidates in network-input pixels.
             img_shape: (height, width) of the image in the same pixels,
                 without padding.
-            scores: (R,) objectness in [0, 1]. Without it every candidate
-                counts as 1.
+            scores: (R,) objectness in [0, 1], 1 by default.
             tokens: (R, D) region tokens, needed for ``similarity_thr``.
-            training: In training all candidates are targets.
+            training: Whether all candidates are targets.
 
         Returns:
-            The selection. ``context`` is never all ``False`` and ``targets``
-            never empty unless R is 0.
+            The selection; neither context nor targets are empty unless R is 0.
 
         Raises:
             ValueError: If ``similarity_thr`` is set and no token given.
         """
         boxes = boxes.float()
-        if scores is None:
-            scores = boxes.new_ones(len(boxes))
-        scores = scores.float()
+        scores = (
+            boxes.new_ones(len(boxes)) if scores is None else scores.float()
+        )
         if self.similarity_thr is not None and tokens is None:
             raise ValueError(
                 'similarity_thr compares region tokens, but none were given '

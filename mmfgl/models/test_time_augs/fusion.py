@@ -30,29 +30,11 @@ class Predictions:
     weights: Tensor
 
 
-def with_fallback(weights: Tensor) -> Tensor:
-    """Give RoIs that count in no view to the first, the reference.
-
-    Args:
-        weights: (V, R) weights.
-
-    Returns:
-        (V, R) weights with a positive sum over the views.
-    """
-    weights = weights.clone()
-    weights[0, weights.sum(0) <= 0] = 1
-    return weights
-
-
 def fuse(predictions: Predictions, box_fusion: str) -> tuple[Tensor, Tensor]:
     """Average the probabilities and the boxes of the views of one image.
 
-    Each box counts by its view's weight x the score of its class.
-
-    Args:
-        predictions: What each view says.
-        box_fusion: See :class:`RoITTAModel`. ``'wbf'`` keeps to the boxes of
-            one RoI.
+    Each box counts by its view's weight x the score of its class;
+    ``box_fusion`` as in :class:`RoITTAModel`.
 
     Returns:
         - (R, 4 K) boxes in pixels of the reference view.
@@ -80,9 +62,7 @@ def fuse(predictions: Predictions, box_fusion: str) -> tuple[Tensor, Tensor]:
 def _best_supported(corners: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
     """The box of each RoI that overlaps the others most.
 
-    Args:
-        corners: (V, R, K, 4) boxes.
-        shares: (V, R, K) how much each counts.
+    (V, R, K, 4) boxes count by (V, R, K) shares.
 
     Returns:
         - (R, K) view of that box.

@@ -69,27 +69,22 @@ def _propose_in_view(
         results = module.rpn_head.predict(
             batch.feats, batch.samples, rescale=False
         )
-    proposals = []
-    for result in results:
-        fields = dict(result.items())
-        fields['bboxes'] = get_box_tensor(result.bboxes)
-        proposals.append(InstanceData(**fields))
+    proposals = [result.clone() for result in results]
+    for result in proposals:
+        result.bboxes = get_box_tensor(result.bboxes)
     return proposals
 
 
 def merge_proposals(
     view_results: Sequence[InstanceData], frame: View, rpn_cfg: dict
 ) -> InstanceData:
-    """Merge the proposals of all views of one image.
+    """Merge the proposals of all views of one image, best first.
 
     Args:
         view_results: Proposals of each view with ``bboxes`` in pixels of
             ``frame`` and ``scores``.
         frame: Frame of the boxes; they are clipped to it.
         rpn_cfg: Test config of the RPN: ``nms`` and ``max_per_img``.
-
-    Returns:
-        At most ``max_per_img`` proposals, best first.
     """
     boxes = torch.cat([result.bboxes.float() for result in view_results])
     scores = torch.cat([result.scores.float() for result in view_results])

@@ -58,7 +58,6 @@ class RoITTAModel(BaseTTAModel):
 
     Args:
         module: The detector or its config.
-        data_preprocessor: Replaces the detector's data preprocessor.
         mode: ``'views'`` runs the backbone on every view; ``'pyramid'`` runs
             it on the reference view alone and reads RoIs from their own
             pyramid level and the second nearest by size, weighted by how near
@@ -81,15 +80,11 @@ class RoITTAModel(BaseTTAModel):
     Raises:
         TypeError: If the detector is not of the kind above.
         ValueError: If an option is out of range or does not fit the detector.
-
-    Examples:
-        >>> tta_model = dict(type='mmfgl.RoITTAModel', box_fusion='wbf')
     """
 
     def __init__(
         self,
         module: dict | nn.Module,
-        data_preprocessor: dict | nn.Module | None = None,
         mode: str = 'views',
         box_fusion: str = 'score_weighted',
         voting_iou: float | None = 0.75,
@@ -112,7 +107,7 @@ class RoITTAModel(BaseTTAModel):
             raise ValueError(
                 f'rescore_thr must lie in [0, 1), got {rescore_thr}'
             )
-        super().__init__(module, data_preprocessor)
+        super().__init__(module)
         self.mode = mode
         self.box_fusion = box_fusion
         self.voting_iou = voting_iou
@@ -143,14 +138,7 @@ class RoITTAModel(BaseTTAModel):
             )
 
     def merge_preds(self, data_samples_list: list) -> list:
-        """Not part of this model, which never has predictions of one view.
-
-        Args:
-            data_samples_list: Finished predictions of each view.
-
-        Raises:
-            NotImplementedError: Always.
-        """
+        """Raises; this model never has predictions of one view."""
         raise NotImplementedError(
             'RoITTAModel fuses RoIs before there are predictions: call '
             "test_step. To merge finished predictions use mmdet's DetTTAModel."
@@ -169,14 +157,10 @@ class RoITTAModel(BaseTTAModel):
             ``pred_instances``: ``bboxes`` (N, 4) in original pixels,
             ``scores`` (N,), ``labels`` (N,) and, with a mask branch,
             ``masks`` (N, H, W).
-
-        Raises:
-            ValueError: If the data has no views, none of them can be the
-                reference, or they lack meta keys.
         """
         arranged = arrange_views(data)
         if self.mode == 'pyramid':
-            (batch,) = (self._extract(*first) for first in arranged[:1])
+            batch = self._extract(*arranged[0])
             batches = [batch, replace(batch, level_shift='nearest')]
         elif len(arranged) == 1:
             return self.module.test_step(arranged[0][1])

@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmfgl.models.layers import level_positions, roi_levels
-from mmfgl.models.test_time_augs.fusion import Predictions, with_fallback
+from mmfgl.models.test_time_augs.fusion import Predictions
 from mmfgl.models.test_time_augs.views import View, ViewBatch
 
 
@@ -47,23 +47,15 @@ def level_weights(boxes: Tensor, extractor: nn.Module) -> Tensor:
     """How much a box's own level and the second nearest by size count.
 
     Linear interpolation: a box on the border of two levels is read from both
-    alike, one in the middle of a level from that one alone.
-
-    Args:
-        boxes: (R, 4) boxes in network-input pixels.
-        extractor: RoI extractor.
-
-    Returns:
-        (2, R) weights with sum 1; a level off the pyramid has none.
+    alike, one in the middle of a level from that one alone. (R, 4) boxes in
+    network-input pixels give (2, R) weights with sum 1.
     """
     rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
     pyramid = (extractor.num_inputs, extractor.finest_scale)
     own = roi_levels(rois, *pyramid)
-    second = roi_levels(rois, *pyramid, 'nearest', clamp=False)
-    position = level_positions(rois, extractor.finest_scale)
-    position = torch.minimum(torch.maximum(position, own), own + 1)
-    exists = (second >= 0) & (second < extractor.num_inputs)
-    share = (position - own - 0.5).abs() * exists
+    exists = roi_levels(rois, *pyramid, 'nearest') != own
+    offset = level_positions(rois, extractor.finest_scale) - own
+    share = (offset.clamp(0, 1) - 0.5).abs() * exists
     return torch.stack([1 - share, share])
 
 
@@ -71,7 +63,7 @@ def score_rois(
     roi_head: StandardRoIHead,
     batches: Sequence[ViewBatch],
     proposals: Sequence[InstanceData],
-    rescore_thr: float = 0.0,
+    rescore_thr: float,
 ) -> list[Predictions]:
     """Score the RoIs of every image in its views.
 
@@ -85,11 +77,8 @@ def score_rois(
         proposals: Proposals of each image, ``bboxes`` in pixels of its
             reference view.
         rescore_thr: See :class:`RoITTAModel`.
-
-    Returns:
-        The predictions for each image.
     """
-    proposals = [InstanceData(**dict(prop.items())) for prop in proposals]
+    proposals = [prop.clone() for prop in proposals]
     mutual = hasattr(roi_head, 'attention_masks')
     if mutual:
         masks = roi_head.attention_masks(proposals, batches[0].metas)
@@ -128,10 +117,10 @@ def score_rois(
         weight[1:] *= likely[image]
         # a head that does not answer an RoI says so with zeros: it abstains
         weight *= of_image[..., :-1].amax(-1) > 0
+        # RoIs that count in no view are the reference's
+        weight[0, weight.sum(0) <= 0] = 1
         predictions.append(
-            Predictions(
-                torch.stack(boxes[image]), of_image, with_fallback(weight)
-            )
+            Predictions(torch.stack(boxes[image]), of_image, weight)
         )
     return predictions
 
@@ -171,11 +160,9 @@ def _score_view(
     proposals: Sequence[InstanceData],
 ) -> list[InstanceData]:
     """Raw boxes and scores, like the proposals in pixels of the frames."""
-    given = []
-    for prop, view, frame in zip(proposals, batch.views, frames, strict=True):
-        fields = dict(prop.items())
-        fields['bboxes'] = frame.to(prop.bboxes, view)
-        given.append(InstanceData(**fields))
+    given = [prop.clone() for prop in proposals]
+    for prop, view, frame in zip(given, batch.views, frames, strict=True):
+        prop.bboxes = frame.to(prop.bboxes, view)
     # heads other than FGLRoIHead know no shift
     shift = dict(level_shift=batch.level_shift) if batch.level_shift else {}
     results = roi_head.predict_bbox(

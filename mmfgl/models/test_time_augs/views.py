@@ -95,11 +95,7 @@ class View:
         return (self.zoom, self.scale[0], self.flip or '', self.offset)
 
     def to(self, boxes: Tensor, other: 'View') -> Tensor:
-        """Map boxes of this view into another view of the same image.
-
-        Args:
-            boxes: (R, 4 k) boxes in pixels of this view.
-            other: The target view.
+        """Map (R, 4 k) boxes of this view into another view of the image.
 
         Returns:
             (R, 4 k) boxes in pixels of ``other``, at least fp32, beyond its
@@ -125,14 +121,7 @@ class View:
         return boxes
 
     def shows_whole(self, boxes: Tensor) -> Tensor:
-        """Whether boxes keep clear, by a pixel, of the edges that are cuts.
-
-        Args:
-            boxes: (R, 4) boxes in pixels of this view.
-
-        Returns:
-            (R,) bool.
-        """
+        """(R,) bool: whether (R, 4) boxes keep a pixel off the cut edges."""
         if self.flip:
             boxes = bbox_flip(boxes, self.size, self.flip)
         height, width = self.size
@@ -188,11 +177,11 @@ def arrange_views(
             be the reference.
     """
     inputs, samples = _read(data)
-    orders, views = [], []
-    for image in range(len(inputs[0])):
-        seen = [View.from_meta(of_view[image].metainfo) for of_view in samples]
-        views.append(seen)
-        orders.append(_order(seen))
+    views = [
+        [View.from_meta(sample.metainfo) for sample in of_image]
+        for of_image in zip(*samples, strict=True)
+    ]
+    orders = [_order(seen) for seen in views]
     arranged = []
     for ranked in zip(*orders, strict=True):
         part = dict(

@@ -14,10 +14,7 @@ HEIGHT, WIDTH, MARGIN = 20, 40, 10
 
 
 def random_boxes(count, seed=0, low=0):
-    """Whole-pixel boxes on the small canvas; ``low`` < 0 crosses its border.
-
-    Whole numbers make areas exact, so that pixels can be counted.
-    """
+    """Whole-pixel boxes on a small image; ``low`` < 0 crosses its border."""
     rng = np.random.default_rng(seed)
     x = np.sort(rng.integers(low, WIDTH - low, size=(count, 2)), axis=1)
     y = np.sort(rng.integers(low, HEIGHT - low, size=(count, 2)), axis=1)
@@ -25,26 +22,20 @@ def random_boxes(count, seed=0, low=0):
     return torch.from_numpy(boxes).float()
 
 
-def paint(box):
-    """Bool canvas with the box painted, MARGIN pixels wider on each side."""
-    canvas = np.zeros((HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN), dtype=bool)
-    x1, y1, x2, y2 = (int(v) + MARGIN for v in box)
-    canvas[y1:y2, x1:x2] = True
-    return canvas
+def paint(boxes):
+    """(N, H, W) bool canvases, MARGIN pixels wider on each side."""
+    y = torch.arange(-MARGIN, HEIGHT + MARGIN)[:, None] + 0.5
+    x = torch.arange(-MARGIN, WIDTH + MARGIN) + 0.5
+    x1, y1, x2, y2 = boxes[..., None, None].unbind(1)
+    return (x > x1) & (x < x2) & (y > y1) & (y < y2)
 
 
-def test_overlaps_equal_counted_pixels_and_mmdets():
+def test_overlaps_are_mmdets_and_areas_counted_pixels():
     a, b = random_boxes(12, seed=1), random_boxes(9, seed=2)
     copies = a.clone(), b.clone()
-    iou = pairwise_iou(a, b)
+    torch.testing.assert_close(pairwise_iou(a, b), bbox_overlaps(*copies))
     assert torch.equal(a, copies[0]) and torch.equal(b, copies[1])
-    assert iou.shape == (12, 9)
-    for i, j in np.ndindex(12, 9):
-        one, other = paint(a[i]), paint(b[j])
-        expected = (one & other).sum() / (one | other).sum()
-        assert iou[i, j] == pytest.approx(expected, abs=1e-6)
-    assert torch.equal(box_area(a), torch.tensor([paint(x).sum() for x in a]))
-    torch.testing.assert_close(iou, bbox_overlaps(a, b))
+    assert torch.equal(box_area(a), paint(a).sum((1, 2)).float())
 
 
 def test_empty_and_degenerate_boxes():
@@ -52,9 +43,7 @@ def test_empty_and_degenerate_boxes():
     assert pairwise_iou(none, some).shape == (0, 3)
     assert pairwise_iou(some, none).shape == (3, 0)
     assert border_overlap(none, (HEIGHT, WIDTH), 0.1).shape == (0,)
-    point = torch.tensor([[5.0, 5.0, 5.0, 5.0]])
-    inverted = torch.tensor([[9.0, 9.0, 2.0, 2.0]])
-    for box in (point, inverted):
+    for box in torch.tensor([[[5.0, 5, 5, 5]], [[9.0, 9, 2, 2]]]):
         assert box_area(box) == 0
         assert pairwise_iou(box, box) == 0
         assert not pairwise_iou(box, some).any()
@@ -75,19 +64,18 @@ def test_iou_gradient():
 def test_border_overlap_equals_counted_pixels(band):
     boxes = random_boxes(60, seed=4, low=-MARGIN)
     overlap = border_overlap(boxes, (HEIGHT, WIDTH), band)
-    dx, dy = int(WIDTH * band), int(HEIGHT * band)
-    image = paint([0, 0, WIDTH, HEIGHT])
-    ring = image & ~paint([dx, dy, WIDTH - dx, HEIGHT - dy])
-    for box, value in zip(boxes, overlap, strict=True):
-        expected = (paint(box) & ring).sum() / paint(box).sum()
-        assert value == pytest.approx(expected, abs=1e-5)
+    dx, dy = WIDTH * band, HEIGHT * band
+    frames = [[0, 0, WIDTH, HEIGHT], [dx, dy, WIDTH - dx, HEIGHT - dy]]
+    image, inner = paint(torch.tensor(frames))
+    seen = paint(boxes)
+    expected = (seen & image & ~inner).sum((1, 2)) / seen.sum((1, 2))
+    torch.testing.assert_close(overlap, expected)
     assert (overlap > 0).any() and (overlap < 1).any()
 
 
 def test_normalise_boxes():
     boxes = torch.tensor([[[0.0, 0.0, 40.0, 20.0], [10.0, 5.0, 20.0, 20.0]]])
     expected = torch.tensor([[[0, 0, 1, 1], [0.25, 0.25, 0.5, 1]]])
-    assert torch.equal(normalise_boxes(boxes, (20, 40)), expected)
-    assert torch.equal(normalise_boxes(boxes.half(), (20, 40)), expected)
     # the third entry of an (H, W, C) shape is no matter
-    assert torch.equal(normalise_boxes(boxes, (20, 40, 3)), expected)
+    for given in (boxes, boxes.half()):
+        assert torch.equal(normalise_boxes(given, (20, 40, 3)), expected)

@@ -5,25 +5,15 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmfgl.models.layers import level_positions, readable_levels, roi_levels
 
 LEVELS, SCALE = 4, 56
-# side of a square RoI -> its own level and the second nearest one
-SIDES = {
-    20.0: (0, -1),
-    70: (0, -1),  # 2 ** 0.3
-    100: (0, 1),  # 2 ** 0.8
-    130: (1, 0),
-    200: (1, 2),
-    260: (2, 1),
-    420: (2, 3),
-    500: (3, 2),
-    1000: (3, 4),
-    9000: (3, 4),
-}
+# sides of square RoIs, their own levels and the second nearest ones
+SIDES = [20.0, 70, 100, 130, 200, 260, 420, 500, 1000, 9000]
+OWN = torch.tensor([0, 0, 0, 1, 1, 2, 2, 3, 3, 3])
+NEAREST = torch.tensor([-1, -1, 1, 0, 2, 1, 3, 2, 4, 4])
 
 
 def squares(sides):
-    sides = torch.tensor(list(sides))
     rois = torch.zeros(len(sides), 5)
-    rois[:, 3] = rois[:, 4] = sides
+    rois[:, 3:] = torch.tensor(sides)[:, None]
     return rois
 
 
@@ -40,28 +30,13 @@ def test_own_levels_are_those_of_mmdet():
     assert expected.unique().tolist() == [0, 1, 2, 3]
 
 
-def test_shifts():
-    rois = squares(SIDES)
-    own, nearest = torch.tensor(list(SIDES.values())).T
-    assert torch.equal(roi_levels(rois, LEVELS, SCALE), own)
-    for shift in (-2, 1, 7):
-        moved = roi_levels(rois, LEVELS, SCALE, shift, clamp=False)
-        assert torch.equal(moved, own + shift)
-        clamped = roi_levels(rois, LEVELS, SCALE, shift)
-        assert torch.equal(clamped, moved.clamp(0, LEVELS - 1))
-    moved = roi_levels(rois, LEVELS, SCALE, 'nearest', clamp=False)
-    assert torch.equal(moved, nearest)
-    moved = roi_levels(rois, LEVELS, SCALE, 'nearest')
-    assert torch.equal(moved, nearest.clamp(0, LEVELS - 1))
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
-def test_levels_of_half_precision_boxes(dtype):
-    # the area is beyond the largest fp16 number
-    rois = squares([256.0, 384, 512, 4096]).to(dtype)
-    expected = roi_levels(rois.float(), LEVELS, SCALE)
-    assert torch.equal(roi_levels(rois, LEVELS, SCALE), expected)
-    assert expected.tolist() == [2, 2, 3, 3]
+@pytest.mark.parametrize('shift', [0, -2, 1, 7, 'nearest'])
+@pytest.mark.parametrize('dtype', [torch.float, torch.half, torch.bfloat16])
+def test_shifts(shift, dtype):
+    # the area of 260 x 260 pixels is beyond the largest fp16 number
+    moved = NEAREST if shift == 'nearest' else OWN + shift
+    seen = roi_levels(squares(SIDES).to(dtype), LEVELS, SCALE, shift)
+    assert torch.equal(seen, moved.clamp(0, LEVELS - 1))
 
 
 def test_boxes_without_area_are_small():

@@ -48,26 +48,19 @@ def test_slices_propose_what_they_show_whole(tools, monkeypatch):
     detector = tools.build_detector()
     detector.rpn_head.test_cfg.max_per_img = 300
     calls = tools.record_rois(detector, monkeypatch)
+    # in pixels of the slice, which is shown twice as large: at the border of
+    # the image, inside, an object that the cut divides, and another one
+    seen = [[2, 2, 30, 30, 0.7], [50, 30, 80, 60, 0.8]]
+    seen += [[70, 10, 96, 30, 0.6], [10, 40, 40, 64, 0.5]]
 
     def of_the_slice(feats, samples, rescale):
-        (left, top, right, bottom) = samples[0].slice_window
-        if (right, bottom) == (96, 64):
-            return [proposals([1, 1, 20, 30, 0.9])]
-        # in pixels of the slice, which is shown twice as large
-        return [
-            proposals(
-                [2, 2, 30, 30, 0.7],  # at the border of the image
-                [50, 30, 80, 60, 0.8],
-                [70, 10, 96, 30, 0.6],  # the cut divides an object
-                [10, 40, 40, 64, 0.5],
-            )
-        ]
+        whole = samples[0].slice_window[2:] == (96, 64)
+        return [proposals([1, 1, 20, 30, 0.9]) if whole else proposals(*seen)]
 
     detector.rpn_head.predict = of_the_slice
     data = tools.view_batch(
         tools.make_images()[:1], [(96, 64)], windows=[(0, 0, 0.5, 0.5)]
     )
     tools.tta(detector, data)
-    found = calls[0].given.bboxes
     expected = [[1, 1, 20, 30], [25, 15, 40, 30], [1, 1, 15, 15]]
-    assert found.tolist() == expected
+    assert calls[0].given.bboxes.tolist() == expected

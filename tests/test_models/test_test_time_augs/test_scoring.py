@@ -37,12 +37,10 @@ def test_linear_weights_of_levels(tools):
     # three levels for sides of 12-24, 24-48, 48-96 pixels; squares of side
     sides = 12 * 2 ** torch.tensor([-1, 0.2, 0.9, 1.0, 1.5, 2.25, 4.0])
     boxes = torch.stack([sides * 0, sides * 0, sides, sides], dim=1)
-    expected = torch.tensor(
-        [[1, 1, 0.6, 0.5, 1, 0.75, 1], [0, 0, 0.4, 0.5, 0, 0.25, 0]]
-    )
-    torch.testing.assert_close(
-        level_weights(boxes, extractor), expected, rtol=0, atol=1e-4
-    )
+    share = torch.tensor([0, 0, 0.4, 0.5, 0, 0.25, 0])
+    weights = level_weights(boxes, extractor)
+    expected = torch.stack([1 - share, share])
+    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-4)
 
 
 def test_small_objects_are_scored_in_their_slice(tools):
@@ -51,11 +49,10 @@ def test_small_objects_are_scored_in_their_slice(tools):
     def predict_bbox(x, metas, proposals, **kwargs):
         # the whole image says next to nothing: rescore_thr would leave it so
         whole = metas[0]['slice_window'] == (0, 0, 96, 64)
-        scores = torch.tensor([0.06 if whole else 0.8, 0.01, 0, 0.1])
+        scores = torch.tensor([[0.06 if whole else 0.8, 0.01, 0, 0.1]])
         boxes = proposals[0].bboxes
-        return [
-            InstanceData(bboxes=boxes, scores=scores.repeat(len(boxes), 1))
-        ]
+        scores = scores.repeat(len(boxes), 1)
+        return [InstanceData(bboxes=boxes, scores=scores)]
 
     detector.roi_head.predict_bbox = predict_bbox
     data = tools.view_batch(
@@ -69,17 +66,23 @@ def test_small_objects_are_scored_in_their_slice(tools):
     torch.testing.assert_close(found.bboxes, boxes)
 
 
-def test_rescore_thr_leaves_low_scores_to_the_reference(tools, monkeypatch):
-    detector = tools.build_detector()
+@pytest.mark.parametrize('kind', ['classwise', 'fgl'])
+def test_rescore_thr_leaves_low_scores(tools, monkeypatch, kind):
+    detector = tools.build_detector(kind)
     calls = tools.record_rois(detector, monkeypatch)
     data = tools.view_batch(tools.make_images()[:1], [None, (120, 120)])
     tools.tta(detector, data, rescore_thr=0)
     assert len(calls[1].given) == len(calls[0].given)
     best = calls[0].scores[:, :-1].amax(1)
+    kept = best >= best.median()
     calls.clear()
     tools.tta(detector, data, rescore_thr=best.median().item())
-    assert len(calls[1].given) == (best >= best.median()).sum()
-    assert len(calls[1].given) < len(calls[0].given)
+    first, second = (call.given for call in calls)
+    assert 0 < len(second) == kept.sum() < len(kept)
+    if kind == 'fgl':  # those that are left keep their part of the mask
+        expected = first.attention_mask[kept][:, kept]
+        assert torch.equal(second.attention_mask, expected)
+        return  # its scores are too certain for the rest
     calls.clear()
     tools.tta(detector, data, rescore_thr=0.999)  # nothing is left
     assert len(calls) == 1
@@ -106,22 +109,16 @@ def test_unanswered_rois_abstain(tools):
     tools.assert_same(results, expected, exact=False)
 
 
-def constant_masks(detector, probability):
-    """Let the mask head say ``probability(feats)`` in every pixel."""
-
-    def masks_of(feats, rois):
-        logit = torch.logit(torch.tensor(probability(feats)))
-        return dict(mask_preds=logit.expand(len(rois), 3, 6, 6))
-
-    detector.roi_head._mask_forward = masks_of
-
-
 def test_masks_are_averaged_over_views(tools):
     detector = tools.build_detector('masks')
     data = tools.view_batch(tools.make_images()[:1], [(64, 64), (130, 130)])
-    constant_masks(
-        detector, lambda feats: 0.9 if feats[0].shape[-1] > 20 else 0.3
-    )
+
+    def constant_masks(feats, rois):
+        probability = torch.tensor(0.9 if feats[0].shape[-1] > 20 else 0.3)
+        logit = probability.logit()
+        return dict(mask_preds=logit.expand(len(rois), 3, 6, 6))
+
+    detector.roi_head._mask_forward = constant_masks
     # the mean, 0.6, passes the threshold 0.5, but not 0.65
     assert tools.tta(detector, data)[0].pred_instances.masks.any()
     detector.roi_head.test_cfg.mask_thr_binary = 0.65
