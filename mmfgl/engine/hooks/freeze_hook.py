@@ -58,7 +58,7 @@ class FreezeHook(Hook):
         names = frozen if trainable is None else trainable
         if isinstance(names, str) or not names:
             raise ValueError(
-                f'FreezeHook takes a list of names of modules, got {names!r}'
+                f'FreezeHook takes a list of names, got {names!r}'
             )
         self.names = tuple(names)
         self.inverse = frozen is not None
@@ -94,9 +94,8 @@ class FreezeHook(Hook):
         self._idle = self._frozen_modules(model)
         if wrapped:
             runner.model = None  # the old wrapper's gradient hooks go with it
-            runner.model = runner.wrap_model(
-                runner.cfg.get('model_wrapper_cfg'), model
-            )
+            cfg = runner.cfg.get('model_wrapper_cfg')
+            runner.model = runner.wrap_model(cfg, model)
         # groups are kept even if they become empty: schedulers count them
         for group in wrapper.param_groups:
             group['params'] = [p for p in group['params'] if p.requires_grad]

@@ -37,9 +37,9 @@ class AtomicCheckpointHook(CheckpointHook):
     its final name, then ``last_checkpoint``: a kill in between leaves a
     truncated file, or none. Here a checkpoint, and then ``last_checkpoint``,
     appear under their names only when they are complete on the disk, and
-    only then are old ones removed. So whenever the process dies,
-    ``--resume`` finds the last complete checkpoint. For a moment one more
-    checkpoint than ``max_keep_ckpts`` needs room.
+    only then are old ones removed, so ``--resume`` finds a complete one
+    whenever the process dies. One more checkpoint than ``max_keep_ckpts``
+    needs room meanwhile.
 
     With remote storage (``out_dir`` of another file system, or
     ``backend_args``) writing is left to its backend; the order is the same.
@@ -52,11 +52,8 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Choose the atomic backend and clear leftovers of a killed run."""
         super().before_train(runner)
-        if not (
-            type(self.file_backend) is LocalBackend
-            and self.backend_args is None
-            and self.file_client_args is None
-        ):
+        local = type(self.file_backend) is LocalBackend
+        if not local or self.backend_args or self.file_client_args:
             return
         register_backend(BACKEND, AtomicLocalBackend, force=True)
         self.backend_args = dict(backend=BACKEND)
@@ -100,19 +97,14 @@ class AtomicCheckpointHook(CheckpointHook):
                 str(self.last_ckpt).encode(),
                 osp.join(runner.work_dir, 'last_checkpoint'),
             )
-        for path in outdated:
-            self._remove(path)
+            for path in outdated:
+                # a sharded checkpoint is a folder
+                if self.file_backend.isdir(path):
+                    self.file_backend.rmtree(path)
+                elif self.file_backend.isfile(path):
+                    self.file_backend.remove(path)
 
     def _path(self, step: int) -> str:
         return self.file_backend.join_path(
             self.out_dir, self.filename_tmpl.format(step)
         )
-
-    def _remove(self, path: str) -> None:
-        """Remove a checkpoint: a file, or a folder of a sharded one."""
-        if not is_main_process():
-            return
-        if self.file_backend.isfile(path):
-            self.file_backend.remove(path)
-        elif self.file_backend.isdir(path):
-            self.file_backend.rmtree(path)
