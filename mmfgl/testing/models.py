@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 CHANNELS = 16  # of the pyramid and of the tokens
+ROI_LAYER = dict(type='RoIAlign', output_size=3, sampling_ratio=2)
 
 
 def tiny_backbone_cfg() -> dict:
@@ -38,19 +39,12 @@ def tiny_neck_cfg() -> dict:
 
 
 def tiny_region_encoder_cfg(**changes) -> dict:
-    """FGL RoI head without box head: tokens of width 16 from 3x3 cells.
-
-    Args:
-        **changes: Entries to replace or add.
-
-    Returns:
-        Config of :class:`mmfgl.models.roi_heads.FGLRoIHead`.
-    """
+    """FGL RoI head without box head: tokens of width 16 from 3x3 cells."""
     cfg = dict(
         type='mmfgl.FGLRoIHead',
         bbox_roi_extractor=dict(
             type='mmfgl.FGLRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=3, sampling_ratio=2),
+            roi_layer=dict(ROI_LAYER),
             out_channels=CHANNELS,
             featmap_strides=[4, 8, 16, 32],
             finest_scale=12,
@@ -80,15 +74,8 @@ def tiny_fgl_cfg(
 ) -> ConfigDict:
     """FGL Faster R-CNN for images of about 64 x 96 pixels.
 
-    Args:
-        num_classes: Number of classes C.
-        num_targets: Important targets at test time, ``None`` for all.
-        selector: Further arguments of the candidate selector.
-        bbox_head: Further arguments of the box head.
-        **changes: Entries of the detector to replace or add.
-
-    Returns:
-        Config of :class:`mmfgl.models.detectors.FGLFasterRCNN`.
+    ``selector`` and ``bbox_head`` are further arguments of these two parts;
+    ``changes`` are entries of the detector to replace or add.
     """
     roi_head = tiny_region_encoder_cfg(
         selector=dict(
@@ -195,15 +182,7 @@ def randomise_weights(
 
     Attention and feed-forward layers start as the identity and box layers
     close to zero, so that a fresh model would pass many tests of what its
-    parts read whatever they read.
-
-    Args:
-        module: The module.
-        std: Standard deviation of the parameters.
-        seed: Seed; the global generator is left alone.
-
-    Returns:
-        The module.
+    parts read whatever they read. The global generator is left alone.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

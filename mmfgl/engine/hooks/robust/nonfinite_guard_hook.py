@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -187,10 +188,12 @@ class NonFiniteGuardHook(Hook):
         outputs = self._outputs if isinstance(self._outputs, dict) else {}
         bad = []
         for name, value in outputs.items():
+            if 'loss' not in name:
+                continue
             parts = value if isinstance(value, list | tuple) else [value]
-            total = sum(part.detach().mean() for part in parts)
-            if 'loss' in name and not torch.isfinite(total):
-                bad.append(f'{name} = {float(total)}')
+            total = sum(float(part.detach().mean()) for part in parts)
+            if not math.isfinite(total):
+                bad.append(f'{name} = {total}')
         return bad
 
     def _bad_gradients(self) -> list[str]:
