@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.registry import METRICS
 from torch import distributed
 
 from mmfgl.engine.hooks import FreezeHook
@@ -12,7 +13,9 @@ CLASSIFIER = 'roi_head.bbox_head.fc_cls'
 TRAINED = {f'{CLASSIFIER}.weight', f'{CLASSIFIER}.bias'}
 
 
-class Nothing(BaseMetric):
+# by name, since a config that holds a class can not be printed everywhere
+@METRICS.register_module(name='CountImages', force=True)
+class CountImages(BaseMetric):
     def process(self, data_batch, data_samples):
         self.results.append(0)
 
@@ -73,7 +76,7 @@ def make(detector_runner):
             optim_wrapper=dict(optimizer=sgd),
             param_scheduler=None,
             val_cfg=dict(),
-            val_evaluator=dict(type=Nothing),
+            val_evaluator=dict(type='mmengine.CountImages'),
         )
         loader = detector_runner(1, work_dir='unused').cfg.train_dataloader
         loader.sampler = dict(type='DefaultSampler', shuffle=False)

@@ -98,3 +98,8 @@ def _rewind(loader: DataLoader, seed: int) -> None:
     # InfiniteSampler._indices_of_rank: an iterator that has the seed in it
     if hasattr(sampler, '_indices_of_rank'):
         sampler.indices = sampler._indices_of_rank()
+    # AspectRatioBatchSampler._aspect_ratio_buckets: an iterator that workers
+    # have read from, but not to its end, leaves a full one, and the next
+    # iterator would never find it full again
+    for bucket in getattr(loader.batch_sampler, '_aspect_ratio_buckets', ()):
+        bucket.clear()
