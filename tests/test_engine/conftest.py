@@ -1,5 +1,6 @@
 """Tiny runs, deterministic on a CPU."""
 
+import copy
 import itertools
 
 import pytest
@@ -23,6 +24,52 @@ def own_scope():
 def data(tmp_path_factory):
     """Digit scenes: 4 train, 2 val and 4 unlabelled images."""
     return tiny_coco(tmp_path_factory.mktemp('engine') / 'data')
+
+
+@pytest.fixture
+def state_of():
+    """Weights, buffers (those of a teacher too) and optimizer of a Runner."""
+
+    def state_of(runner):
+        state = dict(runner.model.state_dict())
+        for index, part in runner.optim_wrapper.state_dict()['state'].items():
+            for name, value in part.items():
+                if value is not None:  # a missing momentum, in PyTorch 2.1
+                    state[f'optimizer.{index}.{name}'] = value
+        return copy.deepcopy(state)
+
+    return state_of
+
+
+@pytest.fixture
+def toy_runner(tmp_path):
+    """Build the Runner of a model and a data set that are objects."""
+
+    def make(model, dataset, iters, hook, lr=0.0, folder='work', **changes):
+        settings = dict(
+            train_dataloader=dict(
+                batch_size=1,
+                dataset=dataset,
+                sampler=dict(type='InfiniteSampler', shuffle=False),
+            ),
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='CheckpointHook', by_epoch=False, interval=10
+                )
+            ),
+        )
+        return Runner(
+            model=model,
+            work_dir=str(tmp_path / folder),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=iters),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
+            custom_hooks=[hook],
+            experiment_name=f'toy_{next(COUNTER)}',
+            log_level='WARNING',
+            **settings | changes,
+        )
+
+    return make
 
 
 @pytest.fixture
@@ -86,7 +133,7 @@ def make_runner(tmp_path):
 def retod_runner(make_runner, data):
     """Build the Runner of a tiny ReToD."""
 
-    def make(iters=4, hooks=(), *args, **kwargs):
+    def make(iters=4, hooks=(), *args, teacher=None, **kwargs):
         pipeline = [
             dict(type='mmfgl.LoadUnlabelledImage'),
             dict(
@@ -108,7 +155,8 @@ def retod_runner(make_runner, data):
             default_scope='mmpretrain',
             loader=dict(collate_fn=dict(type='default_collate')),
         )
-        hooks = [dict(type='mmfgl.TeacherHook', momentum=0.9), *hooks]
+        teacher = teacher or dict(momentum=0.9)
+        hooks = [dict(type='mmfgl.TeacherHook', **teacher), *hooks]
         return make_runner(dataset, iters, hooks, *args, **settings | kwargs)
 
     return make

@@ -145,9 +145,8 @@ class NonFiniteGuardHook(Hook):
         hub.update_scalar('train/skipped_steps', self.total)
         if self.in_a_row >= self.max_skips:
             raise NonFiniteError(
-                f'{self.message}\nTraining stops: steps in a row that were '
-                f'skipped: {self.in_a_row}. The weights are those before '
-                'them. Look at the named images and their boxes first; else '
+                f'{self.message}\nTraining stops: {self.in_a_row} steps in a '
+                'row were skipped. The weights are those before them. Look at the named images and their boxes first; else '
                 'lower the learning rate, lengthen its warm-up, clip '
                 'gradients (optim_wrapper.clip_grad), or train without --amp.'
             )
