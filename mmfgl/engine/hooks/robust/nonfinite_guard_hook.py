@@ -146,9 +146,10 @@ class NonFiniteGuardHook(Hook):
         if self.in_a_row >= self.max_skips:
             raise NonFiniteError(
                 f'{self.message}\nTraining stops: {self.in_a_row} steps in a '
-                'row were skipped. The weights are those before them. Look at the named images and their boxes first; else '
-                'lower the learning rate, lengthen its warm-up, clip '
-                'gradients (optim_wrapper.clip_grad), or train without --amp.'
+                'row were skipped. The weights are those before them. Look at '
+                'the named images and their boxes first; else lower the '
+                'learning rate, lengthen its warm-up, clip gradients '
+                '(optim_wrapper.clip_grad), or train without --amp.'
             )
 
     def _step(self, **kwargs: Any) -> None:
