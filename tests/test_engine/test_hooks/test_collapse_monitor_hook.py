@@ -32,7 +32,7 @@ class Toy(BaseModel):
     def forward(self, inputs, mode='loss'):
         self.calls += 1
         odd = dict(self.odd.get(self.calls, {}))
-        tokens = inputs[0][:, None] * odd.pop('tokens', 1)
+        tokens = inputs[:, None] * odd.pop('tokens', 1)
         if hasattr(self, 'target_generator') and not odd.pop('skip', False):
             self.target_generator['projector'](tokens)
         stats = {'teacher_entropy': 0.6, 'teacher_diversity': 0.95}

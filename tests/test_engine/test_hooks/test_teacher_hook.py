@@ -8,13 +8,9 @@ from mmengine.hooks import Hook
 from mmfgl.engine.hooks import TeacherHook
 from mmfgl.testing import tiny_retod_cfg
 
-BRANCHES = {
-    'backbone.': 'target_generator.backbone.',
-    'neck.': 'target_generator.neck.',
-    'rpn_head.': 'target_generator.rpn_head.',
-    'roi_head.': 'target_generator.roi_head.',
-    'head.projector.': 'target_generator.projector.',
-}
+NAMES = ('backbone.', 'neck.', 'rpn_head.', 'roi_head.')
+BRANCHES = {name: f'target_generator.{name}' for name in NAMES}
+BRANCHES['head.projector.'] = 'target_generator.projector.'
 
 
 class Watch(Hook):
@@ -52,10 +48,8 @@ def test_momentum_rises_on_a_cosine():
     assert hook.momentum_at(0) == pytest.approx(0.9)
     assert hook.momentum_at(0.5) == pytest.approx(0.945)
     assert hook.momentum_at(1) == hook.momentum_at(1.5) == 0.99
-    values = [hook.momentum_at(i / 10) for i in range(11)]
-    assert values == sorted(values)
     expected = 0.99 - 0.09 * (1 + math.cos(math.pi * 0.2)) / 2
-    assert values[2] == pytest.approx(expected)
+    assert hook.momentum_at(0.2) == pytest.approx(expected)
     assert TeacherHook().momentum_at(1) == 1
 
 
