@@ -71,18 +71,10 @@ def region_samples(
 ) -> list[dict]:
     """What a data set of unlabelled images returns, image by image.
 
-    The V views, uint8 (3, H, W), are unrelated noise images; enough for a
-    training step.
-
-    Args:
-        num_images: Number of images.
-        num_regions: Number N of regions of each view, may be 0.
-        size: Side of the views in pixels.
-        seed: Seed.
-        num_objects: Number of pseudo objects of each view, ``None`` for data
-            without objects.
-        num_labels: Number of pseudo-classes.
-        num_views: Number V of views.
+    The V views, uint8 (3, ``size``, ``size``), are unrelated noise images;
+    enough for a training step. ``num_regions`` (N, may be 0) and
+    ``num_objects`` (pseudo objects of ``num_labels`` classes; ``None`` for
+    data without) count for each view.
     """
     rng = np.random.default_rng(seed)
     frame = (size, size)

@@ -101,27 +101,23 @@ def tiny_fgl_cfg(
         ),
         backbone=tiny_backbone_cfg(),
         neck=tiny_neck_cfg(),
-        rpn_head=_rpn_head(),
+        rpn_head=dict(
+            type='mmdet.RPNHead',
+            in_channels=CHANNELS,
+            feat_channels=CHANNELS,
+            anchor_generator=dict(
+                type='mmdet.AnchorGenerator',
+                scales=[4],
+                ratios=[0.5, 1.0],
+                strides=[4, 8, 16, 32],
+            ),
+        ),
         roi_head=roi_head,
         train_cfg=_train_cfg(),
         test_cfg=_test_cfg(),
     )
     cfg.update(changes)
     return ConfigDict(cfg)
-
-
-def _rpn_head() -> dict:
-    return dict(
-        type='mmdet.RPNHead',
-        in_channels=CHANNELS,
-        feat_channels=CHANNELS,
-        anchor_generator=dict(
-            type='mmdet.AnchorGenerator',
-            scales=[4],
-            ratios=[0.5, 1.0],
-            strides=[4, 8, 16, 32],
-        ),
-    )
 
 
 def _train_cfg() -> dict:

@@ -31,9 +31,7 @@ def check_data_root(cfg: Config) -> None:
     build = ''
     if 'digit_scenes' in osp.basename(root.rstrip('/')):
         tool = 'tools/dataset_converters/digit_scenes.py'
-        build = (
-            f'\n  - build the embedded data set: python {tool} --out {root}'
-        )
+        build = f'\n  - build this data set: python {tool} --out {root}'
     raise FileNotFoundError(
         f'The data_root of this config does not exist: {root}{build}\n'
         '  - name your own folder: --cfg-options data_root=DIR, or '
@@ -193,10 +191,9 @@ class StrictCheckpointHook(Hook):
 def check_test_checkpoint(model: nn.Module, checkpoint: dict) -> None:
     """Load a checkpoint, or a plain state dict, strictly.
 
-    It goes through MMEngine's own loading, so that the conversions of old
-    checkpoints that modules register are respected. ``ema_state_dict`` is
-    not looked at (``EMAHook`` saves the averaged weights under
-    ``state_dict``), nor are the constants of a data preprocessor.
+    MMEngine loads it, so that the modules' conversions of old checkpoints are
+    respected. ``ema_state_dict`` is not looked at (``EMAHook`` saves the
+    averaged weights under ``state_dict``), nor is the data preprocessor.
 
     Raises:
         RuntimeError: Keys are missing, unexpected, or of another shape;

@@ -46,10 +46,7 @@ class TokenRank:
     the (T, D) token matrix, normalised to sum 1; it lies in [1, D]. The
     matrix is never held: its (D, D) Gram matrix is enough, and those of all
     ranks add up. The tokens' mean is taken out first: a vector that all
-    tokens share says nothing about a region.
-
-    Args:
-        window: Number of batches.
+    tokens share says nothing about a region. ``window`` counts batches.
     """
 
     def __init__(self, window: int) -> None:

@@ -57,12 +57,9 @@ def init_cpu_dist(cfg: Config) -> None:
         )
     cfg.model_wrapper_cfg.setdefault('device_ids', None)
     if cfg.get('sync_bn'):
-        message = (
-            'SyncBatchNorm needs GPUs: each CPU process normalises its own '
-            'batch instead'
-        )
-        print_log(message, logger='current', level=logging.WARNING)
         cfg.sync_bn = None
+        message = 'SyncBatchNorm needs GPUs: each process normalises its batch'
+        print_log(message, logger='current', level=logging.WARNING)
 
 
 def _variable(name: str, launcher: str) -> str:

@@ -82,10 +82,7 @@ def replace_data_root(cfg: Config, new_root: str) -> None:
 
 
 def set_amp(cfg: Config) -> None:
-    """Switch mixed precision on, in place, as the device has it.
-
-    That is ``AmpOptimWrapper`` on an accelerator and
-    ``mmfgl.CPUAmpOptimWrapper`` on a CPU.
+    """Switch mixed precision on, in place: fp16, or bf16 on a CPU.
 
     Raises:
         ValueError: The config's optimizer wrapper is of another kind.

@@ -62,15 +62,14 @@ class Step:
 
     def resolved_command(self) -> list[str]:
         """The command with each ``DIR/LATEST`` replaced."""
-        return [re.sub(r'[^=]+/LATEST$', _latest, x) for x in self.command]
 
+        def latest(match: re.Match) -> str:
+            checkpoint = find_latest_checkpoint(match[1])
+            if checkpoint is None:
+                raise FileNotFoundError(f'no checkpoint in {match[1]}')
+            return os.path.relpath(checkpoint)
 
-def _latest(match: re.Match) -> str:
-    folder = match.group().removesuffix('/LATEST')
-    checkpoint = find_latest_checkpoint(folder)
-    if checkpoint is None:
-        raise FileNotFoundError(f'There is no checkpoint in {folder}.')
-    return os.path.relpath(checkpoint)
+        return [re.sub(r'([^=]+)/LATEST$', latest, x) for x in self.command]
 
 
 class StepRunner:

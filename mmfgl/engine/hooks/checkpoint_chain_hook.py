@@ -120,9 +120,8 @@ class LoadReport:
             ]
             self.rows[name] = row
         prefixes = tuple(f'{name}.' for name in modules)
-        self.others = [
-            k for k in model if k in state and not k.startswith(prefixes)
-        ]
+        shared = [k for k in model if k in state]
+        self.others = [k for k in shared if not k.startswith(prefixes)]
         self.prefixes = sorted({k.partition('.')[0] for k in state})
 
     def __str__(self) -> str:
@@ -134,12 +133,14 @@ class LoadReport:
         for name, row in self.rows.items():
             counts = [len(row[kind]) for kind in head]
             loaded, wanted = loaded + counts[0], wanted + sum(counts[:3])
-            cells = ''.join(f'{count:>12}' for count in counts)
-            lines.append(f'{name:<{width}}{cells}')
+            lines.append(
+                f'{name:<{width}}' + ''.join(f'{c:>12}' for c in counts)
+            )
+        share = 100 * loaded / max(wanted, 1)
         lines.append(
-            f'{100 * loaded / max(wanted, 1):.1f} % of the declared modules '
-            f'loaded ({loaded} of {wanted} tensors); {len(self.others)} '
-            'tensors of other modules match too'
+            f'{share:.1f} % of the declared modules loaded ({loaded} of '
+            f'{wanted} tensors); {len(self.others)} tensors of other modules match '
+            'too'
         )
         return '\n'.join(lines)
 

@@ -40,11 +40,9 @@ class CollapseMonitorHook(Hook):
       ``collapse/rank_share``, over that at the start.
 
     Looks at which a value is not finite are left out. The alarm rings when,
-    after the warm-up, a symptom has held for as long as ``patience``:
-    ``uniform``, ``one_hot``, ``same``, ``rank`` or ``copied`` (see
-    :func:`symptoms`). Warm-up and patience are shares of the run, so that a
-    collapse in the first tenth is reported before a fifth of the schedule.
-    The state is in the checkpoint.
+    after the warm-up, a symptom (see :func:`symptoms`) has held for as long
+    as ``patience``: a collapse in the first tenth of the run is reported
+    before its fifth. The state is in the checkpoint.
 
     Args:
         action: ``'warn'``, or ``'stop'``: save a checkpoint and end the run
@@ -136,7 +134,7 @@ class CollapseMonitorHook(Hook):
                 )
             return
         stats = self._statistics(outputs, kl)
-        if stats is None:
+        if not stats:
             return
         for name, value in stats.items():
             runner.message_hub.update_scalar(f'train/collapse/{name}', value)
@@ -147,18 +145,14 @@ class CollapseMonitorHook(Hook):
             self._judge(runner, stats)
         runner.message_hub.update_info(_STATE, self.state)
 
-    def _statistics(
-        self, outputs: dict, kl: Tensor | float
-    ) -> dict[str, float] | None:
-        """Statistics of the last looks; None if this one is not finite."""
+    def _statistics(self, outputs: dict, kl: Tensor) -> dict[str, float]:
+        """Statistics of the last looks; none if this one is not finite."""
         tokens = self._tokens.float()
-        entropy, diversity = (
-            outputs[f'teacher_{name}'] for name in ('entropy', 'diversity')
-        )
-        look = tokens.new_tensor([entropy, diversity, kl, tokens.abs().sum()])
+        values = [outputs['teacher_entropy'], outputs['teacher_diversity'], kl]
+        look = tokens.new_tensor([*values, tokens.abs().sum()])
         all_reduce(look, op='mean')
         if not torch.isfinite(look).all():
-            return None
+            return {}
         self._rank.add(tokens)
         self._recent.append(look[:3])
         means = torch.stack(list(self._recent)).mean(dim=0).tolist()

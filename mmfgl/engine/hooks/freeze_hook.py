@@ -35,9 +35,8 @@ class FreezeHook(Hook):
         trainable: Dotted names of the modules or parameters that are
             trained, e.g. ``['roi_head.bbox_head.fc_cls']``; all else is
             frozen.
-        frozen: Dotted names of those that are frozen, in place of
-            ``trainable``; all else is trained. For the first layers of a
-            backbone that has no ``frozen_stages``.
+        frozen: In place of ``trainable``, those that are frozen, e.g. the
+            first layers of a backbone without ``frozen_stages``.
 
     Raises:
         ValueError: If not exactly one of both is a list of names.

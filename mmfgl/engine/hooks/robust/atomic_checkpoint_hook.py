@@ -71,14 +71,12 @@ class AtomicCheckpointHook(CheckpointHook):
         self, runner: Runner, step: int, meta: dict
     ) -> None:
         """Save, then point ``last_checkpoint`` at it, then clean up."""
-        outdated = []
-        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
-            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
-                outdated.append(self._path(self.keep_ckpt_ids.popleft()))
-            self.keep_ckpt_ids.append(step)
-            runner.message_hub.update_info(
-                'keep_ckpt_ids', list(self.keep_ckpt_ids)
-            )
+        outdated, kept = [], self.keep_ckpt_ids
+        if self.max_keep_ckpts > 0 and step not in kept:
+            if len(kept) == self.max_keep_ckpts:
+                outdated.append(self._path(kept.popleft()))
+            kept.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(kept))
         self.last_ckpt = self._path(step)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
@@ -93,10 +91,8 @@ class AtomicCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            write_atomically(
-                str(self.last_ckpt).encode(),
-                osp.join(runner.work_dir, 'last_checkpoint'),
-            )
+            path = osp.join(runner.work_dir, 'last_checkpoint')
+            write_atomically(str(self.last_ckpt).encode(), path)
             for path in outdated:
                 # a sharded checkpoint is a folder
                 if self.file_backend.isdir(path):
