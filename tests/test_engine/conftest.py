@@ -46,27 +46,20 @@ def toy_runner(tmp_path):
     """Build the Runner of a model and a data set that are objects."""
 
     def make(model, dataset, iters, hook, lr=0.0, folder='work', **changes):
-        settings = dict(
-            train_dataloader=dict(
-                batch_size=1,
-                dataset=dataset,
-                sampler=dict(type='InfiniteSampler', shuffle=False),
-            ),
-            default_hooks=dict(
-                checkpoint=dict(
-                    type='CheckpointHook', by_epoch=False, interval=10
-                )
-            ),
-        )
+        saving = dict(type='CheckpointHook', by_epoch=False, interval=10)
+        sampler = dict(type='InfiniteSampler', shuffle=False)
+        loader = dict(batch_size=1, dataset=dataset, sampler=sampler)
         return Runner(
             model=model,
             work_dir=str(tmp_path / folder),
+            train_dataloader=loader,
             train_cfg=dict(type='IterBasedTrainLoop', max_iters=iters),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
             custom_hooks=[hook],
+            default_hooks=dict(checkpoint=saving),
             experiment_name=f'toy_{next(COUNTER)}',
             log_level='WARNING',
-            **settings | changes,
+            **changes,
         )
 
     return make
@@ -86,12 +79,11 @@ def make_runner(tmp_path):
         loader=None,
         **changes,
     ):
-        saving = dict(
-            type='mmfgl.AtomicCheckpointHook',
-            by_epoch=False,
-            interval=10**6,
-            save_last=False,
-        )
+        saving = dict(type='mmfgl.AtomicCheckpointHook', by_epoch=False)
+        saving |= checkpoint or dict(interval=10**6, save_last=False)
+        adamw = dict(type='AdamW', lr=1e-3)
+        annealing = dict(type='CosineAnnealingLR', by_epoch=False, T_max=iters)
+        loop = dict(type='IterBasedTrainLoop', max_iters=iters, val_interval=2)
         cfg = dict(
             work_dir=str(tmp_path / work_dir),
             experiment_name=f'engine_{next(COUNTER)}',
@@ -105,19 +97,10 @@ def make_runner(tmp_path):
                 dataset=dataset,
                 **(loader or {}),
             ),
-            train_cfg=dict(
-                type='IterBasedTrainLoop', max_iters=iters, val_interval=2
-            ),
-            optim_wrapper=dict(
-                type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)
-            ),
-            param_scheduler=[
-                dict(type='CosineAnnealingLR', by_epoch=False, T_max=iters)
-            ],
-            default_hooks=dict(
-                logger=dict(type='LoggerHook', interval=1000),
-                checkpoint=saving | (checkpoint or {}),
-            ),
+            train_cfg=loop,
+            optim_wrapper=dict(type='OptimWrapper', optimizer=adamw),
+            param_scheduler=[annealing],
+            default_hooks=dict(checkpoint=saving),
             custom_hooks=[hook for hook in hooks if isinstance(hook, dict)],
         )
         runner = Runner.from_cfg(Config(cfg | changes))

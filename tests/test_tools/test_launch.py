@@ -185,15 +185,12 @@ def test_resume_auto_keeps_load_from(cfg, trained, tmp_path):
 
 
 @pytest.mark.parametrize('amp', [True, False])
-def test_amp_in_the_config(cfg, amp, monkeypatch, tmp_path):
-    cfg.amp = amp
-    cfg.dump(str(tmp_path / 'config.py'))
+def test_amp_in_the_config(data, amp, monkeypatch):
     built = []
-    monkeypatch.setattr(
-        launching.Runner, 'from_cfg', lambda cfg: built.append(cfg)
-    )
+    monkeypatch.setattr(launching.Runner, 'from_cfg', built.append)
+    options = '--cfg-options', f'data_root={data}', f'amp={amp}'
     with pytest.raises(AttributeError, match='train'):  # None has no train()
-        run_tool('train.py', tmp_path / 'config.py', '--cfg-options')
+        run_tool('train.py', CONFIG, *options)
     assert ('Amp' in built[0].optim_wrapper.type) == amp
 
 

@@ -133,14 +133,13 @@ class LoadReport:
         for name, row in self.rows.items():
             counts = [len(row[kind]) for kind in head]
             loaded, wanted = loaded + counts[0], wanted + sum(counts[:3])
-            lines.append(
-                f'{name:<{width}}' + ''.join(f'{c:>12}' for c in counts)
-            )
+            cells = ''.join(f'{count:>12}' for count in counts)
+            lines.append(f'{name:<{width}}{cells}')
         share = 100 * loaded / max(wanted, 1)
         lines.append(
             f'{share:.1f} % of the declared modules loaded ({loaded} of '
-            f'{wanted} tensors); {len(self.others)} tensors of other modules match '
-            'too'
+            f'{wanted} tensors); {len(self.others)} tensors of other modules '
+            'match too'
         )
         return '\n'.join(lines)
 

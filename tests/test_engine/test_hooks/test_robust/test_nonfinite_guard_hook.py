@@ -184,20 +184,18 @@ def _work(rank, port, folder):
     dist.init_process_group('gloo', rank=rank, world_size=2)
     torch.manual_seed(0)
     model = MMDistributedDataParallel(Line(), broadcast_buffers=False)
-    data = [dict(inputs=torch.randn(2)) for _ in range(8)]
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
     runner = Runner(
         model=model,
         work_dir=folder,
         train_dataloader=dict(
             batch_size=1,
-            dataset=data,
+            dataset=[dict(inputs=torch.randn(2)) for _ in range(8)],
             sampler=dict(type='InfiniteSampler', shuffle=False),
             collate_fn=dict(type='default_collate'),
         ),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=3),
-        optim_wrapper=OptimWrapper(
-            torch.optim.SGD(model.parameters(), lr=0.1)
-        ),
+        optim_wrapper=OptimWrapper(sgd),
         custom_hooks=[OneBad(), dict(type='mmfgl.NonFiniteGuardHook')],
         default_hooks=dict(checkpoint=None),
         log_level='ERROR',
