@@ -35,6 +35,7 @@ def model():
 def test_same_views_are_all_found(model, branch):
     model.train()
     model.backbone.conv1.eval()
+    model.target_generator.start(model)
     before = copy.deepcopy(model.state_dict())
     batches = [same_views(seed=0), same_views(seed=1)]
     score, regions = region_top1(model, batches, branch)

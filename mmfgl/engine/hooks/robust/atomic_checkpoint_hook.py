@@ -71,8 +71,9 @@ class AtomicCheckpointHook(CheckpointHook):
         self, runner: Runner, step: int, meta: dict
     ) -> None:
         """Save, then point ``last_checkpoint`` at it, then clean up."""
-        outdated, kept = [], self.keep_ckpt_ids
-        if self.max_keep_ckpts > 0 and step not in kept:
+        outdated = []
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            kept = self.keep_ckpt_ids
             if len(kept) == self.max_keep_ckpts:
                 outdated.append(self._path(kept.popleft()))
             kept.append(step)
