@@ -40,10 +40,9 @@ def check_data_root(cfg: Config) -> None:
 
 
 def check_weights(cfg: Config) -> None:
-    """Make sure that the files training starts from are there and whole.
+    """Make sure that the local files training starts from are whole.
 
-    These are ``load_from`` and every ``init_cfg`` of type ``Pretrained`` in
-    the model; remote ones are not looked at.
+    These are ``load_from`` and every ``init_cfg`` of type ``Pretrained``.
 
     Raises:
         FileNotFoundError: A file does not exist; says what to do.
@@ -196,8 +195,8 @@ def check_test_checkpoint(model: nn.Module, checkpoint: dict) -> None:
     averaged weights under ``state_dict``), nor is the data preprocessor.
 
     Raises:
-        RuntimeError: Keys are missing, unexpected, or of another shape;
-            names the first of each.
+        RuntimeError: Names keys that are missing, unexpected or of another
+            shape.
     """
     model = unwrap(model)
     source = checkpoint.get('state_dict', checkpoint)

@@ -185,8 +185,7 @@ def check_checkpoint(
 
     Raises:
         FileNotFoundError: It does not exist.
-        ValueError: It is empty or was cut off; PyTorch's own message would
-            speak of a missing central directory.
+        ValueError: It is empty or was cut off.
     """
     check_file(path, what, hint)
     if '://' in path:

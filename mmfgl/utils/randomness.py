@@ -69,10 +69,9 @@ class SeededBatch:
 class SeededBatches(Sampler):
     """A batch sampler whose batches seed the augmentations they cause.
 
-    The seed of a sample is made of (seed, rank, epoch, number of the batch in
-    the epoch, place in the batch): it is the same in whichever worker the
-    sample is loaded, after whatever other samples. ``batches`` is any batch
-    sampler.
+    The seed of a sample is made of (seed, rank, epoch, number of the batch,
+    place in the batch): it is the same in whichever worker the sample is
+    loaded, after whatever other samples. ``batches`` is any batch sampler.
     """
 
     def __init__(self, batches: Any, seed: int, rank: int = 0) -> None:

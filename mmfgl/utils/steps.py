@@ -40,8 +40,7 @@ class Step:
         needs: Steps whose result it uses: it is redone when they are.
         config: Config file; the step is redone when its content changes.
         work_dir: Removed before a new start.
-        resumable: The command knows ``--resume``, to go on in ``work_dir``
-            after an interruption.
+        resumable: ``--resume`` goes on in ``work_dir`` after an interruption.
     """
 
     name: str

@@ -32,9 +32,8 @@ class FreezeHook(Hook):
     parameter and ``find_unused_parameters=False`` holds.
 
     Args:
-        trainable: Dotted names of the modules or parameters that are
-            trained, e.g. ``['roi_head.bbox_head.fc_cls']``; all else is
-            frozen.
+        trainable: Dotted names of all modules or parameters that are trained,
+            e.g. ``['roi_head.bbox_head.fc_cls']``.
         frozen: In place of ``trainable``, those that are frozen, e.g. the
             first layers of a backbone without ``frozen_stages``.
 
@@ -66,10 +65,9 @@ class FreezeHook(Hook):
         """Freeze the model before training; do nothing before a test.
 
         Raises:
-            TypeError: If the model has a wrapper other than
-                DistributedDataParallel, or there are several optimizers.
-            ValueError: If a name is not in the model or has nothing to
-                train.
+            TypeError: A wrapper is no DistributedDataParallel, or there are
+                several optimizers.
+            ValueError: A name is not in the model or has nothing to train.
         """
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, OptimWrapperDict):

@@ -32,9 +32,8 @@ class RegionProbeHook(Hook):
 
     Args:
         dataloader: Config of a data loader of held-out images with the view
-            transform of the training. It is read to its end, once; a finite
-            sampler (``dict(type='DefaultSampler', shuffle=False)``) is
-            needed.
+            transform of the training and a finite sampler
+            (``dict(type='DefaultSampler', shuffle=False)``).
         interval: Iterations between two probes; the first is before
             training, the last at its end.
         branch: ``'teacher'`` or ``'student'``.

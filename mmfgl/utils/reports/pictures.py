@@ -21,13 +21,9 @@ def detection_pictures(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Detect objects in images of a config's test set and draw them.
 
-    Args:
-        config: Config of the detector, or its file.
-        checkpoint: Checkpoint of it.
-        indices: Which images of the test set.
-        score_thr: Detections below this score are not drawn.
-        height: Height of the pictures; images are resized before lines and
-            labels are drawn, so that these stay thin.
+    ``indices`` say which images of the test set. They are resized to
+    ``height`` before lines and labels are drawn, so that these stay thin.
+    Detections below ``score_thr`` are not drawn.
 
     Returns:
         (truth, detections) of each image: (height, W, 3) uint8 RGB arrays.

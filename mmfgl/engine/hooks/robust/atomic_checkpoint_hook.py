@@ -41,10 +41,9 @@ class AtomicCheckpointHook(CheckpointHook):
     whenever the process dies. One more checkpoint than ``max_keep_ckpts``
     needs room meanwhile.
 
-    With remote storage (``out_dir`` of another file system, or
-    ``backend_args``) writing is left to its backend; the order is the same.
-    A best checkpoint (``save_best``) is written as safely, but takes the
-    place of the one before in the parent's order.
+    Writing to remote storage (``out_dir``, ``backend_args``) is left to its
+    backend, in the same order. A best checkpoint (``save_best``) is written as
+    safely, but takes the place of the one before in the parent's order.
 
     Args: those of :class:`mmengine.hooks.CheckpointHook`.
     """

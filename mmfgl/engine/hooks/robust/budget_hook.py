@@ -28,12 +28,11 @@ class BudgetHook(Hook):
     starts with the first batch; loading of data counts, evaluation and
     building do not.
 
-    Writes ``budget.json`` into the work dir when training ends: seconds,
-    iterations and images (of one view each) that were spent.
+    At the end, ``budget.json`` in the work dir tells the seconds, iterations
+    and images (of one view each) that were spent.
 
     Args:
-        seconds: The budget in seconds. ``None`` trains for the iterations of
-            the config, with the same schedule.
+        seconds: The budget; ``None`` for the iterations of the config.
         warmup: Share of the budget in which the learning rates rise.
         min_lr_ratio: Last learning rate, as a share of the configured one.
         views: Views that the model sees of an image, for ``budget.json``.
