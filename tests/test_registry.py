@@ -4,13 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mmdet.registry
 import mmengine.registry
+import mmpretrain.registry
 import pytest
 
 import mmfgl.registry
 
 ROOT = Path(mmfgl.registry.__file__).parents[1]
-NODES = mmfgl.registry.__all__
 
 # Nothing of mmfgl is imported: MMEngine finds the package by the prefix.
 FIND_FROM_SCOPE = """
@@ -124,56 +125,40 @@ print(json.dumps({
 
 
 def run(script, *args):
-    return subprocess.run(
+    """Run Python code; return what it prints."""
+    done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', script, *args],
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
         capture_output=True,
         text=True,
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-@pytest.mark.parametrize('name', NODES)
-def test_nodes_are_children_of_the_root(name):
+@pytest.mark.parametrize('name', mmfgl.registry.__all__)
+def test_nodes(name):
     node = getattr(mmfgl.registry, name)
     root = getattr(mmengine.registry, name)
-    assert node.parent is root
     assert node.scope == 'mmfgl'
-    assert root.children['mmfgl'] is node
-
-
-@pytest.mark.parametrize('name', NODES)
-def test_every_class_comes_from_its_location(name):
-    node = getattr(mmfgl.registry, name)
+    assert node.parent is root and root.children['mmfgl'] is node
     node.import_from_location()
     for registered, cls in node.module_dict.items():
         assert registered == cls.__name__
         assert cls.__module__.startswith(tuple(node._locations)), registered
-
-
-def test_no_name_of_a_parent_is_taken():
-    import mmdet.registry
-    import mmpretrain.registry
-
-    for name in NODES:
-        own = getattr(mmfgl.registry, name)
-        own.import_from_location()
-        for package in (mmdet, mmpretrain):
-            parents = getattr(package.registry, name)
-            parents.import_from_location()
-            assert not own.module_dict.keys() & parents.module_dict.keys()
+    for package in (mmdet, mmpretrain):  # none of their names is taken
+        parents = getattr(package.registry, name)
+        parents.import_from_location()
+        assert not node.module_dict.keys() & parents.module_dict.keys()
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmpretrain'])
 def test_found_from_the_parents_scopes(scope):
-    done = run(FIND_FROM_SCOPE, scope)
-    assert done.returncode == 0, done.stderr
-    assert 'found 9' in done.stdout
+    assert 'found 9' in run(FIND_FROM_SCOPE, scope)
 
 
 def test_importing_mmfgl_changes_nothing_in_the_parents():
-    done = run(IMPORT_CHANGES_NOTHING)
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout.splitlines()[-1])
+    seen = json.loads(run(IMPORT_CHANGES_NOTHING).splitlines()[-1])
     assert seen['modules'] > 20
     assert seen['attributes'] > 10000
     assert seen['changed'] == []

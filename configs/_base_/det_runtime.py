@@ -5,7 +5,7 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 # weights. A config with further hooks lists these first.
 guards = [
     dict(type='mmfgl.ExactResumeHook'),
-    dict(type='mmfgl.NonFiniteGuardHook', action='skip', max_skips=5),
+    dict(type='mmfgl.NonFiniteGuardHook', max_skips=5),
 ]
 custom_hooks = guards
 # A kill or a full disk while saving leaves the last checkpoint whole.

@@ -6,7 +6,7 @@ _base_ = 'mmpretrain::_base_/default_runtime.py'
 # hooks lists these first.
 guards = [
     dict(type='mmfgl.ExactResumeHook'),
-    dict(type='mmfgl.NonFiniteGuardHook', action='skip', max_skips=5),
+    dict(type='mmfgl.NonFiniteGuardHook', max_skips=5),
     dict(type='mmfgl.UnreadableImageHook'),
 ]
 custom_hooks = guards

@@ -35,8 +35,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
         **kwargs: Arguments of :class:`mmengine.optim.OptimWrapper`.
 
     Raises:
-        RuntimeError: The model will not run on a CPU, where alone this
-            wrapper does something.
+        RuntimeError: The model will not run on a CPU.
         ValueError: ``dtype`` is not bfloat16.
     """
 
@@ -53,8 +52,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
         if str(dtype).removeprefix('torch.') != 'bfloat16':
             raise ValueError(
                 'Autocast on a CPU supports dtype="bfloat16" only, got '
-                f'"{dtype}". Set optim_wrapper.dtype=bfloat16 or leave it '
-                'out.'
+                f'"{dtype}". Leave optim_wrapper.dtype out.'
             )
         super().__init__(**kwargs)
         self._hooked = False

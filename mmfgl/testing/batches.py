@@ -32,14 +32,8 @@ def detection_batch(
 ) -> dict:
     """Images and ground truth as a data loader hands them to a detector.
 
-    Args:
-        sizes: (height, width) of each image.
-        num_boxes: Number of objects, for all images or one by one.
-        num_classes: Number of classes C.
-        seed: Seed.
-
-    Returns:
-        ``inputs`` (uint8 images (3, H, W)) and ``data_samples``.
+    ``sizes`` are (height, width) of the images; ``num_boxes`` are the objects
+    of all or of each. ``inputs`` are uint8 images (3, H, W).
     """
     rng = np.random.default_rng(seed)
     if isinstance(num_boxes, int):
@@ -77,20 +71,10 @@ def region_samples(
 ) -> list[dict]:
     """What a data set of unlabelled images returns, image by image.
 
-    The views are unrelated noise images; enough for a training step.
-
-    Args:
-        num_images: Number of images.
-        num_regions: Number N of regions an image, may be 0.
-        size: Side of the views in pixels.
-        seed: Seed.
-        num_objects: Number of pseudo objects of each view, ``None`` for data
-            without objects.
-        num_labels: Number of pseudo-classes.
-        num_views: Number V of views.
-
-    Returns:
-        Dicts of ``inputs`` (V uint8 views (3, H, W)) and ``data_samples``.
+    The V views, uint8 (3, ``size``, ``size``), are unrelated noise images;
+    enough for a training step. ``num_regions`` (N, may be 0) and
+    ``num_objects`` (pseudo objects of ``num_labels`` classes; ``None`` for
+    data without) count for each view.
     """
     rng = np.random.default_rng(seed)
     frame = (size, size)

@@ -47,11 +47,10 @@ def parts_of(node: object) -> Iterator[dict]:
 
 
 def narrow_model(model: ConfigDict) -> None:
-    """Fewer channels, layers and proposals, in place.
+    """Fewer channels, layers and proposals of a detector, in place.
 
-    Args:
-        model: Config of a detector or of a pretraining. Backbones that are
-            small already (EfficientNet-Lite0, ResNet-18) stay as they are.
+    ``model`` may be a pretraining of one. Backbones that are small already
+    (EfficientNet-Lite0, ResNet-18) stay as they are.
     """
     projector = (model.get('head') or {}).get('projector')
     model = model.get('detector', model)
@@ -100,13 +99,10 @@ def shrink_pipeline(pipeline: list[dict]) -> None:
 
 
 def use_tiny_coco(dataset: ConfigDict, root: Path, split: str) -> None:
-    """Point a dataset config at :func:`tiny_coco`, renaming its classes.
+    """Point a dataset without wrappers at :func:`tiny_coco`, in place.
 
-    Args:
-        dataset: Config of a dataset without wrappers; changed in place.
-        root: Root of the tiny set; an annotation file with the dataset's
-            class names is written there.
-        split: ``'train'`` or ``'val'``.
+    ``root`` is that of the tiny set; an annotation file with the dataset's
+    class names is written there. ``split`` is ``'train'`` or ``'val'``.
     """
     dataset.data_root = str(root)
     if dataset.type == 'mmfgl.UnlabelledImages':

@@ -16,18 +16,11 @@ def tiny_coco(
     """Write a tiny digit scenes set, laid out like the real one.
 
     Real pixels and boxes, ten classes, 2 to 8 digits per image; it is built
-    well within a second, so a test can have its own.
-
-    Args:
-        root: Folder to create, for example pytest's ``tmp_path / 'data'``.
-        num_images: Number of train images.
-        num_val: Number of val images.
-        num_unlabelled: Number of images without annotations.
-        size: (width, height) of every image in pixels.
-        seed: Seed; the same seed gives the same bytes.
+    well within a second, so a test can have its own. ``size`` is (width,
+    height) in pixels; the same seed gives the same bytes.
 
     Returns:
-        ``root``, with ``train/ val/ unlabelled/`` and
+        ``root``, which is made, with ``train/ val/ unlabelled/`` and
         ``annotations/{train,val}.json`` in COCO format.
     """
     counts = num_images, num_val, num_unlabelled

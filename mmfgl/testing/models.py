@@ -4,12 +4,14 @@ Every ``type`` names its scope: the configs build under any default scope.
 """
 
 import warnings
+from contextlib import suppress
 
 import torch
 from mmengine.config import ConfigDict
 from torch import nn
 
 CHANNELS = 16  # of the pyramid and of the tokens
+ROI_LAYER = dict(type='RoIAlign', output_size=3, sampling_ratio=2)
 
 
 def tiny_backbone_cfg() -> dict:
@@ -41,7 +43,7 @@ def _roi_head(selector: dict, bbox_head: dict) -> dict:
         type='mmfgl.FGLRoIHead',
         bbox_roi_extractor=dict(
             type='mmfgl.FGLRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=3, sampling_ratio=2),
+            roi_layer=dict(ROI_LAYER),
             out_channels=CHANNELS,
             featmap_strides=[4, 8, 16, 32],
             finest_scale=12,
@@ -71,15 +73,8 @@ def tiny_fgl_cfg(
 ) -> ConfigDict:
     """FGL Faster R-CNN for images of about 64 x 96 pixels.
 
-    Args:
-        num_classes: Number of classes C.
-        num_targets: Important targets at test time, ``None`` for all.
-        selector: Further arguments of the candidate selector.
-        bbox_head: Further arguments of the box head.
-        **changes: Entries of the detector to replace or add.
-
-    Returns:
-        Config of :class:`mmfgl.models.detectors.FGLFasterRCNN`.
+    ``selector`` and ``bbox_head`` are further arguments of these two parts;
+    ``changes`` are entries of the detector to replace or add.
     """
     roi_head = _roi_head(
         selector=dict(
@@ -104,27 +99,23 @@ def tiny_fgl_cfg(
         ),
         backbone=tiny_backbone_cfg(),
         neck=tiny_neck_cfg(),
-        rpn_head=_rpn_head(),
+        rpn_head=dict(
+            type='mmdet.RPNHead',
+            in_channels=CHANNELS,
+            feat_channels=CHANNELS,
+            anchor_generator=dict(
+                type='mmdet.AnchorGenerator',
+                scales=[4],
+                ratios=[0.5, 1.0],
+                strides=[4, 8, 16, 32],
+            ),
+        ),
         roi_head=roi_head,
         train_cfg=_train_cfg(),
         test_cfg=_test_cfg(),
     )
     cfg.update(changes)
     return ConfigDict(cfg)
-
-
-def _rpn_head() -> dict:
-    return dict(
-        type='mmdet.RPNHead',
-        in_channels=CHANNELS,
-        feat_channels=CHANNELS,
-        anchor_generator=dict(
-            type='mmdet.AnchorGenerator',
-            scales=[4],
-            ratios=[0.5, 1.0],
-            strides=[4, 8, 16, 32],
-        ),
-    )
 
 
 def _train_cfg() -> dict:
@@ -171,8 +162,9 @@ def _test_cfg() -> dict:
 
 def half_dtypes() -> list[torch.dtype]:
     """bf16 and, where autocast of this PyTorch's CPUs knows it, fp16."""
-    eye = torch.eye(2)
-    with warnings.catch_warnings():
+    eye, known = torch.eye(2), False
+    # where it does not, entering raises or a warning tells
+    with warnings.catch_warnings(), suppress(RuntimeError):
         warnings.simplefilter('ignore')
         with torch.autocast('cpu', torch.float16):
             known = (eye @ eye).dtype == torch.float16
@@ -186,15 +178,7 @@ def randomise_weights(
 
     Attention and feed-forward layers start as the identity and box layers
     close to zero, so that a fresh model would pass many tests of what its
-    parts read whatever they read.
-
-    Args:
-        module: The module.
-        std: Standard deviation of the parameters.
-        seed: Seed; the global generator is left alone.
-
-    Returns:
-        The module.
+    parts read whatever they read. The global generator is left alone.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

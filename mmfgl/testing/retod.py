@@ -2,7 +2,7 @@
 
 from mmengine.config import ConfigDict
 
-from mmfgl.testing.models import CHANNELS, tiny_fgl_cfg
+from mmfgl.testing.models import CHANNELS, ROI_LAYER, tiny_fgl_cfg
 
 PLAIN_WIDTH = 24  # of the plain detector's shared layers
 TASKS = dict(
@@ -21,9 +21,7 @@ def tiny_plain_detector_cfg(num_classes: int = 3) -> ConfigDict:
             type='mmdet.StandardRoIHead',
             bbox_roi_extractor=dict(
                 type='mmdet.SingleRoIExtractor',
-                roi_layer=dict(
-                    type='RoIAlign', output_size=3, sampling_ratio=2
-                ),
+                roi_layer=dict(ROI_LAYER),
                 out_channels=CHANNELS,
                 featmap_strides=[4, 8, 16, 32],
                 finest_scale=12,
@@ -46,16 +44,12 @@ def tiny_retod_cfg(
     targets: str = 'sinkhorn',
     **changes,
 ) -> ConfigDict:
-    """ReToD of a tiny detector, with 12 prototypes.
+    """ReToD of a tiny detector, by default FGL's, with 12 prototypes.
 
-    Args:
-        *tasks: Any of 'objectness', 'distill', 'mask' and 'diversity', by
-            default the middle two. Prototypes and EMA teacher are there if
-            one of the last three is among them.
-        detector: Config of the detector, by default :func:`tiny_fgl_cfg`
-            with one class.
-        targets: Mode of :class:`RegionTargets`.
-        **changes: Arguments of :class:`ReToD` to replace or add.
+    ``tasks`` are any of 'objectness', 'distill', 'mask' and 'diversity', by
+    default the middle two; all but the first bring prototypes and EMA
+    teacher. ``targets`` is the mode of :class:`RegionTargets`, ``changes``
+    are arguments of :class:`ReToD` to replace or add.
     """
     tasks = tasks or ('distill', 'mask')
     detector = detector or tiny_fgl_cfg(num_classes=1)

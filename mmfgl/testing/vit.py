@@ -17,15 +17,10 @@ def tiny_vit_arch() -> dict:
 
 
 def tiny_vit_cfg(img_size: int = 64, **changes) -> dict:
-    """Backbone and neck of the ViT track, to replace those of a tiny model.
+    """``backbone`` and ``neck`` of the ViT track, for a tiny model.
 
-    Args:
-        img_size: Side of the images whose grid the position embedding has.
-        **changes: Entries of the backbone to replace or add.
-
-    Returns:
-        ``backbone`` and ``neck`` (levels of strides 4 to 32) for
-        :func:`tiny_fgl_cfg` or :func:`tiny_retod_cfg`.
+    The position embedding has the grid of images of side ``img_size``;
+    ``changes`` are entries of the backbone. Levels have strides 4 to 32.
     """
     backbone = dict(
         type='mmpretrain.VisionTransformer',
@@ -44,14 +39,7 @@ def tiny_vit_cfg(img_size: int = 64, **changes) -> dict:
 
 
 def tiny_mae_cfg(img_size: int = 64) -> dict:
-    """MAE of mmpretrain whose encoder is that of :func:`tiny_vit_cfg`.
-
-    Args:
-        img_size: Side of its images.
-
-    Returns:
-        Config of ``mmpretrain.MAE``.
-    """
+    """MAE of mmpretrain whose encoder is that of :func:`tiny_vit_cfg`."""
     return dict(
         type='mmpretrain.MAE',
         data_preprocessor=dict(

@@ -43,20 +43,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             f'{path} could not be written ({error.strerror}); what was there '
             'before is untouched',
         ) from error
-    _sync_folder(folder)
-
-
-def write_atomically(content: bytes, path: str | Path) -> None:
-    """Write a whole file; see :func:`atomic_file`."""
-    with atomic_file(path) as file:
-        file.write(content)
-
-
-def _sync_folder(folder: str) -> None:
-    """Bring the new name itself to the disk, where the system can.
-
-    Windows and some network file systems can not.
-    """
+    # the new name itself: Windows and some network file systems can not
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -65,11 +52,16 @@ def _sync_folder(folder: str) -> None:
             os.close(handle)
 
 
-def remove_leftovers(folder: str | Path) -> list[str]:
-    """Remove the temporary files that a killed process has left behind.
+def write_atomically(content: bytes, path: str | Path) -> None:
+    """Write a whole file; see :func:`atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(content)
 
-    Returns:
-        Names of the removed files; none if there is no such folder.
+
+def remove_leftovers(folder: str | Path) -> list[str]:
+    """Remove the temporary files of a killed process; return their names.
+
+    There are none if there is no such folder.
     """
     if not osp.isdir(folder):
         return []

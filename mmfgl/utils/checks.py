@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import os.path as osp
+import textwrap
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, load_state_dict
-from torch import Tensor, nn
+from torch import nn
 
 from mmfgl.utils.launch import check_checkpoint, check_file, leaf_datasets
 from mmfgl.utils.model import unwrap
@@ -29,10 +30,8 @@ def check_data_root(cfg: Config) -> None:
         return
     build = ''
     if 'digit_scenes' in osp.basename(root.rstrip('/')):
-        build = (
-            '\n  - build the embedded data set: python '
-            f'tools/dataset_converters/digit_scenes.py --out {root}'
-        )
+        tool = 'tools/dataset_converters/digit_scenes.py'
+        build = f'\n  - build this data set: python {tool} --out {root}'
     raise FileNotFoundError(
         f'The data_root of this config does not exist: {root}{build}\n'
         '  - name your own folder: --cfg-options data_root=DIR, or '
@@ -41,36 +40,26 @@ def check_data_root(cfg: Config) -> None:
 
 
 def check_weights(cfg: Config) -> None:
-    """Make sure that the files training starts from are there and whole.
+    """Make sure that the local files training starts from are whole.
 
-    These are ``load_from`` and every ``init_cfg`` of type ``Pretrained`` in
-    the model; remote ones are not looked at.
+    These are ``load_from`` and every ``init_cfg`` of type ``Pretrained``.
 
     Raises:
         FileNotFoundError: A file does not exist; says what to do.
         ValueError: A file is incomplete.
     """
-    files = [
-        (path, 'file of weights of an init_cfg', '')
-        for path in _init_checkpoints(cfg.model)
-    ]
+    hint = (
+        'run the pretraining config first, or name another one: --cfg-options '
+        'load_from=CHECKPOINT'
+    )
     if cfg.get('load_from'):
-        hint = (
-            '\n  - run the pretraining config first, or\n'
-            '  - name another one: --cfg-options load_from=CHECKPOINT'
-        )
-        files.insert(0, (cfg.load_from, 'checkpoint to start from', hint))
-    for path, what, hint in files:
-        if ':' in path:
-            continue
+        check_checkpoint(cfg.load_from, 'checkpoint to start from', hint)
+    for path in _init_checkpoints(cfg.model):
+        hint = ''
         if 'efficientnet-lite0' in path:
-            hint = (
-                '\n  - write it: python tools/model_converters/'
-                f'efficientnet_lite0.py --out {path}'
-            )
-        if not osp.isfile(path):
-            raise FileNotFoundError(f'The {what} does not exist: {path}{hint}')
-        check_checkpoint(path, what)
+            tool = 'tools/model_converters/efficientnet_lite0.py'
+            hint = f'write it: python {tool} --out {path}'
+        check_checkpoint(path, 'file of weights of an init_cfg', hint)
 
 
 def _init_checkpoints(node: Any) -> Iterator[str]:
@@ -90,10 +79,9 @@ def check_num_classes(
 ) -> None:
     """Compare the classes of detector, config and annotation files.
 
-    ``CocoDataset`` drops annotations of classes that it does not know, and
-    numbers classes in the order of the annotation file whatever the order
-    in the config, both without a word. Other data sets and models without
-    box head pass unchecked.
+    ``CocoDataset`` silently drops annotations of classes that it does not
+    know, and numbers classes in the order of the annotation file. Other data
+    sets and models without box head pass unchecked.
 
     Raises:
         FileNotFoundError: An annotation file does not exist.
@@ -105,26 +93,31 @@ def check_num_classes(
     numbers = list(_num_classes(cfg.model))
     if rank != '0' or not numbers:
         return
+    datasets = [
+        (loader, dataset)
+        for loader in loaders
+        if cfg.get(loader) is not None
+        for dataset in leaf_datasets(cfg[loader].dataset)
+    ]
     seen = {}
-    for loader in loaders:
-        if cfg.get(loader) is None:
+    for loader, dataset in datasets:
+        classes = _coco_classes(dataset)
+        if classes is None:
             continue
-        for dataset in leaf_datasets(cfg[loader].dataset):
-            classes = _coco_classes(dataset)
-            if classes is None:
-                continue
-            for number in numbers:
-                if number != len(classes):
-                    raise ValueError(
-                        f'The detector has num_classes={number}, but the '
-                        f'dataset of {loader} has {len(classes)} classes: '
-                        f'{_some(classes)}. Set num_classes of the box head '
-                        'or metainfo=dict(classes=(...)) of the dataset.'
-                    )
-            path = _annotation_file(dataset)
-            if path is not None and seen.get(path) != classes:
-                _compare_names(path, classes)
-                seen[path] = classes
+        for number in numbers:
+            if number != len(classes):
+                raise ValueError(
+                    f'The detector has num_classes={number}, but the dataset '
+                    f'of {loader} has {len(classes)} classes: '
+                    f'{_some(classes)}. Set num_classes of the box head or '
+                    'metainfo=dict(classes=(...)) of the dataset.'
+                )
+        root, file = dataset.get('data_root') or '', dataset.get('ann_file')
+        path = osp.join(root, file or '')
+        # else none, remote storage, or looked at already
+        if file and ':' not in path and seen.get(path) != classes:
+            _compare_names(path, classes)
+            seen[path] = classes
 
 
 def _num_classes(model: ConfigDict) -> Iterator[int]:
@@ -147,14 +140,6 @@ def _coco_classes(dataset: ConfigDict) -> list[str] | None:
     if not (isinstance(kind, type) and issubclass(kind, CocoDataset)):
         return None
     return list(kind._load_metainfo(dataset.get('metainfo'))['classes'])
-
-
-def _annotation_file(dataset: ConfigDict) -> str | None:
-    path = dataset.get('ann_file') or ''
-    root = dataset.get('data_root') or ''
-    if not path or ':' in path or ':' in root:  # none, or remote storage
-        return None
-    return osp.join(root, path)
 
 
 def _compare_names(path: str, classes: list[str]) -> None:
@@ -197,29 +182,24 @@ class StrictCheckpointHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def after_load_checkpoint(
-        self, runner: Runner, checkpoint: dict[str, Any]
-    ) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the checkpoint just read, before its weights are used."""
         check_test_checkpoint(runner.model, checkpoint)
 
 
-def check_test_checkpoint(
-    model: nn.Module, checkpoint: dict[str, Any]
-) -> None:
+def check_test_checkpoint(model: nn.Module, checkpoint: dict) -> None:
     """Load a checkpoint, or a plain state dict, strictly.
 
-    It goes through MMEngine's own loading, so that the conversions of old
-    checkpoints that modules register are respected. ``ema_state_dict`` is
-    not looked at (``EMAHook`` saves the averaged weights under
-    ``state_dict``), nor are the constants of a data preprocessor.
+    MMEngine loads it, so that the modules' conversions of old checkpoints are
+    respected. ``ema_state_dict`` is not looked at (``EMAHook`` saves the
+    averaged weights under ``state_dict``), nor is the data preprocessor.
 
     Raises:
-        RuntimeError: Keys are missing, unexpected, or of another shape;
-            names the first of each.
+        RuntimeError: Names keys that are missing, unexpected or of another
+            shape.
     """
     model = unwrap(model)
-    source: dict[str, Tensor] = checkpoint.get('state_dict', checkpoint)
+    source = checkpoint.get('state_dict', checkpoint)
     state = OrderedDict(
         (key.removeprefix('module.'), value)
         for key, value in source.items()
@@ -227,16 +207,13 @@ def check_test_checkpoint(
     )
     # module versions, which decide what is converted
     state._metadata = getattr(source, '_metadata', OrderedDict())
-    for key, value in model.state_dict().items():
-        if 'data_preprocessor.' in key:
-            state[key] = value
+    own = model.state_dict()
+    state.update({k: v for k, v in own.items() if 'data_preprocessor.' in k})
     try:
         load_state_dict(model, state, strict=True)
     except RuntimeError as error:
-        lines = [line for line in str(error).split('\n') if line.strip()]
-        report = '\n'.join(
-            line if len(line) < 500 else f'{line[:500]} ...' for line in lines
-        )
+        lines = filter(str.strip, str(error).split('\n'))
+        report = '\n'.join(textwrap.shorten(line, 500) for line in lines)
         raise RuntimeError(
             'The checkpoint does not belong to the model of this config, so '
             f'testing it would mean nothing.\n{report}'

@@ -46,10 +46,7 @@ class TokenRank:
     the (T, D) token matrix, normalised to sum 1; it lies in [1, D]. The
     matrix is never held: its (D, D) Gram matrix is enough, and those of all
     ranks add up. The tokens' mean is taken out first: a vector that all
-    tokens share says nothing about a region.
-
-    Args:
-        window: Number of batches.
+    tokens share says nothing about a region. ``window`` counts batches.
     """
 
     def __init__(self, window: int) -> None:
@@ -88,22 +85,17 @@ class TokenRank:
 def describe_collapse(
     since: dict[str, int], now: int, length: int, stats: dict[str, float]
 ) -> str:
-    """What to tell of a collapse, in several lines.
+    """What to tell of a collapse in iteration ``now``, in several lines.
 
-    Args:
-        since: Name of each symptom and the iteration it began in.
-        now: Current iteration.
-        length: Iterations of the run.
-        stats: Values to show.
+    ``since`` maps each symptom to the iteration it began in; ``length`` is
+    that of the run; ``stats`` are values to show.
     """
-    lines = [
+    text = (
         f'collapse, seen in iteration {now} of {length} ({now / length:.0%}):'
-    ]
+    )
     for name, start in since.items():
         meaning, remedy = SYMPTOMS[name]
-        lines.append(
-            f'  - {name}: {meaning} (since iteration {start}). '
-            f'To try: {remedy}'
-        )
+        text += f'\n  - {name}: {meaning} (since iteration {start}). '
+        text += f'To try: {remedy}'
     values = ', '.join(f'{k} {v:.3g}' for k, v in stats.items())
-    return '\n'.join([*lines, f'  values: {values}'])
+    return f'{text}\n  values: {values}'

@@ -25,10 +25,9 @@ def init_cpu_dist(cfg: Config) -> None:
     """Prepare distributed training on CPUs; does nothing on accelerators.
 
     MMEngine's launchers call ``torch.cuda.set_device``, and its Runner gives
-    DistributedDataParallel a GPU number, so both fail without a GPU. The
-    Runner leaves an existing process group alone and prefers the config's
-    ``device_ids``, so that joining a gloo group and naming no device is all
-    it takes: ``cfg`` gets a ``model_wrapper_cfg`` and loses ``sync_bn``.
+    DistributedDataParallel a GPU number. But it leaves an existing process
+    group alone and prefers the config's ``device_ids``, so joining a gloo
+    group is enough: ``cfg`` gets a ``model_wrapper_cfg``, loses ``sync_bn``.
 
     Raises:
         KeyError: The launcher has not set a variable it should have.
@@ -58,12 +57,9 @@ def init_cpu_dist(cfg: Config) -> None:
         )
     cfg.model_wrapper_cfg.setdefault('device_ids', None)
     if cfg.get('sync_bn'):
-        message = (
-            'SyncBatchNorm needs GPUs: each CPU process normalises its own '
-            'batch instead'
-        )
-        print_log(message, logger='current', level=logging.WARNING)
         cfg.sync_bn = None
+        message = 'SyncBatchNorm needs GPUs: each process normalises its batch'
+        print_log(message, logger='current', level=logging.WARNING)
 
 
 def _variable(name: str, launcher: str) -> str:

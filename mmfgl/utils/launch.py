@@ -62,9 +62,7 @@ def load_config(args: argparse.Namespace) -> Config:
 def replace_data_root(cfg: Config, new_root: str) -> None:
     """Move every path below ``cfg.data_root`` to another root, in place.
 
-    A config file has copied its ``data_root`` into data loaders and
-    evaluators by the time it is read, so changing the variable alone would
-    change nothing.
+    A config that is read has copied it into data loaders and evaluators.
     """
     old = cfg.data_root.rstrip('/')
     new = new_root.rstrip('/') or '/'
@@ -84,10 +82,7 @@ def replace_data_root(cfg: Config, new_root: str) -> None:
 
 
 def set_amp(cfg: Config) -> None:
-    """Switch mixed precision on, in place, as the device has it.
-
-    That is ``AmpOptimWrapper`` on an accelerator and
-    ``mmfgl.CPUAmpOptimWrapper`` on a CPU.
+    """Switch mixed precision on, in place: fp16, or bf16 on a CPU.
 
     Raises:
         ValueError: The config's optimizer wrapper is of another kind.
@@ -111,8 +106,7 @@ def set_auto_scale_lr(cfg: Config) -> None:
     """Scale the learning rate with the total batch size, in place.
 
     Raises:
-        ValueError: The config does not say for which batch size its
-            learning rate is meant.
+        ValueError: The config does not say for which one its rate is meant.
     """
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise ValueError(
@@ -126,12 +120,10 @@ def set_auto_scale_lr(cfg: Config) -> None:
 def set_resume(cfg: Config, resume: str | None) -> None:
     """Set up resuming, in place.
 
-    Args:
-        cfg: The config.
-        resume: A checkpoint, ``'auto'`` for the latest one of
-            ``cfg.work_dir``, or ``None`` for what the config says. With
-            ``'auto'`` and no checkpoint yet, the run starts as without the
-            flag, and so keeps the ``load_from`` of a chained config.
+    ``resume`` is a checkpoint, ``'auto'`` for the latest one of
+    ``cfg.work_dir``, or ``None`` for what the config says. With ``'auto'``
+    and no checkpoint yet, the run starts as without the flag, and so keeps
+    the ``load_from`` of a chained config.
 
     Raises:
         FileNotFoundError: The checkpoint does not exist.
@@ -177,26 +169,26 @@ def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
             yield from leaf_datasets(child)
 
 
-def check_file(path: str, what: str) -> None:
+def check_file(path: str, what: str, hint: str = '') -> None:
     """Raise ``FileNotFoundError`` unless a local file (or a URL) is there."""
     if '://' not in path and not osp.isfile(path):
-        raise FileNotFoundError(f'The {what} does not exist: {path}')
+        hint = hint and f'\n  - {hint}'
+        raise FileNotFoundError(f'The {what} does not exist: {path}{hint}')
 
 
-def check_checkpoint(path: str, what: str = 'checkpoint') -> None:
+def check_checkpoint(
+    path: str, what: str = 'checkpoint', hint: str = ''
+) -> None:
     """Make sure that a checkpoint, unless remote, is there and complete.
 
-    Args:
-        path: The checkpoint.
-        what: What it is for, for the message.
+    The message says ``what`` it is for and, if it is missing, a ``hint``.
 
     Raises:
         FileNotFoundError: It does not exist.
-        ValueError: It is empty or was cut off; PyTorch's own message would
-            speak of a missing central directory.
+        ValueError: It is empty or was cut off.
     """
-    check_file(path, what)
-    if '://' in path or not osp.isfile(path):
+    check_file(path, what, hint)
+    if '://' in path:
         return
     with open(path, 'rb') as file:
         start = file.read(4)

@@ -18,9 +18,8 @@ def seed_all(*key: int) -> None:
     Different tuples give unrelated streams (NumPy's ``SeedSequence``), so
     (seed, iteration 1) has nothing in common with (seed + 1, iteration 0).
     """
-    words = np.random.SeedSequence((len(key), *key)).generate_state(
-        4, np.uint64
-    )
+    sequence = np.random.SeedSequence((len(key), *key))
+    words = sequence.generate_state(4, np.uint64)
     random.seed(int(words[0]))
     np.random.seed(words[1:3].view(np.uint32))
     torch.manual_seed(int(words[3]))
@@ -33,17 +32,15 @@ def rng_kept() -> Iterator[None]:
     Covers Python, NumPy and PyTorch on the CPU and, once CUDA is in use, on
     every GPU.
     """
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
-    gpus = torch.cuda.get_rng_state_all() if on_gpu else None
+    states = random.getstate(), np.random.get_state()
+    in_use = torch.cuda.is_available() and torch.cuda.is_initialized()
+    gpus = range(torch.cuda.device_count() if in_use else 0)
     try:
-        yield
+        with torch.random.fork_rng(gpus):
+            yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if gpus is not None:
-            torch.cuda.set_rng_state_all(gpus)
 
 
 class SeededBatch:
@@ -72,10 +69,9 @@ class SeededBatch:
 class SeededBatches(Sampler):
     """A batch sampler whose batches seed the augmentations they cause.
 
-    The seed of a sample is made of (seed, rank, epoch, number of the batch in
-    the epoch, place in the batch): it is the same in whichever worker the
-    sample is loaded, after whatever other samples. ``batches`` is any batch
-    sampler.
+    The seed of a sample is made of (seed, rank, epoch, number of the batch,
+    place in the batch): it is the same in whichever worker the sample is
+    loaded, after whatever other samples. ``batches`` is any batch sampler.
     """
 
     def __init__(self, batches: Any, seed: int, rank: int = 0) -> None:
@@ -104,9 +100,8 @@ class SeededBatches(Sampler):
         batches, first = self._started or (iter(self.batches), 0)
         self._started = None
         for number, batch in enumerate(batches, first):
-            yield SeededBatch(
-                batch, (self.seed, self.rank, self.epoch, number)
-            )
+            key = (self.seed, self.rank, self.epoch, number)
+            yield SeededBatch(batch, key)
         self.epoch += 1
 
     def skip(self, num_batches: int) -> None:

@@ -34,15 +34,13 @@ class Step:
     Attributes:
         name: Unique name, also of its log file.
         command: A script and its arguments. ``DIR/LATEST`` in an argument
-            stands for the newest checkpoint of the work dir DIR when the
-            step is run.
+            stands for the newest checkpoint in DIR when the step is run.
         outputs: Files or folders that exist when the step is done.
         seconds: Expected duration, for the display.
         needs: Steps whose result it uses: it is redone when they are.
         config: Config file; the step is redone when its content changes.
         work_dir: Removed before a new start.
-        resumable: The command knows ``--resume``, to go on in ``work_dir``
-            after an interruption.
+        resumable: ``--resume`` goes on in ``work_dir`` after an interruption.
     """
 
     name: str
@@ -55,32 +53,30 @@ class Step:
     resumable: bool = False
 
     def digest(self) -> str:
-        """Return a digest of all that decides the result but the code."""
+        """A digest of all that decides the result but the code."""
         parts = [*self.command, *(step.digest() for step in self.needs)]
         if self.config is not None:
             parts.append(Config.fromfile(self.config).pretty_text)
         return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
 
     def resolved_command(self) -> list[str]:
-        """Return the command with each ``DIR/LATEST`` replaced."""
-        return [re.sub(r'[^=]+/LATEST$', _latest, x) for x in self.command]
+        """The command with each ``DIR/LATEST`` replaced."""
 
+        def latest(match: re.Match) -> str:
+            checkpoint = find_latest_checkpoint(match[1])
+            if checkpoint is None:
+                raise FileNotFoundError(f'no checkpoint in {match[1]}')
+            return os.path.relpath(checkpoint)
 
-def _latest(match: re.Match) -> str:
-    folder = match.group().removesuffix('/LATEST')
-    checkpoint = find_latest_checkpoint(folder)
-    if checkpoint is None:
-        raise FileNotFoundError(f'There is no checkpoint in {folder}.')
-    return os.path.relpath(checkpoint)
+        return [re.sub(r'([^=]+)/LATEST$', latest, x) for x in self.command]
 
 
 class StepRunner:
     """Runs steps, skips those already done and shows where they are.
 
-    Args:
-        folder: Gets ``steps/NAME.json`` (digest and duration) and
-            ``steps/NAME.log`` (full output) of each step.
-        interval: Least number of seconds between two lines of progress.
+    ``folder`` gets ``steps/NAME.json`` (digest and duration) and
+    ``steps/NAME.log`` (full output) of each step. ``interval`` is the least
+    number of seconds between two lines of progress.
     """
 
     def __init__(self, folder: str | Path, interval: float = 10) -> None:
@@ -93,14 +89,12 @@ class StepRunner:
     ) -> dict[str, float]:
         """Run steps in order; return the seconds that each took in all.
 
-        Args:
-            steps: The steps; each after those it needs. A generator may
-                make a step from the results of those before.
-            total: Their number, if ``steps`` does not have a length.
+        A step comes after those it needs; a generator may make it from the
+        results of those before. ``total`` is the number of steps, if
+        ``steps`` does not have a length.
 
         Raises:
-            RuntimeError: A command failed; the message has the end of its
-                output.
+            RuntimeError: A command failed; shows the end of its output.
         """
         seconds = {}
         total = len(steps) if total is None else total
@@ -136,7 +130,8 @@ class StepRunner:
                 shutil.rmtree(folder)
                 state['seconds'] = 0.0
         state['done'] = False
-        self._save(step, state)
+        path = self.folder / f'{step.name}.json'
+        path.write_text(json.dumps(state))
         print(f'    python {shlex.join(command)}', flush=True)
         before, start = state['seconds'], time.monotonic()
         try:
@@ -146,12 +141,8 @@ class StepRunner:
             # also after an interruption, so that a resumed run counts whole
             seconds = time.monotonic() - start
             state['seconds'] = before + seconds
-            self._save(step, state)
+            path.write_text(json.dumps(state))
         print(f'    done in {_clock(seconds)}', flush=True)
-
-    def _save(self, step: Step, state: dict) -> None:
-        path = self.folder / f'{step.name}.json'
-        path.write_text(json.dumps(state))
 
     def _stream(self, step: Step, command: list[str]) -> None:
         """Run a command; log all of its output, show some."""
@@ -192,10 +183,8 @@ class StepRunner:
 def progress_line(line: str, due: bool = True) -> str:
     """Shorten a line of MMEngine's log; '' when it is not to be shown.
 
-    Args:
-        line: A line of output.
-        due: Whether it is time for another line; metrics and what was
-            loaded from a checkpoint are shown anyway.
+    Unless another line is ``due``, that is all but metrics and what was
+    loaded from a checkpoint.
     """
     loaded = _LOADED.search(line)
     match = _PROGRESS.search(line)

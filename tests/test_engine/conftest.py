@@ -1,5 +1,6 @@
 """Tiny runs, deterministic on a CPU."""
 
+import copy
 import itertools
 
 import pytest
@@ -26,6 +27,45 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
+def state_of():
+    """Weights, buffers (those of a teacher too) and optimizer of a Runner."""
+
+    def state_of(runner):
+        state = dict(runner.model.state_dict())
+        for index, part in runner.optim_wrapper.state_dict()['state'].items():
+            for name, value in part.items():
+                if value is not None:  # a missing momentum, in PyTorch 2.1
+                    state[f'optimizer.{index}.{name}'] = value
+        return copy.deepcopy(state)
+
+    return state_of
+
+
+@pytest.fixture
+def toy_runner(tmp_path):
+    """Build the Runner of a model and a data set that are objects."""
+
+    def make(model, dataset, iters, hook, lr=0.0, folder='work', **changes):
+        saving = dict(type='CheckpointHook', by_epoch=False, interval=10)
+        sampler = dict(type='InfiniteSampler', shuffle=False)
+        loader = dict(batch_size=1, dataset=dataset, sampler=sampler)
+        return Runner(
+            model=model,
+            work_dir=str(tmp_path / folder),
+            train_dataloader=loader,
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=iters),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
+            custom_hooks=[hook],
+            default_hooks=dict(checkpoint=saving),
+            experiment_name=f'toy_{next(COUNTER)}',
+            log_level='WARNING',
+            **changes,
+        )
+
+    return make
+
+
+@pytest.fixture
 def make_runner(tmp_path):
     """Build the Runner of a model and the config of its data loader."""
 
@@ -39,12 +79,11 @@ def make_runner(tmp_path):
         loader=None,
         **changes,
     ):
-        saving = dict(
-            type='mmfgl.AtomicCheckpointHook',
-            by_epoch=False,
-            interval=10**6,
-            save_last=False,
-        )
+        saving = dict(type='mmfgl.AtomicCheckpointHook', by_epoch=False)
+        saving |= checkpoint or dict(interval=10**6, save_last=False)
+        adamw = dict(type='AdamW', lr=1e-3)
+        annealing = dict(type='CosineAnnealingLR', by_epoch=False, T_max=iters)
+        loop = dict(type='IterBasedTrainLoop', max_iters=iters, val_interval=2)
         cfg = dict(
             work_dir=str(tmp_path / work_dir),
             experiment_name=f'engine_{next(COUNTER)}',
@@ -58,19 +97,10 @@ def make_runner(tmp_path):
                 dataset=dataset,
                 **(loader or {}),
             ),
-            train_cfg=dict(
-                type='IterBasedTrainLoop', max_iters=iters, val_interval=2
-            ),
-            optim_wrapper=dict(
-                type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)
-            ),
-            param_scheduler=[
-                dict(type='CosineAnnealingLR', by_epoch=False, T_max=iters)
-            ],
-            default_hooks=dict(
-                logger=dict(type='LoggerHook', interval=1000),
-                checkpoint=saving | (checkpoint or {}),
-            ),
+            train_cfg=loop,
+            optim_wrapper=dict(type='OptimWrapper', optimizer=adamw),
+            param_scheduler=[annealing],
+            default_hooks=dict(checkpoint=saving),
             custom_hooks=[hook for hook in hooks if isinstance(hook, dict)],
         )
         runner = Runner.from_cfg(Config(cfg | changes))
@@ -86,7 +116,7 @@ def make_runner(tmp_path):
 def retod_runner(make_runner, data):
     """Build the Runner of a tiny ReToD."""
 
-    def make(iters=4, hooks=(), *args, **kwargs):
+    def make(iters=4, hooks=(), *args, teacher=None, **kwargs):
         pipeline = [
             dict(type='mmfgl.LoadUnlabelledImage'),
             dict(
@@ -108,7 +138,8 @@ def retod_runner(make_runner, data):
             default_scope='mmpretrain',
             loader=dict(collate_fn=dict(type='default_collate')),
         )
-        hooks = [dict(type='mmfgl.TeacherHook', momentum=0.9), *hooks]
+        teacher = teacher or dict(momentum=0.9)
+        hooks = [dict(type='mmfgl.TeacherHook', **teacher), *hooks]
         return make_runner(dataset, iters, hooks, *args, **settings | kwargs)
 
     return make

@@ -3,7 +3,6 @@
 import os
 import re
 import runpy
-import signal
 import sys
 import time
 import traceback
@@ -69,12 +68,6 @@ class Bench:
         _, status = os.waitpid(pid, 0)
         return os.waitstatus_to_exitcode(status), log.read_text()
 
-    def kill(self, pid):
-        """Kill a child without warning; return whether it still ran."""
-        os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        return os.WIFSIGNALED(status)
-
     def trained(self, cfg, name='first', iters=4):
         """The checkpoint of a faultless run."""
         code, output = self.run(cfg, name)
@@ -134,12 +127,3 @@ def data(tmp_path):
 def checkpoint(bench, data):
     """Checkpoint of a faultless pretraining."""
     return bench.trained(pretraining(data))
-
-
-@pytest.fixture
-def cut(checkpoint):
-    """A copy of the checkpoint that ends in the middle."""
-    content = checkpoint.read_bytes()
-    path = checkpoint.with_name('cut.pth')
-    path.write_bytes(content[: len(content) // 2])
-    return path

@@ -51,17 +51,15 @@ def test_missing_checkpoint(bench, data):
     bench.stops(bench.run(cfg, 'run'), 'does not exist', 'load_from=')
 
 
-def test_truncated_checkpoint(bench, data, cut):
-    """Truncated checkpoint to start from: an error says incomplete."""
-    cfg = detection(data)
-    cfg.load_from = str(cut)
-    bench.stops(bench.run(cfg, 'second'), 'is incomplete')
-
-
-def test_truncated_resume(bench, data, cut):
-    """Truncated checkpoint to resume from: an error says incomplete."""
-    result = bench.run(pretraining(data), 'second', '--resume', cut)
-    bench.stops(result, 'is incomplete')
+@pytest.mark.parametrize('resume', [False, True], ids=['start', 'resume'])
+def test_truncated_checkpoint(bench, data, checkpoint, resume):
+    """Truncated checkpoint, to start or resume from: an error says so."""
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: len(content) // 2])
+    cfg, flags = pretraining(data), ['--resume', checkpoint] * resume
+    if not resume:
+        cfg.load_from = str(checkpoint)
+    bench.stops(bench.run(cfg, 'second', *flags), 'is incomplete')
 
 
 def test_corrupt_image(bench, data):
@@ -93,22 +91,18 @@ def test_missing_folder(bench, data):
     bench.stops(bench.run(cfg, 'run'), 'does not exist', 'data_root=DIR')
 
 
-def test_class_count(bench, data):
-    """Wrong class count: an error names both counts."""
-    result = bench.run(detection(data, num_classes=7), 'run')
-    bench.stops(result, 'num_classes=7', '10 classes')
-
-
-def test_class_order(bench, data):
-    """Classes in another order than in the file: an error gives the order."""
-    cfg = detection(data, classes=tuple('1023456789'))
-    bench.stops(bench.run(cfg, 'run'), 'another order', '0, 1, 2')
-
-
-def test_class_name(bench, data):
-    """A class that the file lacks: an error names it."""
-    cfg = detection(data, classes=(*'012345678', 'cat'))
-    bench.stops(bench.run(cfg, 'run'), 'cat', 'not among')
+@pytest.mark.parametrize(
+    ('wrong', 'words'),
+    [
+        (dict(num_classes=7), ('num_classes=7', '10 classes')),
+        (dict(classes=tuple('1023456789')), ('another order', '0, 1, 2')),
+        (dict(classes=(*'012345678', 'cat')), ('cat', 'not among')),
+    ],
+    ids=['count', 'order', 'name'],
+)
+def test_classes(bench, data, wrong, words):
+    """Wrong count, order or name of a class: an error gives the right ones."""
+    bench.stops(bench.run(detection(data, **wrong), 'run'), *words)
 
 
 @pytest.mark.parametrize('kind', [pretraining, detection])
@@ -207,7 +201,8 @@ def test_kill(bench, data, index, record_property):
     time.sleep(random.Random(index).uniform(0, 1.5))
     if index % 2:  # else most would fall between two saves
         wait_for(leftovers, 30)
-    assert bench.kill(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     moment = 'while saving' if leftovers() else 'between saves'
     record_property('kill', moment)
     saved = load(find_latest_checkpoint(str(work_dir)))

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import runpy
 import subprocess
 import sys
@@ -144,7 +145,10 @@ def test_missing_files(tmp_path):
     assert not list(tmp_path.iterdir())  # stopped before the Runner
 
 
-def test_tta_needs_its_config(trained, data, cfg, tmp_path):
+def test_flags_need_their_config(cfg):
+    cfg.pop('auto_scale_lr')
+    with pytest.raises(ValueError, match='base_batch_size'):
+        launching.set_auto_scale_lr(cfg)
     cfg.pop('tta_pipeline')
     with pytest.raises(ValueError, match='tta_pipeline'):
         launching.set_tta(cfg)
@@ -181,15 +185,12 @@ def test_resume_auto_keeps_load_from(cfg, trained, tmp_path):
 
 
 @pytest.mark.parametrize('amp', [True, False])
-def test_amp_in_the_config(cfg, amp, monkeypatch, tmp_path):
-    cfg.amp = amp
-    cfg.dump(str(tmp_path / 'config.py'))
+def test_amp_in_the_config(data, amp, monkeypatch):
     built = []
-    monkeypatch.setattr(
-        launching.Runner, 'from_cfg', lambda cfg: built.append(cfg)
-    )
+    monkeypatch.setattr(launching.Runner, 'from_cfg', built.append)
+    options = '--cfg-options', f'data_root={data}', f'amp={amp}'
     with pytest.raises(AttributeError, match='train'):  # None has no train()
-        run_tool('train.py', tmp_path / 'config.py', '--cfg-options')
+        run_tool('train.py', CONFIG, *options)
     assert ('Amp' in built[0].optim_wrapper.type) == amp
 
 
@@ -207,46 +208,25 @@ def test_amp_fits_the_device(cfg, monkeypatch):
         launching.set_amp(cfg)
 
 
-def test_auto_scale_lr_needs_base_batch_size(cfg):
-    cfg.pop('auto_scale_lr')
-    with pytest.raises(ValueError, match='base_batch_size'):
-        launching.set_auto_scale_lr(cfg)
-
-
-def wrong_count(cfg):
-    cfg.model.roi_head.bbox_head.num_classes = 9
-
-
-def wrong_name_inside_a_wrapper(cfg):
-    dataset = cfg.train_dataloader.dataset.dataset
-    dataset.metainfo = dict(classes=('nine', *'012345678'))
-
-
-def wrong_order(cfg):
-    cfg.val_dataloader.dataset.metainfo = dict(classes=tuple('9012345678'))
-
-
-def default_classes(cfg):  # those of COCO
-    del cfg.val_dataloader.dataset['metainfo']
-
-
-def no_annotation_file(cfg):
-    cfg.val_dataloader.dataset.ann_file = 'none.json'
+VAL = 'val_dataloader.dataset'
+IN_A_WRAPPER = 'train_dataloader.dataset.dataset'
 
 
 @pytest.mark.parametrize(
-    ('change', 'error', 'message'),
+    ('key', 'value', 'error', 'message'),
     [
-        (wrong_count, ValueError, '=9.*10 classes'),
-        (wrong_name_inside_a_wrapper, ValueError, 'missing: nine'),
-        (wrong_order, ValueError, 'another order'),
-        (default_classes, ValueError, 'val_dataloader has 80 classes'),
-        (no_annotation_file, FileNotFoundError, r'none\.json'),
+        ('model.roi_head.bbox_head.num_classes', 9, ValueError, '=9.*10 cl'),
+        (f'{IN_A_WRAPPER}.metainfo', 'n012345678', ValueError, 'missing: n'),
+        (f'{VAL}.metainfo', '9012345678', ValueError, 'another order'),
+        (f'{VAL}.metainfo', None, ValueError, 'val_dataloader has 80 cl'),
+        (f'{VAL}.ann_file', 'none.json', FileNotFoundError, r'none\.json'),
     ],
 )
-def test_classes_must_fit(cfg, change, error, message):
+def test_classes_must_fit(cfg, key, value, error, message):
     check_num_classes(cfg)
-    change(cfg)
+    if key.endswith('metainfo'):
+        value = value and dict(_delete_=True, classes=tuple(value))
+    cfg.merge_from_dict({key: value})
     with pytest.raises(error, match=message):
         check_num_classes(cfg)
 
@@ -310,24 +290,22 @@ def launch(script, *arguments, **env):
 
 
 @pytest.mark.parametrize(
-    ('script', 'arguments'),
+    ('script', 'arguments', 'message'),
     [
-        ('dist_train.sh', ['CONFIG']),
-        ('dist_test.sh', ['CONFIG', 'CHECKPOINT']),
-        ('slurm_train.sh', ['PARTITION', 'JOB', 'CONFIG']),
+        ('dist_train.sh', ['CONFIG'], 'usage.*CONFIG'),
+        ('dist_train.sh', ['CONFIG', '--amp'], "got '--amp'"),
+        ('dist_test.sh', ['CONFIG', 'CHECKPOINT'], 'usage.*CONFIG CHECKPOINT'),
+        (
+            'slurm_train.sh',
+            ['PARTITION', 'JOB'],
+            'usage.*PARTITION JOB CONFIG',
+        ),
     ],
 )
-def test_usage(script, arguments):
+def test_usage(script, arguments, message):
     result = launch(script, *arguments)
     assert result.returncode == 2
-    assert 'usage' in result.stderr
-    assert ' '.join(arguments) in result.stderr
-
-
-def test_gpus_must_be_a_number():
-    result = launch('dist_train.sh', 'CONFIG', '--amp')
-    assert result.returncode == 2
-    assert "got '--amp'" in result.stderr
+    assert re.search(message, result.stderr, re.S)
 
 
 def test_dist_commands(fake_python):
@@ -345,9 +323,7 @@ def test_dist_commands(fake_python):
     result = launch('dist_train.sh', 'C', 2, PYTHON=fake_python, PORT=1234)
     assert '--master_port=1234' in result.stdout
     assert '--nproc_per_node=2' in result.stdout
-
-
-def test_nodes_share_a_port(fake_python):
+    # nodes share a port
     result = launch('dist_train.sh', 'C', 8, PYTHON=fake_python, NNODES=2)
     assert '--master_port=29500' in result.stdout
     assert 'same PORT' in result.stderr

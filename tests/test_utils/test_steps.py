@@ -38,9 +38,8 @@ def test_done_steps_are_skipped(make_step, tmp_path, capsys):
     runner = StepRunner(tmp_path / 'out', interval=0)
     first, second = make_step('a', 'x'), make_step('b', 'y')
     seconds = runner.run([first, second])
-    assert 'Iter(train) [ 2/10]  eta 0:01:00 loss 1.5\n' in (
-        capsys.readouterr().out
-    )
+    shown = capsys.readouterr().out
+    assert 'Iter(train) [ 2/10]  eta 0:01:00 loss 1.5\n' in shown
     assert runner.run([first, second]) == seconds
     assert capsys.readouterr().out.count('already done') == 2
     assert runs(first) == ['x']

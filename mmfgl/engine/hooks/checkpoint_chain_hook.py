@@ -40,7 +40,8 @@ class CheckpointChainHook(Hook):
                 f'got {modules!r}'
             )
         self.modules = tuple(modules)
-        self.revise_keys = tuple(revise_keys)
+        # MMEngine strips the prefix of distributed wrappers as well
+        self.revise_keys = ((r'^module\.', ''), *revise_keys)
         self._checked = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -52,7 +53,12 @@ class CheckpointChainHook(Hook):
         self._checked = True
         state = checkpoint.get('state_dict', checkpoint)
         if not runner._resume:
-            self._revise(state)
+            for key in list(state):
+                new = key
+                for pattern, replacement in self.revise_keys:
+                    new = re.sub(pattern, replacement, new)
+                if new != key:
+                    state[new] = state.pop(key)
         model = unwrap(runner.model)
         report = LoadReport(
             model.state_dict(), as_loaded(model, state), self.modules
@@ -60,17 +66,6 @@ class CheckpointChainHook(Hook):
         source = runner._load_from or 'the latest checkpoint'
         runner.logger.info(f'Load report of {source}:\n{report}')
         report.check(source)
-
-    def _revise(self, state: dict[str, Tensor]) -> None:
-        """Apply ``revise_keys`` to a state dict, in place."""
-        # MMEngine strips the prefix of distributed wrappers as well
-        rules = ((r'^module\.', ''), *self.revise_keys)
-        for key in list(state):
-            new = key
-            for pattern, replacement in rules:
-                new = re.sub(pattern, replacement, new)
-            if new != key:
-                state[new] = state.pop(key)
 
     def before_train(self, runner: Runner) -> None:
         """Refuse to train (RuntimeError) if ``load_from`` is not set."""
@@ -97,12 +92,9 @@ def as_loaded(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class LoadReport:
-    """What of a checkpoint fits a model, counted by module.
+    """What of a checkpoint's state dict fits a model's, counted by module.
 
-    Args:
-        model: State dict of the model.
-        state: State dict of the checkpoint.
-        modules: Dotted names of the declared modules.
+    ``modules`` are the dotted names of the declared modules.
     """
 
     def __init__(
@@ -114,26 +106,22 @@ class LoadReport:
         self.rows: dict[str, dict[str, list[str]]] = {}
         for name in modules:
             row = dict(loaded=[], missing=[], mismatched=[], unexpected=[])
-            for key in model:
-                if key != name and not key.startswith(f'{name}.'):
-                    continue
+            for key in (k for k in model if f'{k}.'.startswith(f'{name}.')):
                 if key not in state:
                     row['missing'].append(key)
                 elif model[key].shape == state[key].shape:
                     row['loaded'].append(key)
                 else:
-                    row['mismatched'].append(
-                        f'{key} (checkpoint {tuple(state[key].shape)}, model '
-                        f'{tuple(model[key].shape)})'
-                    )
+                    shapes = (tuple(s[key].shape) for s in (state, model))
+                    text = '{} (checkpoint {}, model {})'
+                    row['mismatched'].append(text.format(key, *shapes))
             row['unexpected'] = [
                 k for k in state if k.startswith(f'{name}.') and k not in model
             ]
             self.rows[name] = row
         prefixes = tuple(f'{name}.' for name in modules)
-        self.others = [
-            k for k in model if k in state and not k.startswith(prefixes)
-        ]
+        shared = [k for k in model if k in state]
+        self.others = [k for k in shared if not k.startswith(prefixes)]
         self.prefixes = sorted({k.partition('.')[0] for k in state})
 
     def __str__(self) -> str:
@@ -147,21 +135,20 @@ class LoadReport:
             loaded, wanted = loaded + counts[0], wanted + sum(counts[:3])
             cells = ''.join(f'{count:>12}' for count in counts)
             lines.append(f'{name:<{width}}{cells}')
+        share = 100 * loaded / max(wanted, 1)
         lines.append(
-            f'{100 * loaded / max(wanted, 1):.1f} % of the declared modules '
-            f'loaded ({loaded} of {wanted} tensors); {len(self.others)} '
-            'tensors of other modules match too'
+            f'{share:.1f} % of the declared modules loaded ({loaded} of '
+            f'{wanted} tensors); {len(self.others)} tensors of other modules '
+            'match too'
         )
         return '\n'.join(lines)
 
     def check(self, source: str) -> None:
         """Raise unless every declared module is loaded completely.
 
-        Args:
-            source: Where the checkpoint came from, for the message.
-
         Raises:
-            RuntimeError: Names the modules and their first keys at fault.
+            RuntimeError: Names ``source``, where the checkpoint came from,
+                the modules, and their first keys at fault.
         """
         faults = []
         for name, row in self.rows.items():

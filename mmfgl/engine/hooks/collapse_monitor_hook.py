@@ -28,9 +28,8 @@ class CollapseMonitorHook(Hook):
 
     It reads what the forward pass has computed anyway: the logged
     ``teacher_entropy``, ``teacher_diversity`` and ``kl_distill`` (or
-    ``kl_mask``), and the tokens that the EMA teacher projects. Every
-    ``interval`` iterations it logs, over all ranks and the last ``window``
-    looks,
+    ``kl_mask``), and the tokens that the EMA teacher projects. 200 times a
+    run it logs, over all ranks and the last ``window`` looks,
 
     - ``collapse/entropy`` of a target and ``collapse/diversity``, the entropy
       of a batch's mean target, both over log K. Their difference,
@@ -41,16 +40,13 @@ class CollapseMonitorHook(Hook):
       ``collapse/rank_share``, over that at the start.
 
     Looks at which a value is not finite are left out. The alarm rings when,
-    after the warm-up, a symptom has held for as long as ``patience``:
-    ``uniform``, ``one_hot``, ``same``, ``rank`` or ``copied`` (see
-    :func:`symptoms`). Warm-up and patience are shares of the run, so that a
-    collapse in the first tenth is reported before a fifth of the schedule.
-    The state is in the checkpoint.
+    after the warm-up, a symptom (see :func:`symptoms`) has held for as long
+    as ``patience``: a collapse in the first tenth of the run is reported
+    before its fifth. The state is in the checkpoint.
 
     Args:
         action: ``'warn'``, or ``'stop'``: save a checkpoint and end the run
             with a :class:`CollapseError`.
-        interval: Iterations between two looks; ``None`` for 1/200 of the run.
         window: Looks over which statistics are taken.
         warmup: Share of the run without alarm; its last ``window`` looks give
             the rank at the start.
@@ -62,7 +58,6 @@ class CollapseMonitorHook(Hook):
     def __init__(
         self,
         action: str = 'warn',
-        interval: int | None = None,
         window: int = 4,
         warmup: float = 0.05,
         patience: float = 0.04,
@@ -74,7 +69,6 @@ class CollapseMonitorHook(Hook):
         if not (0 <= warmup < 1 and 0 <= patience < 1):
             raise ValueError('warmup and patience are shares of the run')
         self.action = action
-        self.interval = interval
         self.window = window
         self.warmup = warmup
         self.patience = patience
@@ -86,18 +80,18 @@ class CollapseMonitorHook(Hook):
         self._handle = None
         self._on, self._tokens = False, None
         self._rank = TokenRank(self.window)
-        self._recent: deque[dict] = deque(maxlen=self.window)
+        self._recent: deque[Tensor] = deque(maxlen=self.window)
         self._looks = self._blind = 0
         self.state = runner.message_hub.runtime_info.get(
             _STATE, dict(start_rank=None, since={}, alarms=[])
         )
-        if projector is None:
+        if projector is not None:
+            self._handle = projector.register_forward_pre_hook(self._see)
+        else:
             runner.logger.warning(
                 'CollapseMonitorHook has nothing to watch: this model has no '
                 'EMA teacher with prototypes'
             )
-            return
-        self._handle = projector.register_forward_pre_hook(self._see)
 
     def after_train(self, runner: Runner) -> None:
         """Stop listening."""
@@ -107,10 +101,9 @@ class CollapseMonitorHook(Hook):
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Look at this iteration, or don't."""
         # the length of the run may be estimated anew as it goes on
-        every = self.interval or max(1, round(runner.max_iters / 200))
-        self._on = self._handle is not None and self.every_n_train_iters(
-            runner, every
-        )
+        every = max(1, round(runner.max_iters / 200))
+        due = (runner.iter + 1) % every == 0
+        self._on = due and self._handle is not None
         self._tokens = None
 
     def _see(self, module: nn.Module, args: tuple) -> None:
@@ -118,11 +111,7 @@ class CollapseMonitorHook(Hook):
             self._tokens = args[0].detach()
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
     ) -> None:
         """Log the statistics and judge them.
 
@@ -145,7 +134,7 @@ class CollapseMonitorHook(Hook):
                 )
             return
         stats = self._statistics(outputs, kl)
-        if stats is None:
+        if not stats:
             return
         for name, value in stats.items():
             runner.message_hub.update_scalar(f'train/collapse/{name}', value)
@@ -156,29 +145,18 @@ class CollapseMonitorHook(Hook):
             self._judge(runner, stats)
         runner.message_hub.update_info(_STATE, self.state)
 
-    def _statistics(
-        self, outputs: dict, kl: Tensor | float
-    ) -> dict[str, float] | None:
-        """Statistics of the last looks; None if this one is not finite."""
+    def _statistics(self, outputs: dict, kl: Tensor) -> dict[str, float]:
+        """Statistics of the last looks; none if this one is not finite."""
         tokens = self._tokens.float()
-        look = tokens.new_tensor(
-            [
-                outputs['teacher_entropy'],
-                outputs['teacher_diversity'],
-                kl,
-                tokens.abs().sum(),
-            ]
-        )
+        values = [outputs['teacher_entropy'], outputs['teacher_diversity'], kl]
+        look = tokens.new_tensor([*values, tokens.abs().sum()])
         all_reduce(look, op='mean')
         if not torch.isfinite(look).all():
-            return None
+            return {}
         self._rank.add(tokens)
-        names = ('entropy', 'diversity', 'kl')
-        self._recent.append(dict(zip(names, look.tolist(), strict=False)))
-        stats = {
-            name: sum(look[name] for look in self._recent) / len(self._recent)
-            for name in names
-        }
+        self._recent.append(look[:3])
+        means = torch.stack(list(self._recent)).mean(dim=0).tolist()
+        stats = dict(zip(('entropy', 'diversity', 'kl'), means, strict=True))
         stats['information'] = stats['diversity'] - stats['entropy']
         stats['rank'] = self._rank.value()
         if self.state['start_rank'] is not None:
@@ -199,12 +177,8 @@ class CollapseMonitorHook(Hook):
         self.state['alarms'] = lasting
         if not new:
             return
-        message = describe_collapse(
-            {name: since[name][0] for name in new},
-            now,
-            runner.max_iters,
-            stats,
-        )
+        began = {name: since[name][0] for name in new}
+        message = describe_collapse(began, now, runner.max_iters, stats)
         if self.action == 'warn':
             runner.logger.warning(message)
             return
@@ -219,12 +193,10 @@ class CollapseMonitorHook(Hook):
 
 
 def symptoms(stats: dict[str, float], width: int) -> list[str]:
-    """Names of the symptoms that a look shows.
+    """Names of the symptoms that a look shows; ``width`` is D.
 
-    Args:
-        stats: ``entropy``, ``diversity``, ``information`` and ``kl`` over log
-            K, ``rank`` and, once known, ``rank_share``.
-        width: Token width D.
+    ``stats`` are ``entropy``, ``diversity``, ``information`` and ``kl`` over
+    log K, ``rank`` and, once known, ``rank_share``.
     """
     share = stats.get('rank_share', 1.0)
     same = stats['diversity'] < 0.3  # all regions get the same target

@@ -32,12 +32,10 @@ class FreezeHook(Hook):
     parameter and ``find_unused_parameters=False`` holds.
 
     Args:
-        trainable: Dotted names of the modules or parameters that are
-            trained, e.g. ``['roi_head.bbox_head.fc_cls']``; all else is
-            frozen.
-        frozen: Dotted names of those that are frozen, in place of
-            ``trainable``; all else is trained. For the first layers of a
-            backbone that has no ``frozen_stages``.
+        trainable: Dotted names of all modules or parameters that are trained,
+            e.g. ``['roi_head.bbox_head.fc_cls']``.
+        frozen: In place of ``trainable``, those that are frozen, e.g. the
+            first layers of a backbone without ``frozen_stages``.
 
     Raises:
         ValueError: If not exactly one of both is a list of names.
@@ -58,7 +56,7 @@ class FreezeHook(Hook):
         names = frozen if trainable is None else trainable
         if isinstance(names, str) or not names:
             raise ValueError(
-                f'FreezeHook takes a list of names of modules, got {names!r}'
+                f'FreezeHook takes a list of names, got {names!r}'
             )
         self.names = tuple(names)
         self.inverse = frozen is not None
@@ -67,10 +65,9 @@ class FreezeHook(Hook):
         """Freeze the model before training; do nothing before a test.
 
         Raises:
-            TypeError: If the model has a wrapper other than
-                DistributedDataParallel, or there are several optimizers.
-            ValueError: If a name is not in the model or has nothing to
-                train.
+            TypeError: A wrapper is no DistributedDataParallel, or there are
+                several optimizers.
+            ValueError: A name is not in the model or has nothing to train.
         """
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, OptimWrapperDict):
@@ -94,9 +91,8 @@ class FreezeHook(Hook):
         self._idle = self._frozen_modules(model)
         if wrapped:
             runner.model = None  # the old wrapper's gradient hooks go with it
-            runner.model = runner.wrap_model(
-                runner.cfg.get('model_wrapper_cfg'), model
-            )
+            cfg = runner.cfg.get('model_wrapper_cfg')
+            runner.model = runner.wrap_model(cfg, model)
         # groups are kept even if they become empty: schedulers count them
         for group in wrapper.param_groups:
             group['params'] = [p for p in group['params'] if p.requires_grad]

@@ -25,21 +25,19 @@ class RegionProbeHook(Hook):
     itself is logged as ``probe/region_top1``; by chance it is one over the
     number of regions, which the log names too.
 
-    Views and regions are drawn once, from ``seed``, so the scores of a run,
-    and of runs with one config, compare. The random states of the training
-    are left as they were. The main process computes; the images are kept in
-    memory, so a few dozen are right.
+    Views and regions are drawn once, from a fixed seed, so the scores of a
+    run, and of runs with one config, compare. The random states of the
+    training are left as they were. The main process computes; the images are
+    kept in memory, so a few dozen are right.
 
     Args:
         dataloader: Config of a data loader of held-out images with the view
-            transform of the training. It is read to its end, once; a finite
-            sampler (``dict(type='DefaultSampler', shuffle=False)``) is
-            needed.
+            transform of the training and a finite sampler
+            (``dict(type='DefaultSampler', shuffle=False)``).
         interval: Iterations between two probes; the first is before
             training, the last at its end.
         branch: ``'teacher'`` or ``'student'``.
-        max_images: Take no more images than this.
-        seed: Seed of the views.
+        max_images: No further batch is taken once there are so many images.
     """
 
     priority = 'LOW'
@@ -50,7 +48,6 @@ class RegionProbeHook(Hook):
         interval: int = 500,
         branch: str = 'student',
         max_images: int = 64,
-        seed: int = 0,
     ) -> None:
         if branch not in ('teacher', 'student'):
             raise ValueError(
@@ -62,8 +59,6 @@ class RegionProbeHook(Hook):
         self.interval = interval
         self.branch = branch
         self.max_images = max_images
-        self.seed = seed
-        self._batches: list[dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Load the images and probe the model as it starts."""
@@ -72,24 +67,16 @@ class RegionProbeHook(Hook):
                 self._batches = self._load(runner)
             self._probe(runner, runner.iter)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Probe every ``interval`` iterations and after the last."""
-        if (
-            self.every_n_train_iters(runner, self.interval)
-            or runner.iter + 1 == runner.max_iters
-        ):
-            self._probe(runner, runner.iter + 1)
+        done = runner.iter + 1
+        if done % self.interval == 0 or done == runner.max_iters:
+            self._probe(runner, done)
 
     def _load(self, runner: Runner) -> list[dict]:
         """The probe's batches, the same whenever they are loaded."""
-        loader = runner.build_dataloader(self.dataloader, seed=self.seed)
-        batches = SeededBatches(loader.batch_sampler, self.seed)
+        loader = runner.build_dataloader(self.dataloader, seed=0)
+        batches = SeededBatches(loader.batch_sampler, seed=0)
         replace_batch_sampler(loader, batches)
         loaded, count = [], 0
         for batch in loader:
@@ -121,15 +108,9 @@ def region_top1(
 ) -> tuple[float, int]:
     """Share of regions that find themselves in the other view.
 
-    The model is in evaluation mode meanwhile, and left as it was.
-
-    Args:
-        model: A :class:`ReToD`, without distributed wrapper.
-        batches: Batches of its data loader.
-        branch: ``'teacher'`` or ``'student'``.
-
-    Returns:
-        The share, and the number of regions that were to choose from.
+    ``model`` is a :class:`ReToD` without distributed wrapper; it is in
+    evaluation mode meanwhile, and left as it was. Returns the share, and the
+    number of regions that were to choose from.
     """
     from mmfgl.models.selfsup import encode_views
 
@@ -146,9 +127,8 @@ def region_top1(
                 view.append(F.normalize(part.float().flatten(0, 1), dim=1))
         queries, keys = (torch.cat(view) for view in views)
         own = torch.arange(len(keys), device=keys.device)
-        found = torch.cat(
-            [(part @ keys.T).argmax(dim=1) for part in queries.split(1024)]
-        )
+        parts = [(p @ keys.T).argmax(dim=1) for p in queries.split(1024)]
+        found = torch.cat(parts)
         return float((found == own).float().mean()), len(keys)
     finally:
         for module, mode in modes.items():

@@ -30,8 +30,7 @@ class TeacherHook(Hook):
         export: ``'teacher'`` or ``'student'``.
 
     Raises:
-        ValueError: If an argument is out of range or, in training, the model
-            has no teacher.
+        ValueError: An argument is out of range.
     """
 
     META_KEY = 'mmfgl_export'
@@ -56,7 +55,11 @@ class TeacherHook(Hook):
         self.export = export
 
     def before_train(self, runner: Runner) -> None:
-        """Tell the model that its teacher is looked after."""
+        """Tell the model that its teacher is looked after.
+
+        Raises:
+            ValueError: The model has no teacher.
+        """
         model = unwrap(runner.model)
         if model.target_generator is None:
             raise ValueError(
@@ -66,28 +69,17 @@ class TeacherHook(Hook):
             )
         model.teacher_is_driven = True
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Update the teacher if the optimizer has just stepped."""
-        if not runner.optim_wrapper.should_update() or step_was_skipped(
-            runner
-        ):
+        stepped = runner.optim_wrapper.should_update()
+        if not stepped or step_was_skipped(runner):
             return
         momentum = self.momentum_at((runner.iter + 1) / runner.max_iters)
         unwrap(runner.model).update_teacher(momentum)
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)
 
     def momentum_at(self, progress: float) -> float:
-        """Share of the teacher's weights that is kept at a point of the run.
-
-        Args:
-            progress: Share of the run that is done, in [0, 1].
-        """
+        """Momentum when this share of the run, in [0, 1], is done."""
         cosine = (math.cos(math.pi * min(progress, 1.0)) + 1) / 2
         return self.end_momentum - (self.end_momentum - self.momentum) * cosine
 

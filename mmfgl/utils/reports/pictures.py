@@ -21,17 +21,12 @@ def detection_pictures(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Detect objects in images of a config's test set and draw them.
 
-    Args:
-        config: Config of the detector, or its file.
-        checkpoint: Checkpoint of it.
-        indices: Which images of the test set.
-        score_thr: Detections below this score are not drawn.
-        height: Height of the pictures; small images are enlarged before
-            lines and labels are drawn, so that these stay thin.
+    ``indices`` say which images of the test set. They are resized to
+    ``height`` before lines and labels are drawn, so that these stay thin.
+    Detections below ``score_thr`` are not drawn.
 
     Returns:
-        For each image a pair of (height, W, 3) uint8 RGB arrays: the ground
-        truth and the detections.
+        (truth, detections) of each image: (height, W, 3) uint8 RGB arrays.
     """
     model = init_detector(config, checkpoint, palette='random', device='cpu')
     dataset = DATASETS.build(model.cfg.test_dataloader.dataset)
@@ -61,12 +56,7 @@ def detection_pictures(
 
 
 def side_by_side(panels: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
-    """Join pictures of equal height in a row on white.
-
-    Args:
-        panels: (H, W_i, 3) uint8 arrays.
-        gap: White pixels between them.
-    """
+    """Join (H, W_i, 3) uint8 pictures in a row, ``gap`` white pixels apart."""
     white = np.full((panels[0].shape[0], gap, 3), 255, dtype=np.uint8)
     row = [part for panel in panels for part in (panel, white)]
     return np.concatenate(row[:-1], axis=1)

@@ -14,6 +14,7 @@ from PIL import Image
 from mmfgl.utils.reports.plots import Curve, plot_curves
 from mmfgl.utils.reports.tables import html_table, markdown_table
 
+_IMAGES = 'report_files'
 _CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto;
        max-width: 62rem; padding: 0 1rem; }
@@ -35,11 +36,7 @@ class Report:
     """Collects tables, curves, pictures and settings, then writes them.
 
     Every ``add_*`` method appends one section. Text is shown as it is, never
-    read as HTML.
-
-    Args:
-        title: Heading of the whole report.
-        intro: A paragraph below it.
+    read as HTML. ``intro`` is a paragraph below the title.
 
     Example:
         >>> report = Report('Comparison')
@@ -66,14 +63,11 @@ class Report:
         rows: Sequence[Mapping[str, Any]],
         caption: str = '',
     ) -> None:
-        """Add a table.
+        """Add a table, with a caption below.
 
-        Args:
-            heading: Heading of the section.
-            rows: One mapping of column name to value per row, see
-                :func:`markdown_table`. Columns are in order of first
-                appearance; a missing value is shown as a dash.
-            caption: A paragraph below the table.
+        ``rows`` map names of columns to values, see :func:`markdown_table`.
+        Columns are in order of first appearance; a missing value is shown as
+        a dash.
         """
         self._heading(heading)
         header = list(dict.fromkeys(key for row in rows for key in row))
@@ -97,26 +91,20 @@ class Report:
             Image.fromarray(picture).save(buffer, format='PNG', optimize=True)
             self._figure(buffer.getvalue(), caption)
 
-    def write(self, folder: str | Path, name: str = 'report') -> Path:
-        """Write ``NAME.html``, ``NAME.md`` and the images of the latter.
+    def write(self, folder: str | Path) -> Path:
+        """Write ``report.html``, ``report.md`` and ``report_files/``.
 
-        Args:
-            folder: Created if missing.
-            name: File name without suffix; images go to ``NAME_files/``.
-
-        Returns:
-            Path of the HTML file, which needs no other file.
+        The folder is made if it is missing. Returns the path of the HTML
+        file, which needs no other; the images are for the Markdown file.
         """
         folder = Path(folder)
-        images = folder / f'{name}_files'
+        images = folder / _IMAGES
         images.mkdir(parents=True, exist_ok=True)
-        for file_name, png in self._images:
-            (images / file_name).write_bytes(png)
-        markdown = '\n\n'.join(self._markdown).replace(
-            '](FILES/', f']({images.name}/'
-        )
-        (folder / f'{name}.md').write_text(markdown + '\n', encoding='utf-8')
-        page = folder / f'{name}.html'
+        for name, png in self._images:
+            (images / name).write_bytes(png)
+        markdown = '\n\n'.join(self._markdown) + '\n'
+        (folder / 'report.md').write_text(markdown, encoding='utf-8')
+        page = folder / 'report.html'
         page.write_text(
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<title>{html.escape(self.title)}</title>'
@@ -147,4 +135,4 @@ class Report:
             f'<figcaption>{text}</figcaption></figure>'
         )
         alt = caption.replace('[', '(').replace(']', ')')
-        self._markdown.append(f'![{alt}](FILES/{name})\n\n*{alt}*')
+        self._markdown.append(f'![{alt}]({_IMAGES}/{name})\n\n*{alt}*')

@@ -12,10 +12,8 @@ def read_curve(
 ) -> list[tuple[int, float]]:
     """(step, value) pairs that a training run has logged, in order.
 
-    Args:
-        work_dir: Work dir of the run. When it was resumed, its parts are
-            joined, the later part counting where they overlap.
-        key: Logged value, e.g. ``'loss'`` or ``'coco/bbox_mAP'``.
+    When it was resumed, its parts are joined, the later part counting where
+    they overlap. ``key`` is e.g. ``'loss'`` or ``'coco/bbox_mAP'``.
 
     Raises:
         FileNotFoundError: The run has logged nothing.
@@ -44,27 +42,24 @@ def read_metrics(work_dir: str | Path) -> dict[str, float]:
     Raises:
         FileNotFoundError: There is no finished test run.
     """
-    runs = (file.parent for file in Path(work_dir).glob('*/*.json'))
-    runs = sorted(run for run in runs if (run / f'{run.name}.json').is_file())
-    if not runs:
+    files = Path(work_dir).glob('*/*.json')
+    files = [file for file in files if file.stem == file.parent.name]
+    if not files:
         raise FileNotFoundError(f'No finished test run in {work_dir}.')
-    path = runs[-1] / f'{runs[-1].name}.json'
-    return json.loads(path.read_text(encoding='utf-8'))
+    return json.loads(max(files).read_text(encoding='utf-8'))
 
 
 def machine_settings() -> dict[str, str]:
     """Describe machine and software, without any path or host name."""
     import torch
 
+    cores = os.cpu_count()
+    if hasattr(os, 'sched_getaffinity'):
+        cores = len(os.sched_getaffinity(0))
+    devices = range(torch.cuda.device_count())
     settings = {
-        'cores': str(len(os.sched_getaffinity(0)))
-        if hasattr(os, 'sched_getaffinity')
-        else str(os.cpu_count()),
-        'GPUs': ', '.join(
-            torch.cuda.get_device_name(index)
-            for index in range(torch.cuda.device_count())
-        )
-        or 'none',
+        'cores': str(cores),
+        'GPUs': ', '.join(map(torch.cuda.get_device_name, devices)) or 'none',
         'system': f'{platform.system()} {platform.machine()}',
         'Python': platform.python_version(),
     }

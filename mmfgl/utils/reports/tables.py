@@ -12,13 +12,8 @@ def markdown_table(
 ) -> str:
     """Make a Markdown table; columns without any text are set right.
 
-    Args:
-        header: Names of the columns.
-        rows: Cells: text, numbers, or ``None`` (or NaN) for a dash.
-        digits: Decimals of floats.
-
-    Returns:
-        The lines of the table, without a line break at the end.
+    Cells are text, numbers (floats with so many ``digits``), or ``None`` or
+    NaN for a dash. There is no line break at the end.
     """
     rule = ['--:' if right else ':--' for right in _numeric(header, rows)]
     return '\n'.join(
@@ -57,10 +52,11 @@ def _numeric(
 
 
 def _texts(rows: Sequence[Sequence[Any]], digits: int) -> list[list[str]]:
-    return [[_text(cell, digits) for cell in row] for row in rows]
+    def text(cell: Any) -> str:
+        if cell is None or cell != cell:  # NaN
+            return '–'
+        if isinstance(cell, float | np.floating):
+            return f'{cell:.{digits}f}'
+        return str(cell)
 
-
-def _text(cell: Any, digits: int) -> str:
-    if isinstance(cell, float | np.floating):
-        return '–' if np.isnan(cell) else f'{cell:.{digits}f}'
-    return '–' if cell is None else str(cell)
+    return [[text(cell) for cell in row] for row in rows]

@@ -1,18 +1,14 @@
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import default_collate
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
 
 from mmfgl.engine.hooks import CollapseError, CollapseMonitorHook
 from mmfgl.engine.hooks.collapse_monitor_hook import symptoms
 
-COUNTER = itertools.count()
 HEALTHY = dict(
     entropy=0.6, diversity=0.95, information=0.35, kl=0.2, rank=9.0,
     rank_share=0.9,
@@ -36,7 +32,7 @@ class Toy(BaseModel):
     def forward(self, inputs, mode='loss'):
         self.calls += 1
         odd = dict(self.odd.get(self.calls, {}))
-        tokens = inputs.flatten(0, 1)[:, None] * odd.pop('tokens', 1)
+        tokens = inputs[:, None] * odd.pop('tokens', 1)
         if hasattr(self, 'target_generator') and not odd.pop('skip', False):
             self.target_generator['projector'](tokens)
         stats = {'teacher_entropy': 0.6, 'teacher_diversity': 0.95}
@@ -45,33 +41,22 @@ class Toy(BaseModel):
         return dict(loss_distill=self.layer(tokens).mean(), **stats)
 
 
-def run(tmp_path, odd=None, iters=20, hook=None, model=None, **changes):
+@pytest.fixture
+def run(toy_runner):
     """Train a toy; ``odd`` are the values of iterations that differ."""
-    torch.manual_seed(0)
-    settings = dict(interval=1, window=1, warmup=0.2, patience=0.2)
-    hook = dict(type='mmfgl.CollapseMonitorHook', **settings | (hook or {}))
-    data = [dict(inputs=torch.randn(12, 8)) for _ in range(iters)]
-    runner = Runner(
-        model=model or Toy(odd or {}),
-        work_dir=str(tmp_path),
-        train_dataloader=dict(
-            batch_size=1,
-            dataset=data,
-            sampler=dict(type='InfiniteSampler', shuffle=False),
-            collate_fn=default_collate,
-        ),
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=iters),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
-        custom_hooks=[hook],
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=10)
-        ),
-        experiment_name=f'collapse_{next(COUNTER)}',
-        log_level='WARNING',
-        **changes,
-    )
-    runner.train()
-    return runner
+
+    def run(odd=None, iters=20, model=None, action='warn', **changes):
+        torch.manual_seed(0)
+        settings = dict(window=1, warmup=0.2, patience=0.2, action=action)
+        hook = dict(type='mmfgl.CollapseMonitorHook', **settings)
+        data = [torch.randn(12, 8) for _ in range(iters)]
+        runner = toy_runner(
+            model or Toy(odd or {}), data, iters, hook, **changes
+        )
+        runner.train()
+        return runner
+
+    return run
 
 
 def log_of(runner):
@@ -102,8 +87,8 @@ def test_symptoms(changes, expected):
 
 
 @pytest.mark.parametrize('name', ['kl_distill', 'kl_mask'])
-def test_healthy_run_is_quiet(tmp_path, name):
-    runner = run(tmp_path, hook=dict(action='stop'), model=Toy({}, name))
+def test_healthy_run_is_quiet(run, name):
+    runner = run(model=Toy({}, name), action='stop')
     for key, expected in (
         *(('entropy', 0.6), ('diversity', 0.95), ('information', 0.35)),
         ('kl', 0.2),
@@ -116,7 +101,7 @@ def test_healthy_run_is_quiet(tmp_path, name):
 
 
 def test_real_pretraining_is_watched(retod_runner):
-    hook = dict(type='mmfgl.CollapseMonitorHook', interval=1, action='stop')
+    hook = dict(type='mmfgl.CollapseMonitorHook', action='stop')
     runner = retod_runner(20, [hook])
     runner.train()
     for name in ('entropy', 'diversity', 'information', 'kl', 'rank'):
@@ -124,59 +109,58 @@ def test_real_pretraining_is_watched(retod_runner):
         assert len(log.data[0]) == 20 and np.isfinite(log.data[0]).all()
 
 
-def test_stop_saves_a_checkpoint(tmp_path):
+def test_stop_saves_a_checkpoint(run, tmp_path):
     odd = dict.fromkeys(range(3, 21), SAME)
     with pytest.raises(CollapseError, match='To try: ') as caught:
-        run(tmp_path, odd, hook=dict(action='stop'))
-    assert 'collapsed_iter_8.pth' in str(caught.value)
-    path = tmp_path / 'collapsed_iter_8.pth'
+        run(odd, action='stop')
+    path = tmp_path / 'work' / 'collapsed_iter_8.pth'
+    assert str(path) in str(caught.value)
     saved = torch.load(path, map_location='cpu', weights_only=False)
     assert saved['meta']['iter'] == 8
 
 
-def test_patience_and_warmup(tmp_path):
+def test_patience_and_warmup(run):
     # in the warm-up; too short; long enough; over; again
     sick = [1, 2, 5, 6, 8, 9, 10, 11, 14, 15, 16]
-    runner = run(tmp_path / 'a', dict.fromkeys(sick, SAME))
+    runner = run(dict.fromkeys(sick, SAME), folder='a')
     assert 'collapse, seen in iteration' not in log_of(runner)
-    runner = run(tmp_path / 'b', dict.fromkeys(range(6, 12), SAME))
+    runner = run(dict.fromkeys(range(6, 12), SAME), folder='b')
     text = log_of(runner)
     assert text.count('collapse, seen in iteration') == 1
     assert 'seen in iteration 10 of 20 (50%)' in text
     assert 'same: all regions get the same target (since iteration 6)' in text
 
 
-def test_rank_of_the_tokens_is_watched(tmp_path):
+def test_rank_of_the_tokens_is_watched(run):
     same = dict(tokens=torch.tensor([1.0, *[0.0] * 7]))  # one dimension left
-    runner = run(tmp_path, dict.fromkeys(range(8, 21), same))
+    runner = run(dict.fromkeys(range(8, 21), same))
     assert state_of(runner)['alarms'] == ['rank']
     assert 'rank: region tokens fill few dimensions' in log_of(runner)
 
 
 @pytest.mark.parametrize('odd', [dict(tokens=NAN), dict(kl_distill=NAN)])
-def test_values_that_are_not_finite_are_left_out(tmp_path, odd):
-    runner = run(tmp_path, {6: odd})
+def test_values_that_are_not_finite_are_left_out(run, odd):
+    runner = run({6: odd})
     rank = runner.message_hub.get_scalar('train/collapse/rank')
     assert len(rank.data[0]) == 19 and np.isfinite(rank.data[0]).all()
 
 
-def test_state_survives_resuming(tmp_path):
-    first = run(tmp_path / 'a')
-    resumed = run(
-        tmp_path / 'b', load_from=f'{tmp_path}/a/iter_10.pth', resume=True
-    )
+def test_state_survives_resuming(run):
+    first = run()
+    path = f'{first.work_dir}/iter_10.pth'
+    resumed = run(folder='b', load_from=path, resume=True)
     start = state_of(first)['start_rank']
     assert state_of(resumed)['start_rank'] == start is not None
 
 
-def test_nothing_to_watch(tmp_path):
-    runner = run(tmp_path, model=Toy({}, teacher=False))
+def test_nothing_to_watch(run):
+    runner = run(model=Toy({}, teacher=False))
     assert 'nothing to watch' in log_of(runner)
 
 
-def test_blindness_is_an_error(tmp_path):
+def test_blindness_is_an_error(run):
     with pytest.raises(RuntimeError, match='has not seen a region token'):
-        run(tmp_path, dict.fromkeys(range(1, 31), dict(skip=True)), iters=30)
+        run(dict.fromkeys(range(1, 31), dict(skip=True)), iters=30)
 
 
 def test_bad_settings():

@@ -37,14 +37,13 @@ class AtomicCheckpointHook(CheckpointHook):
     its final name, then ``last_checkpoint``: a kill in between leaves a
     truncated file, or none. Here a checkpoint, and then ``last_checkpoint``,
     appear under their names only when they are complete on the disk, and
-    only then are old ones removed. So whenever the process dies,
-    ``--resume`` finds the last complete checkpoint. For a moment one more
-    checkpoint than ``max_keep_ckpts`` needs room.
+    only then are old ones removed, so ``--resume`` finds a complete one
+    whenever the process dies. One more checkpoint than ``max_keep_ckpts``
+    needs room meanwhile.
 
-    With remote storage (``out_dir`` of another file system, or
-    ``backend_args``) writing is left to its backend; the order is the same.
-    A best checkpoint (``save_best``) is written as safely, but takes the
-    place of the one before in the parent's order.
+    Writing to remote storage (``out_dir``, ``backend_args``) is left to its
+    backend, in the same order. A best checkpoint (``save_best``) is written as
+    safely, but takes the place of the one before in the parent's order.
 
     Args: those of :class:`mmengine.hooks.CheckpointHook`.
     """
@@ -52,11 +51,8 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Choose the atomic backend and clear leftovers of a killed run."""
         super().before_train(runner)
-        if not (
-            type(self.file_backend) is LocalBackend
-            and self.backend_args is None
-            and self.file_client_args is None
-        ):
+        local = type(self.file_backend) is LocalBackend
+        if not local or self.backend_args or self.file_client_args:
             return
         register_backend(BACKEND, AtomicLocalBackend, force=True)
         self.backend_args = dict(backend=BACKEND)
@@ -76,12 +72,11 @@ class AtomicCheckpointHook(CheckpointHook):
         """Save, then point ``last_checkpoint`` at it, then clean up."""
         outdated = []
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
-            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
-                outdated.append(self._path(self.keep_ckpt_ids.popleft()))
-            self.keep_ckpt_ids.append(step)
-            runner.message_hub.update_info(
-                'keep_ckpt_ids', list(self.keep_ckpt_ids)
-            )
+            kept = self.keep_ckpt_ids
+            if len(kept) == self.max_keep_ckpts:
+                outdated.append(self._path(kept.popleft()))
+            kept.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(kept))
         self.last_ckpt = self._path(step)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
@@ -96,23 +91,16 @@ class AtomicCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            write_atomically(
-                str(self.last_ckpt).encode(),
-                osp.join(runner.work_dir, 'last_checkpoint'),
-            )
-        for path in outdated:
-            self._remove(path)
+            path = osp.join(runner.work_dir, 'last_checkpoint')
+            write_atomically(str(self.last_ckpt).encode(), path)
+            for path in outdated:
+                # a sharded checkpoint is a folder
+                if self.file_backend.isdir(path):
+                    self.file_backend.rmtree(path)
+                elif self.file_backend.isfile(path):
+                    self.file_backend.remove(path)
 
     def _path(self, step: int) -> str:
         return self.file_backend.join_path(
             self.out_dir, self.filename_tmpl.format(step)
         )
-
-    def _remove(self, path: str) -> None:
-        """Remove a checkpoint: a file, or a folder of a sharded one."""
-        if not is_main_process():
-            return
-        if self.file_backend.isfile(path):
-            self.file_backend.remove(path)
-        elif self.file_backend.isdir(path):
-            self.file_backend.rmtree(path)

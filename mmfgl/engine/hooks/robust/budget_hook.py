@@ -28,19 +28,17 @@ class BudgetHook(Hook):
     starts with the first batch; loading of data counts, evaluation and
     building do not.
 
-    Writes ``budget.json`` into the work dir when training ends: seconds,
-    iterations and images (of one view each) that were spent.
+    At the end, ``budget.json`` in the work dir tells the seconds, iterations
+    and images (of one view each) that were spent.
 
     Args:
-        seconds: The budget in seconds. ``None`` trains for the iterations of
-            the config, with the same schedule.
+        seconds: The budget; ``None`` for the iterations of the config.
         warmup: Share of the budget in which the learning rates rise.
         min_lr_ratio: Last learning rate, as a share of the configured one.
         views: Views that the model sees of an image, for ``budget.json``.
 
     Raises:
-        ValueError: An argument is out of range, or the config has schedulers
-            of its own.
+        ValueError: An argument is out of range.
     """
 
     priority = 'HIGH'  # max_iters is right when other hooks read it
@@ -52,18 +50,13 @@ class BudgetHook(Hook):
         min_lr_ratio: float = 0.01,
         views: int = 1,
     ) -> None:
-        for name, value, right, needed in (
-            ('seconds', seconds, seconds is None or seconds > 0, '> 0'),
-            ('warmup', warmup, 0 <= warmup < 1, 'in [0, 1)'),
-            (
-                'min_lr_ratio',
-                min_lr_ratio,
-                0 <= min_lr_ratio <= 1,
-                'in [0, 1]',
-            ),
-        ):
-            if not right:
-                raise ValueError(f'{name} must be {needed}, got {value}')
+        if seconds is not None and seconds <= 0:
+            raise ValueError(f'seconds must be > 0, got {seconds}')
+        if not (0 <= warmup < 1 and 0 <= min_lr_ratio <= 1):
+            raise ValueError(
+                'warmup must be in [0, 1) and min_lr_ratio in [0, 1], got '
+                f'{warmup} and {min_lr_ratio}'
+            )
         self.seconds = seconds
         self.warmup = warmup
         self.min_lr_ratio = min_lr_ratio
@@ -72,11 +65,7 @@ class BudgetHook(Hook):
         self._start: float | None = None
 
     def factor_at(self, progress: float) -> float:
-        """Learning rate relative to the configured one, in [0, 1].
-
-        Args:
-            progress: Share of the budget that is spent, in [0, 1].
-        """
+        """Share of the learning rate after this share of the budget."""
         if progress < self.warmup:
             # the first step takes a small, but no zero learning rate
             return max(progress / self.warmup, 0.01)
@@ -85,7 +74,11 @@ class BudgetHook(Hook):
         return self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine
 
     def before_train(self, runner: Runner) -> None:
-        """Remember the configured learning rates and start the clock."""
+        """Remember the configured learning rates and start the clock.
+
+        Raises:
+            ValueError: The config has schedulers of its own.
+        """
         if runner.param_schedulers:
             raise ValueError(
                 'BudgetHook sets the learning rates itself: set '
@@ -118,7 +111,11 @@ class BudgetHook(Hook):
 
     def _update(self, runner: Runner, done: int) -> None:
         """Set progress, ``max_iters`` and rates after ``done`` iterations."""
-        elapsed = self._elapsed()
+        elapsed = time.monotonic() - self._start
+        if get_world_size() > 1:  # all ranks end together, by rank 0's clock
+            shared = torch.tensor([elapsed], dtype=torch.float64)
+            broadcast(shared, 0)
+            elapsed = float(shared)
         runner.message_hub.update_info(KEY, elapsed)
         if self.seconds is None:
             self.progress = done / runner.max_iters
@@ -136,12 +133,3 @@ class BudgetHook(Hook):
         factor = self.factor_at(self.progress)
         for group in runner.optim_wrapper.param_groups:
             group['lr'] = group['initial_lr'] * factor  # of the next step
-
-    def _elapsed(self) -> float:
-        """Seconds since the start, on rank 0: all ranks end together."""
-        elapsed = time.monotonic() - self._start
-        if get_world_size() > 1:
-            shared = torch.tensor([elapsed], dtype=torch.float64)
-            broadcast(shared, 0)
-            elapsed = float(shared)
-        return elapsed

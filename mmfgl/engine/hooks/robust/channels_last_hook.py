@@ -24,19 +24,18 @@ class ChannelsLastHook(Hook):
         Raises:
             ValueError: If the model has no module named ``backbone``.
         """
-        modules = dict(runner.model.named_modules())
-        kinds = tuple(
+        kinds = {
             type(module)
-            for name, module in modules.items()
+            for name, module in runner.model.named_modules()
             if name.rpartition('.')[2] == 'backbone'
-        )
+        }
         if not kinds:
             raise ValueError(
                 'ChannelsLastHook found no module named "backbone" in '
                 f'{type(runner.model).__name__}: remove it from custom_hooks'
             )
-        for name, module in modules.items():
-            if name.rpartition('.')[2] == 'backbone' or type(module) in kinds:
+        for module in runner.model.modules():
+            if type(module) in kinds:
                 module.register_forward_pre_hook(_to_channels_last)
                 module.register_forward_hook(_to_contiguous)
 

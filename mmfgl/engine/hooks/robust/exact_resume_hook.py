@@ -29,14 +29,12 @@ class ExactResumeHook(Hook):
 
     Exact means: on a CPU, the weights of the stopped and of the unstopped
     run are bit-equal, with any number of workers, as long as seed, batch
-    size, number of processes and number of threads stay the same. What
-    remains: on GPUs, cuDNN and atomic additions (RoIAlign's backward) differ
-    in the last bits from run to run, unless
-    ``randomness=dict(deterministic=True)`` and deterministic operators are
-    used; ``EpochBasedTrainLoop`` resumes at the start of an epoch, so its
-    checkpoints must be saved at the end of epochs (``by_epoch=True``); with
-    gradient accumulation, save at a multiple of it, because gradients are
-    not in a checkpoint.
+    size, number of processes and number of threads stay the same. On GPUs,
+    cuDNN and atomic additions (RoIAlign's backward) still differ in the last
+    bits, unless ``randomness=dict(deterministic=True)`` and deterministic
+    operators are used. Save at the end of epochs (``by_epoch=True``) with
+    ``EpochBasedTrainLoop``, which resumes at the start of one, and at a
+    multiple of the gradient accumulation: gradients are in no checkpoint.
     """
 
     priority = 'VERY_HIGH'
@@ -55,9 +53,8 @@ class ExactResumeHook(Hook):
                 '(with a batch_size or batch_sampler); this one has neither'
             )
         _rewind(loader, runner.seed)
-        self.batches = SeededBatches(
-            loader.batch_sampler, runner.seed, get_rank()
-        )
+        sampler, rank = loader.batch_sampler, get_rank()
+        self.batches = SeededBatches(sampler, runner.seed, rank)
         replace_batch_sampler(loader, self.batches)
         if not hasattr(loop, 'dataloader_iterator'):
             return
@@ -101,3 +98,8 @@ def _rewind(loader: DataLoader, seed: int) -> None:
     # InfiniteSampler._indices_of_rank: an iterator that has the seed in it
     if hasattr(sampler, '_indices_of_rank'):
         sampler.indices = sampler._indices_of_rank()
+    # AspectRatioBatchSampler._aspect_ratio_buckets: an iterator that workers
+    # have read from, but not to its end, leaves a full one, and the next
+    # iterator would never find it full again
+    for bucket in getattr(loader.batch_sampler, '_aspect_ratio_buckets', ()):
+        bucket.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,42 +34,32 @@ def step_was_skipped(runner: Runner) -> bool:
 
 @HOOKS.register_module()
 class NonFiniteGuardHook(Hook):
-    """Skip, or stop at, a step whose loss or gradient is not finite.
+    """Skip a step whose loss or gradient is not finite.
 
     For pretraining and detection alike. The total loss is looked at before
     the backward pass, the gradient before the optimizer's step. If either is
     NaN or infinite, a message names the losses (or the parameters) and the
-    image files of the batch, and
+    image files of the batch, and nothing moves: weights and optimizer state
+    are not touched, buffers that the forward pass has changed (BatchNorm
+    statistics, the centre of the targets, ...) go back to what they were,
+    and the teacher stays.
 
-    - ``'skip'``: nothing moves. Weights and optimizer state are not touched,
-      buffers that the forward pass has changed (BatchNorm statistics, the
-      centre of the targets, ...) go back to what they were, and the teacher
-      stays; after ``max_skips`` skips in a row training stops.
-    - ``'stop'``: training stops, with the weights as they were.
-
-    All ranks agree: the loss of one is enough (one number is all-reduced a
-    step). With gradient accumulation the whole step is dropped. With a
-    gradient scaler (float16), gradients are left to the scaler, which skips
-    and rescales by itself.
-
-    The check reads one number back from a GPU in each step, and copies the
+    All ranks agree: the loss of one is enough. With gradient accumulation the
+    whole step is dropped. With a gradient scaler (float16), gradients are
+    left to the scaler, which skips and rescales by itself. A step costs an
+    all-reduce of one number, its reading from a GPU, and a copy of the
     model's buffers.
 
     Args:
-        action: ``'skip'`` or ``'stop'``.
-        max_skips: How many steps in a row may be skipped.
+        max_skips: Training stops when so many steps in a row were skipped;
+            1 stops at the first.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, action: str = 'skip', max_skips: int = 5) -> None:
-        if action not in ('skip', 'stop'):
-            raise ValueError(
-                f"action must be 'skip' or 'stop', got {action!r}"
-            )
+    def __init__(self, max_skips: int = 5) -> None:
         if max_skips < 1:
             raise ValueError(f'max_skips must be at least 1, got {max_skips}')
-        self.action = action
         self.max_skips = max_skips
         self.in_a_row = 0
         self.total = 0
@@ -89,21 +80,16 @@ class NonFiniteGuardHook(Hook):
         self.model = unwrap(runner.model)
         self._outputs: Any = None
         self._dropping, self._window_open = False, False
-        self._handle = self.model.register_forward_hook(self._note)
+        self._handle = self.model.register_forward_hook(self._keep_losses)
         # OptimWrapper.update_params and .step of this one object, until
         # after_train; its class is left alone
-        self._plain_update, self._plain_step = (
-            wrapper.update_params,
-            wrapper.step,
-        )
+        self._plain_update = wrapper.update_params
+        self._plain_step = wrapper.step
         wrapper.update_params = self._update
 
         # keeps the marks that schedulers have put on the method
-        @functools.wraps(self._plain_step)
-        def step(**kwargs: Any) -> None:
-            self._step(**kwargs)
-
-        wrapper.step = step
+        step = functools.partial(self._step)
+        wrapper.step = functools.update_wrapper(step, self._plain_step)
 
     def after_train(self, runner: Runner) -> None:
         """Step out again."""
@@ -124,7 +110,7 @@ class NonFiniteGuardHook(Hook):
                 for name, buffer in self.model.named_buffers()
             }
 
-    def _note(self, module: nn.Module, args: tuple, outputs: Any) -> None:
+    def _keep_losses(self, _: nn.Module, args: tuple, outputs: Any) -> None:
         """Keep the losses of the forward pass, for their names."""
         self._outputs = outputs
 
@@ -145,79 +131,69 @@ class NonFiniteGuardHook(Hook):
         if not self.wrapper.should_update():
             return
         self._window_open = False
-        if self._dropping:
-            self.wrapper.zero_grad(**(zero_kwargs or {}))
-            self._restore()
-            self.in_a_row += 1
-            self.total += 1
-            hub = self.runner.message_hub
-            hub.update_info(_FLAG, True)
-            hub.update_scalar('train/skipped_steps', self.total)
-            if self.in_a_row >= self.max_skips:
-                self._stop(f'{self.in_a_row} steps in a row were skipped')
-        else:
+        if not self._dropping:
             self.in_a_row = 0
-
-    def _step(self, **kwargs: Any) -> None:
-        """In place of ``OptimWrapper.step``."""
-        if not hasattr(self.wrapper, 'loss_scaler'):
-            grads = [
-                param.grad
-                for group in self.wrapper.param_groups
-                for param in group['params']
-                if param.grad is not None
-            ]
-            if grads:
-                norms = torch._foreach_norm(grads, float('inf'))
-                if not _all_ranks(torch.stack([n.float() for n in norms])):
-                    self._drop(self._bad_gradients(), 'gradient')
-                    return
-        self._plain_step(**kwargs)
-
-    def _drop(self, culprits: list[str], what: str) -> None:
-        """Report a bad step on the main process; stop if so configured."""
-        self._dropping = True
-        message = None
-        if culprits:
-            files = list(image_files((self._batch or {}).get('data_samples')))
-            names = ', '.join(files) if files else '(no img_path in the data)'
-            message = f'{", ".join(culprits)}; images of the batch: {names}'
-        messages = [m for m in all_gather_object(message) if m is not None]
-        self.message = (
-            f'{what} not finite in iteration {self.runner.iter + 1}: '
-            + ' | '.join(messages)
-        )
-        if self.action == 'stop':
-            self._restore()
-            self._stop('NonFiniteGuardHook is set to stop')
-        self.runner.logger.warning(
-            f'step skipped, nothing has moved: {self.message}'
-        )
-
-    def _stop(self, why: str) -> None:
-        raise NonFiniteError(
-            f'{self.message}\nTraining stops: {why}. The weights are those '
-            'before this step. Look at the named images and their boxes '
-            'first; else lower the learning rate, lengthen its warm-up, clip '
-            'gradients (optim_wrapper.clip_grad), or train without --amp.'
-        )
-
-    def _restore(self) -> None:
+            return
+        self.wrapper.zero_grad(**(zero_kwargs or {}))
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(self._buffers[name])
+        self.in_a_row += 1
+        self.total += 1
+        hub = self.runner.message_hub
+        hub.update_info(_FLAG, True)
+        hub.update_scalar('train/skipped_steps', self.total)
+        if self.in_a_row >= self.max_skips:
+            raise NonFiniteError(
+                f'{self.message}\nTraining stops: {self.in_a_row} steps in a '
+                'row were skipped. The weights are those before them. Look at '
+                'the named images and their boxes first; else lower the '
+                'learning rate, lengthen its warm-up, clip gradients '
+                '(optim_wrapper.clip_grad), or train without --amp.'
+            )
+
+    def _step(self, **kwargs: Any) -> None:
+        """In place of ``OptimWrapper.step``."""
+        grads = []
+        if not hasattr(self.wrapper, 'loss_scaler'):
+            for group in self.wrapper.param_groups:
+                grads += [p.grad for p in group['params']]
+        grads = [grad for grad in grads if grad is not None]
+        if grads:
+            norms = torch._foreach_norm(grads, float('inf'))
+            if not _all_ranks(torch.stack([n.float() for n in norms])):
+                self._drop(self._bad_gradients(), 'gradient')
+                return
+        self._plain_step(**kwargs)
+
+    def _drop(self, culprits: list[str], what: str) -> None:
+        """Report a bad step on the main process."""
+        self._dropping = True
+        message = ''
+        if culprits:
+            names = ', '.join(image_files(self._batch.get('data_samples')))
+            names = names or '(no img_path in the data)'
+            message = f'{", ".join(culprits)}; images of the batch: {names}'
+        messages = ' | '.join(filter(None, all_gather_object(message)))
+        iteration = self.runner.iter + 1
+        self.message = (
+            f'{what} not finite in iteration {iteration}: {messages}'
+        )
+        self.runner.logger.warning(
+            f'step skipped, nothing has moved: {self.message}'
+        )
 
     def _bad_losses(self) -> list[str]:
         """Names and values of this rank's losses that are not finite."""
         outputs = self._outputs if isinstance(self._outputs, dict) else {}
         bad = []
         for name, value in outputs.items():
+            if 'loss' not in name:
+                continue
             parts = value if isinstance(value, list | tuple) else [value]
-            if 'loss' in name and not all(
-                torch.isfinite(part).all() for part in parts
-            ):
-                number = sum(float(part.detach().mean()) for part in parts)
-                bad.append(f'{name} = {number}')
+            total = sum(float(part.detach().mean()) for part in parts)
+            if not math.isfinite(total):
+                bad.append(f'{name} = {total}')
         return bad
 
     def _bad_gradients(self) -> list[str]:

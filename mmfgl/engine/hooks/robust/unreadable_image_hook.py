@@ -25,11 +25,7 @@ class UnreadableImageHook(Hook):
         self.files: set[str] = set()
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
     ) -> None:
         """Collect the skipped files of a batch.
 

@@ -1,17 +1,14 @@
 import json
-from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
 
 from mmfgl.engine.hooks import BudgetHook
 from mmfgl.engine.hooks.robust import budget_hook as module
-
-COUNTER = count()
 
 
 class Model(BaseModel):
@@ -50,37 +47,24 @@ class Clock:
         return dict(inputs=torch.ones(1))
 
 
-def run(tmp_path, monkeypatch, seconds, hook, max_iters=10**6, **changes):
-    clock = Clock(*seconds)
-    monkeypatch.setattr(module, 'time', clock)
-    loader = dict(
-        batch_size=1,
-        num_workers=0,
-        sampler=dict(type='InfiniteSampler', shuffle=False),
-        dataset=clock,
-    )
-    saving = dict(type='CheckpointHook', by_epoch=False, interval=10**7)
-    runner = Runner(
-        Model(),
-        str(tmp_path),
-        train_dataloader=loader,
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=2.0)),
-        custom_hooks=[hook],
-        default_hooks=dict(checkpoint=saving),
-        experiment_name=f'budget_{next(COUNTER)}',
-        **changes,
-    )
-    runner.train()
-    return runner
+@pytest.fixture
+def run(toy_runner, monkeypatch):
+    def run(seconds, hook, max_iters=10**6, **changes):
+        clock = Clock(*seconds)
+        monkeypatch.setattr(module, 'time', clock)
+        runner = toy_runner(Model(), clock, max_iters, hook, 2.0, **changes)
+        runner.train()
+        return runner
+
+    return run
 
 
-def test_ends_with_the_budget_and_saves(tmp_path, monkeypatch):
+def test_ends_with_the_budget_and_saves(run):
     hook = BudgetHook(seconds=10, warmup=0.0, views=2)
-    runner = run(tmp_path, monkeypatch, [1.0] * 20, hook)
+    runner = run([1.0] * 20, hook)
     assert runner.iter == 10
-    assert (tmp_path / 'iter_10.pth').is_file()
-    spent = json.loads((tmp_path / 'budget.json').read_text())
+    assert Path(runner.work_dir, 'iter_10.pth').is_file()
+    spent = json.loads(Path(runner.work_dir, 'budget.json').read_text())
     assert spent == dict(seconds=10.0, iters=10, images=20)
     # as on a cosine over 10 iterations, though nobody knew there are 10
     expected = [2 * hook.factor_at(i / 10) for i in range(10)]
@@ -89,9 +73,9 @@ def test_ends_with_the_budget_and_saves(tmp_path, monkeypatch):
     assert set(runner.model.ends[1:]) == {10}
 
 
-def test_follows_a_clock_of_varying_speed(tmp_path, monkeypatch):
+def test_follows_a_clock_of_varying_speed(run):
     hook = BudgetHook(seconds=10, warmup=0.2)
-    runner = run(tmp_path, monkeypatch, [1, 1, 4, 1, 1, 2, 9, 9], hook)
+    runner = run([1, 1, 4, 1, 1, 2, 9, 9], hook)
     assert runner.iter == 6
     progress = [0, 0.1, 0.2, 0.6, 0.7, 0.8]
     expected = [2 * hook.factor_at(p) for p in progress]
@@ -99,18 +83,16 @@ def test_follows_a_clock_of_varying_speed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('last', [1.9, 2.1, 9.0])
-def test_stops_at_the_iteration_nearest_to_the_budget(
-    tmp_path, monkeypatch, last
-):
+def test_stops_at_the_iteration_nearest_to_the_budget(run, last):
     # 7.5 s after three: a fourth of 2.5 s would end right at 10 s
     steps = [2.5, 2.5, 2.5, last, 0.1]
-    runner = run(tmp_path, monkeypatch, steps, BudgetHook(seconds=10))
+    runner = run(steps, BudgetHook(seconds=10))
     assert runner.iter == 4
 
 
-def test_iterations_in_place_of_seconds(tmp_path, monkeypatch):
+def test_iterations_in_place_of_seconds(run):
     hook = BudgetHook(min_lr_ratio=0.5)
-    runner = run(tmp_path, monkeypatch, [1.0] * 9, hook, max_iters=5)
+    runner = run([1.0] * 9, hook, max_iters=5)
     assert runner.iter == 5
     assert runner.model.rates[0] < runner.model.rates[1]
     assert 1 < runner.model.rates[-1] < 1.5
@@ -124,11 +106,10 @@ def test_schedule():
     assert hook.factor_at(1) == pytest.approx(0.25)
 
 
-def test_refuses_other_schedulers(tmp_path, monkeypatch):
+def test_refuses_other_schedulers(run):
     scheduler = dict(type='ConstantLR', factor=0.1, by_epoch=False)
-    args = (tmp_path, monkeypatch, [1.0], BudgetHook(seconds=1))
     with pytest.raises(ValueError, match=r'param_scheduler=\[\]'):
-        run(*args, param_scheduler=scheduler)
+        run([1.0], BudgetHook(seconds=1), param_scheduler=scheduler)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -9,88 +7,65 @@ from mmfgl.engine.hooks import ExactResumeHook
 EXACT = dict(type='mmfgl.ExactResumeHook')
 
 
-def state_of(runner):
-    """Weights, buffers (those of a teacher too) and optimizer."""
-    flat = dict(runner.model.state_dict())
-    for index, state in runner.optim_wrapper.state_dict()['state'].items():
-        for name, value in state.items():
-            flat[f'optimizer.{index}.{name}'] = value
-    return copy.deepcopy(flat)
+@pytest.fixture
+def different(state_of):
+    """Names of what differs after two runs."""
+
+    def compare(*runners):
+        one, other = map(state_of, runners)
+        assert one.keys() == other.keys()
+        return [key for key in one if not torch.equal(one[key], other[key])]
+
+    return compare
 
 
-def different(one, other):
-    assert one.keys() == other.keys()
-    return [key for key in one if not torch.equal(one[key], other[key])]
-
-
-def stopped_and_not(make, at, iters=4, hooks=(EXACT,), **kwargs):
-    """Final states of a straight run and of one resumed after ``at``."""
+def stopped_and_not(make, at, iters=4, hooks=(EXACT,), workers=0, **kwargs):
+    """A straight run and one that is resumed after ``at``."""
     straight = make(
-        iters, hooks, dict(interval=at), work_dir='straight', **kwargs
+        *(iters, hooks, dict(interval=at), workers, 'straight'), **kwargs
     )
     straight.train()
-    resumed = make(
-        iters,
-        hooks,
-        work_dir='resumed',
-        load_from=straight.work_dir + f'/iter_{at}.pth',
-        resume=True,
-        **kwargs,
-    )
+    path = straight.work_dir + f'/iter_{at}.pth'
+    kwargs |= dict(workers=workers, load_from=path, resume=True)
+    resumed = make(iters, hooks, work_dir='resumed', **kwargs)
     resumed.train()
     assert resumed.iter == iters
-    return state_of(straight), state_of(resumed)
+    return straight, resumed
 
 
+# detection takes whole batches of mmdet's AspectRatioBatchSampler
 @pytest.mark.parametrize('workers', [0, 2])
-def test_pretraining_resumes_exactly(retod_runner, workers):
-    one, other = stopped_and_not(retod_runner, 2, workers=workers)
-    assert any(key.startswith('target_generator.') for key in one)
-    assert not different(one, other)
+@pytest.mark.parametrize('kind', ['retod_runner', 'detector_runner'])
+def test_resumes_exactly(request, different, kind, workers):
+    make = request.getfixturevalue(kind)
+    assert not different(*stopped_and_not(make, 3, 5, workers=workers))
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_detection_resumes_exactly(detector_runner, workers):
-    states = stopped_and_not(detector_runner, 3, 5, workers=workers)
-    assert not different(*states)
-
-
-def test_number_of_workers_does_not_matter(retod_runner):
-    states = []
-    for workers in (0, 2):
-        runner = retod_runner(
-            3, [EXACT], workers=workers, work_dir=f'w{workers}'
-        )
-        runner.train()
-        states.append(state_of(runner))
-    assert not different(*states)
-
-
-def test_the_hook_is_what_makes_it_exact(detector_runner):
+def test_the_hook_is_what_makes_it_exact(detector_runner, different):
     """Without it the augmentations of the resumed run differ."""
     assert different(*stopped_and_not(detector_runner, 2, hooks=()))
 
 
-def test_seed_comes_from_the_checkpoint(detector_runner):
+def test_seed_comes_from_the_checkpoint(detector_runner, different):
     """A config without seed draws one; a resumed run takes it over."""
-    states = stopped_and_not(detector_runner, 2, randomness=dict(seed=None))
-    assert not different(*states)
+    runners = stopped_and_not(detector_runner, 2, randomness=dict(seed=None))
+    assert not different(*runners)
 
 
-def test_disturbances_between_iterations_do_not_matter(detector_runner):
-    class Noise(Hook):
-        def after_train_iter(self, *args, **kwargs):
-            torch.rand(3)
-
-    states = []
-    for name, hooks in (('calm', []), ('noisy', [Noise()])):
-        runner = detector_runner(3, [EXACT, *hooks], work_dir=name)
-        runner.train()
-        states.append(state_of(runner))
-    assert not different(*states)
+class Noise(Hook):
+    def after_train_iter(self, *args, **kwargs):
+        torch.rand(3)
 
 
-def test_epochs_resume_at_their_start(detector_runner):
+def test_neither_workers_nor_disturbances_matter(retod_runner, different):
+    calm = retod_runner(3, [EXACT], work_dir='calm')
+    calm.train()
+    noisy = retod_runner(3, [EXACT, Noise()], workers=2, work_dir='noisy')
+    noisy.train()
+    assert not different(calm, noisy)
+
+
+def test_epochs_resume_at_their_start(detector_runner, different):
     loader = detector_runner(work_dir='unused').cfg.train_dataloader
     loader.sampler = dict(type='DefaultSampler', shuffle=True)
     hook = dict(type='mmfgl.AtomicCheckpointHook', by_epoch=True, interval=1)
@@ -111,7 +86,7 @@ def test_epochs_resume_at_their_start(detector_runner):
     )
     resumed.train()
     assert resumed.iter == straight.iter == 6
-    assert not different(state_of(straight), state_of(resumed))
+    assert not different(straight, resumed)
 
 
 def test_loader_without_batches_is_an_error(detector_runner):
