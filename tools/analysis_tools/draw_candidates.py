@@ -30,8 +30,6 @@ def parse_args() -> argparse.Namespace:
     add('checkpoint', help='checkpoint of it')
     add('--out', default='candidates.png', help='picture')
     add('--target', type=int, default=0, help='whose attention: 0 is the best')
-    add('--score-thr', type=float, default=0.3)
-    add('--max-boxes', type=int, default=200)
     add('--device', default='cpu')
     return parser.parse_args()
 
@@ -43,19 +41,12 @@ def main() -> None:
         if not Path(path).is_file():
             sys.exit(f'no such file: {path}')
     model = init_detector(
-        args.config,
-        args.checkpoint,
-        palette='random',
-        device=args.device,
+        args.config, args.checkpoint, palette='random', device=args.device
     )
     try:
-        figure = draw_trace(
-            trace_image(model, args.image),
-            tuple(model.dataset_meta['classes']),
-            target=args.target,
-            score_thr=args.score_thr,
-            max_boxes=args.max_boxes,
-        )
+        trace = trace_image(model, args.image)
+        classes = tuple(model.dataset_meta['classes'])
+        figure = draw_trace(trace, classes, args.target)
     except (TypeError, ValueError) as error:
         sys.exit(str(error))
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)

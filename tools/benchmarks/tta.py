@@ -17,19 +17,12 @@ and resizing of images are left out for all. Times are medians over the blocks,
 ratios medians of the blocks' ratios; AP is in percent.
 """
 
-from __future__ import annotations
-
 import argparse
 
 import torch
 from lib.output import write_results
 from lib.tta_arms import build_arms, build_detector, roi_tta_options
-from lib.tta_config import (
-    VIEWS,
-    fit_classes,
-    read_config,
-    set_views,
-)
+from lib.tta_config import VIEWS, fit_classes, read_config, set_views
 from lib.tta_measure import (
     STATS,
     build_loaders,
