@@ -58,19 +58,15 @@ def test_pixels_come_from_where_the_map_says(crop, size, flip):
     np.testing.assert_allclose(view[..., :2], source, atol=0.05)
 
 
-def test_no_boxes():
-    none = np.zeros((0, 4), np.float32)
-    affine = crop_affine(np.array([0, 0, 5, 5]), (10, 10))
-    assert map_boxes(none, affine).shape == (0, 4)
-    assert clip_boxes(none, (5, 5)).shape == (0, 4)
-    assert visible_share(none, np.array([0, 0, 5, 5])).shape == (0,)
-
-
-def test_clip_boxes():
+def test_clipped_boxes_and_no_boxes():
     boxes = np.array([[-5, 2, 30, 40], [3, 4, 5, 6]], np.float32)
     clipped = clip_boxes(boxes, (20, 10))
     assert clipped.tolist() == [[0, 2, 20, 10], [3, 4, 5, 6]]
     assert boxes[0, 0] == -5  # not in place
+    none, affine = boxes[:0], np.eye(2, 3)
+    assert map_boxes(none, affine).shape == (0, 4)
+    assert clip_boxes(none, (5, 5)).shape == (0, 4)
+    assert visible_share(none, np.array([0, 0, 5, 5])).shape == (0,)
 
 
 def test_visible_share_equals_counted_pixels():
