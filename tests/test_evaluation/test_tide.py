@@ -73,11 +73,7 @@ CROWD = [((50, 50, 100, 100), 0)]
         ([image([RIGHT, (SHIFTED, 0.9, 0)], ONE)], 0.5, dict(loc=(1, 0.5))),
         # a duplicate of its own class that also lies on another class's
         # object: cls is asked before dupe
-        (
-            [image([(BOX, 0.9, 0), (BOX, 0.8, 0)], [(BOX, 0), (BOX, 1)])],
-            0.5,
-            dict(cls=(1, 0.5)),
-        ),
+        ([image([RIGHT, RIGHT], [*ONE, (BOX, 1)])], 0.5, dict(cls=(1, 0.5))),
         # crowd regions hold no errors of their class
         ([image([RIGHT, (FAR, 0.9, 0)], ONE, CROWD)], 1, {}),
         ([image([RIGHT, (FAR, 0.9, 1)], ONE, CROWD)], 1, dict(bkg=(1, 0))),
@@ -112,16 +108,10 @@ def test_greedy_match():
 
 
 def test_match_statistics():
-    statistics = MatchStatistics(2).update(
-        [
-            image(
-                [(SLIGHTLY, 0.9, 1), (BOX, 0.8, 0), (FAR, 0.7, 0)],
-                [(BOX, 0), (FAR, 0), (OTHER, 1)],
-            ),
-            image(),
-            image([(BOX, 0.3, 1)], [], [(BOX, 1)]),
-        ]
-    )
+    predictions = [(SLIGHTLY, 0.9, 1), RIGHT, (FAR, 0.7, 0)]
+    one = image(predictions, [(BOX, 0), (FAR, 0), (OTHER, 1)])
+    images = [one, image(), image([(BOX, 0.3, 1)], [], [(BOX, 1)])]
+    statistics = MatchStatistics(2).update(images)
     # the first box of the object counts, whatever its class
     assert statistics.confusion.tolist() == [[1, 1, 0], [0, 0, 1]]
     assert statistics.num_objects == 3
