@@ -45,21 +45,15 @@ def test_decoded_pixels_lie_where_the_affine_says(turn, reduce):
     assert np.abs(error.mean(axis=(0, 1))).max() < 0.7
 
 
-@pytest.mark.parametrize(
-    ('zooms', 'expected'),
-    [([4.0, 3.9], 2), ([4.0, 4.0], 4), ([0.3, 9.0], 1), ([99.0], 8)],
-)
-def test_reduction(zooms, expected):
-    assert reduction(np.array(zooms)) == expected
+def test_reduction():
+    cases = [([4.0, 3.9], 2), ([4.0, 4.0], 4), ([0.3, 9.0], 1), ([99.0], 8)]
+    for zooms, expected in cases:
+        assert reduction(np.array(zooms)) == expected
 
 
 def views(lazy, path, seed):
     load = LoadUnlabelledImage(lazy=lazy)
-    cut = RegionViews(
-        proposer=dict(type='mmfgl.RandomRegions'),
-        view_size=(48, 40),
-        num_regions=5,
-    )
+    cut = RegionViews(dict(type='mmfgl.RandomRegions'), view_size=(48, 40))
     np.random.seed(seed)
     results = load(dict(img_path=str(path)))
     return results and cut(results)
@@ -104,22 +98,17 @@ def test_any_file_gives_three_channels_of_bytes(tmp_path, channels, dtype):
 
 
 @pytest.mark.parametrize(
-    'content', [None, b'', b'<html>404</html>', b'\xff\xd8\xff no jpeg']
+    ('name', 'options'),
+    [('LoadUnlabelledImage', {}), ('LoadUnlabelledImage', dict(lazy=True))]
+    + [('LoadCachedImage', {})],
 )
-@pytest.mark.parametrize(
-    'loader',
-    [
-        dict(type='mmfgl.LoadUnlabelledImage'),
-        dict(type='mmfgl.LoadUnlabelledImage', lazy=True),
-        dict(type='mmfgl.LoadCachedImage'),
-    ],
-    ids=str,
-)
-def test_unreadable_files_give_none(tmp_path, loader, content):
+def test_unreadable_files_give_none(tmp_path, name, options):
+    load = TRANSFORMS.build(dict(type=f'mmfgl.{name}', **options))
     path = tmp_path / 'x.jpg'
-    if content is not None:
+    assert load(dict(img_path=str(path))) is None
+    for content in (b'', b'<html>404</html>', b'\xff\xd8\xff no jpeg'):
         path.write_bytes(content)
-    assert TRANSFORMS.build(loader)(dict(img_path=str(path))) is None
+        assert load(dict(img_path=str(path))) is None
 
 
 def test_cached_images(tmp_path):

@@ -10,14 +10,10 @@ from mmengine.runner import Runner
 from mmfgl.datasets import UnlabelledImages
 from mmfgl.registry import DATASETS
 
+GRID = dict(type='mmfgl.GridRegions', cell_sizes=(8, 16))
 PIPELINE = [
     dict(type='mmfgl.LoadUnlabelledImage'),
-    dict(
-        type='mmfgl.RegionViews',
-        proposer=dict(type='mmfgl.GridRegions', cell_sizes=(8, 16)),
-        view_size=32,
-        num_regions=4,
-    ),
+    dict(type='mmfgl.RegionViews', proposer=GRID, view_size=32),
     dict(type='mmfgl.PackRegionViews'),
 ]
 

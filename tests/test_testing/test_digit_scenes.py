@@ -1,4 +1,5 @@
 import json
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -139,10 +140,9 @@ def test_foreign_folder_is_never_touched(tmp_path):
 
 
 def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
-    # a scene that is no pair of image and instances
-    name = 'mmfgl.testing.digit_scenes.render_scene'
-    monkeypatch.setattr(name, lambda *args: None)
-    with pytest.raises(TypeError):
+    fail = Mock(side_effect=OSError('disk full'))
+    monkeypatch.setattr('mmfgl.testing.digit_scenes.render_scene', fail)
+    with pytest.raises(OSError, match='disk full'):
         tiny_coco(tmp_path / 'data')
     assert list(tmp_path.iterdir()) == []
 
@@ -156,8 +156,7 @@ def test_what_is_missing_is_named(monkeypatch):
 
 
 def test_wrong_arguments(tmp_path, capsys):
-    wrong = dict(train=0, val=-1, seed=-1, size=(20, 20))
-    for name, value in wrong.items():
+    for name, value in dict(train=0, val=-1, seed=-1, size=(20, 20)).items():
         with pytest.raises(ValueError, match='must be'):
             build_digit_scenes(tmp_path / 'data', **{name: value})
     assert not (tmp_path / 'data').exists()
