@@ -64,9 +64,7 @@ def test_boxes_and_labels_by_score(tmp_path):
         proposer.propose(info('b/1.jpg', (100, 80)))
     with pytest.raises(KeyError, match=r'3\.jpg.*not in the region file'):
         proposer.propose(info('3.jpg'))
-
-
-def test_order_of_the_file_without_scores(tmp_path):
+    # without scores, the order of the file
     proposer = FileRegions(coco_file(tmp_path, scores=False))
     boxes, labels = proposer.propose_labelled(info('a/1.jpg'))
     assert boxes[:, 0].tolist() == [0, 10, 1]

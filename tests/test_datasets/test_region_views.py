@@ -25,7 +25,7 @@ HEIGHT, WIDTH = 90, 120
 
 
 class Recorder(RegionProposer):
-    """Random or given regions that can be looked up afterwards."""
+    """Random or given regions to look up, labelled by their position."""
 
     def __init__(self, num_regions=300, boxes=()):
         self.inner = num_regions and RandomRegions(num_regions)
@@ -38,7 +38,6 @@ class Recorder(RegionProposer):
         return self.boxes
 
     def propose_labelled(self, info, rng=None):
-        """Labelled by their position in the list."""
         boxes = self.propose(info, rng)
         return boxes, np.arange(len(boxes))
 
@@ -75,8 +74,7 @@ def crops_of(results):
 
 def in_image(results):
     """(V, N, 4) boxes of the views, mapped back to the image."""
-    views = zip(results['boxes'], results['affines'], strict=True)
-    return np.stack([to_image(*view) for view in views])
+    return np.stack([*map(to_image, results['boxes'], results['affines'])])
 
 
 @pytest.mark.parametrize('num_views', [1, 2])
@@ -98,14 +96,13 @@ def test_shapes_and_limits(num_views, num_regions):
         assert info['img_shape'] == info['img'].shape[:2] == (HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize('wanted', [3, 10])
-def test_proposed_regions_come_before_filled_ones(wanted, monkeypatch):
+def test_proposed_regions_come_before_filled_ones(monkeypatch):
     # the views show the whole image, so that every proposed region fits
     monkeypatch.setattr(RegionViews, 'CROP_RATIO', (WIDTH / HEIGHT,) * 2)
     monkeypatch.setattr(RegionViews, 'MIN_SIDE', 1)
-    views = transform(3, num_regions=wanted, crop_scale=(1.0, 1.0))
+    views = transform(3, num_regions=10, crop_scale=(1.0, 1.0))
     for back in in_image(cut(views)):
-        assert len(back) == wanted
+        assert len(back) == 10
         for box in views.proposer.boxes:
             assert np.abs(back - box).max(axis=1).min() < 0.01
 
@@ -202,23 +199,16 @@ def test_photometric_lists(num_views, monkeypatch):
     assert np.array_equal(last, 255 - img)
 
 
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        (dict(num_regions=-1), 'num_regions must be'),
-        (dict(proposer=None), 'num_regions=6 needs a proposer'),
-        (dict(num_views=0), 'num_views'),
-        (dict(num_views=3), 'num_views'),
-        (dict(crop_scale=(0, 1)), 'crop_scale'),
-        (dict(crop_scale=(0.5, 0.2)), 'crop_scale'),
-        (dict(max_objects=0), 'max_objects'),
-        (dict(photometric=[[]]), 'photometric.*2 views, got 1'),
-        (dict(photometric=[[], []], num_views=1), 'photometric.*1 views'),
-    ],
-)
-def test_settings_out_of_range(options, message):
-    with pytest.raises(ValueError, match=message):
-        transform(**options)
+def test_settings_out_of_range():
+    wrong = [('num_regions', -1), ('num_views', 0), ('num_views', 3)]
+    wrong += [('crop_scale', (0, 1)), ('crop_scale', (0.5, 0.2))]
+    for name, value in [*wrong, ('max_objects', 0), ('photometric', [[]])]:
+        with pytest.raises(ValueError, match=name):
+            transform(**{name: value})
+    with pytest.raises(ValueError, match='num_regions=6 needs a proposer'):
+        transform(proposer=None)
+    with pytest.raises(ValueError, match='photometric.* the 1 views, got 2'):
+        transform(photometric=[[], []], num_views=1)
 
 
 @pytest.mark.parametrize('size', [(8, 8), (1, 40), (40, 1), (1, 1)])

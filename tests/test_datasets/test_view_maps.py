@@ -12,10 +12,10 @@ from mmfgl.datasets.transforms.view_maps import (
 
 # crop of the image (x1, y1, x2, y2), view (width, height)
 CROPS = [
-    ([10, 20, 110, 120], (100, 100)),  # plain crop
-    ([0, 0, 200, 150], (100, 75)),  # shrunk
-    ([30.5, 12.25, 90.5, 62.25], (180, 150)),  # enlarged
-    ([15.3, 40.7, 175.9, 101.2], (96, 128)),  # sides scaled apart
+    (np.array([10, 20, 110, 120]), (100, 100)),  # plain crop
+    (np.array([0, 0, 200, 150]), (100, 75)),  # shrunk
+    (np.array([30.5, 12.25, 90.5, 62.25]), (180, 150)),  # enlarged
+    (np.array([15.3, 40.7, 175.9, 101.2]), (96, 128)),  # sides scaled apart
 ]
 every_crop = pytest.mark.parametrize(('crop', 'size'), CROPS)
 both_flips = pytest.mark.parametrize('flip', [False, True])
@@ -24,11 +24,10 @@ both_flips = pytest.mark.parametrize('flip', [False, True])
 @both_flips
 @every_crop
 def test_boxes_keep_their_position_in_the_crop(crop, size, flip):
-    affine = crop_affine(np.array(crop), size, flip)
+    affine = crop_affine(crop, size, flip)
     rng = np.random.default_rng(0)
     corners = np.sort(rng.uniform(size=(30, 2, 2)) * 200, axis=1)
     boxes = corners.reshape(30, 4).astype(np.float32)
-    crop = np.array(crop)
     zoom = np.array(size) / (crop[2:] - crop[:2])
     expected = (boxes - np.tile(crop[:2], 2)) * np.tile(zoom, 2)
     if flip:
@@ -46,7 +45,7 @@ def test_pixels_come_from_where_the_map_says(crop, size, flip):
     img = np.zeros((150, 200, 3), np.float32)
     img[..., 0] = np.arange(200) + 0.5
     img[..., 1] = np.arange(150)[:, None] + 0.5
-    affine = crop_affine(np.array(crop), size, flip)
+    affine = crop_affine(crop, size, flip)
     view = warp_view(img, affine, size)
     assert view.shape == (size[1], size[0], 3)
     y, x = np.mgrid[: size[1], : size[0]] + 0.5
