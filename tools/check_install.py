@@ -15,9 +15,6 @@ import sys
 def check_ops(device: str) -> None:
     """Compare NMS and RoIAlign with results worked out by hand.
 
-    Args:
-        device: Torch device to run on.
-
     Raises:
         RuntimeError: An op gives a wrong result.
         ImportError: mmcv has no compiled ops.
@@ -71,18 +68,8 @@ def check_packages() -> None:
     """
     print(f'python {platform.python_version()}')
     # mmfgl first: it explains what is wrong with a parent.
-    for name in (
-        'mmfgl',
-        'torch',
-        'torchvision',
-        'numpy',
-        'cv2',
-        'mmengine',
-        'mmcv',
-        'mmdet',
-        'mmpretrain',
-        'timm',
-    ):
+    names = ['mmfgl', 'torch', 'torchvision', 'numpy', 'cv2', 'mmengine']
+    for name in [*names, 'mmcv', 'mmdet', 'mmpretrain', 'timm']:
         module = importlib.import_module(name)
         print(f'{name} {module.__version__}')
 

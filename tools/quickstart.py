@@ -12,7 +12,6 @@ skipped.
 
 import argparse
 import os
-import shutil
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -55,21 +54,16 @@ def parse_args() -> argparse.Namespace:
     )
     add = parser.add_argument
     add('--out', default='work_dirs/quickstart', help='folder')
-    add('--amp', action='store_true', help='train in mixed precision')
-    add('--fresh', action='store_true', help='redo what is already done')
     return parser.parse_args()
 
 
-def make_steps(out: Path, amp: bool = False) -> list[Step]:
+def make_steps(out: Path) -> list[Step]:
     """List the steps of the quickstart in order."""
     command = ['tools/dataset_converters/digit_scenes.py', '--out', DATA]
     outputs = [Path(DATA, 'annotations', 'train.json')]
     data = Step('data', command, outputs, SECONDS['data'])
-    command = [
-        'tools/model_converters/efficientnet_lite0.py',
-        '--out',
-        WEIGHTS,
-    ]
+    command = ['tools/model_converters/efficientnet_lite0.py']
+    command += ['--out', WEIGHTS]
     weights = Step('weights', command, [Path(WEIGHTS)], SECONDS['weights'])
     config = CONFIGS['pretrain']
     cfg = Config.fromfile(config)
@@ -80,20 +74,19 @@ def make_steps(out: Path, amp: bool = False) -> list[Step]:
     command += ['--features', config, WEIGHTS]
     outputs, needs = [Path(cfg.proposals)], [data, weights]
     regions = Step('regions', command, outputs, SECONDS['regions'], needs)
-    pretrain = train_step(out, 'pretrain', [regions], amp)
+    pretrain = train_step(out, 'pretrain', [regions])
     trained = [
-        train_step(out, 'imagenet', needs, amp),
-        train_step(out, 'retod', [pretrain], amp),
+        train_step(out, 'imagenet', needs),
+        train_step(out, 'retod', [pretrain]),
     ]
     tests = [test_step(out, step, mode) for step in trained for mode in MODES]
     return [data, weights, regions, pretrain, *trained, *tests]
 
 
-def train_step(out: Path, key: str, needs: list[Step], amp: bool) -> Step:
+def train_step(out: Path, key: str, needs: list[Step]) -> Step:
     """Describe a training run."""
     config, folder = CONFIGS[key], out / key
     command = ['tools/train.py', config, '--work-dir', str(folder)]
-    command += ['--amp'] if amp else []
     if key == 'retod':
         command += ['--cfg-options', f'load_from={out}/pretrain/LATEST']
     outputs, seconds = [folder / 'last_checkpoint'], SECONDS[key]
@@ -164,13 +157,10 @@ def pictures(out: Path, count: int = 4) -> list:
     return rows
 
 
-def write_report(
-    out: Path, steps: list[Step], seconds: dict[str, float], amp: bool
-) -> Path:
+def write_report(out: Path, steps: list[Step], seconds: dict) -> Path:
     """Write ``report.html`` and ``report.md``."""
     config = Config.fromfile(CONFIGS['retod'])
     settings = machine_settings() | {
-        'mixed precision': 'yes' if amp else 'no',
         'seed': config.get('randomness', {}).get('seed', 'not set'),
         **{f'config: {key}': path for key, path in CONFIGS.items()},
     }
@@ -199,16 +189,14 @@ def main() -> None:
     out = Path(os.path.relpath(args.out, ROOT))
     os.chdir(ROOT)
     start = time.monotonic()
-    if args.fresh and out.exists():
-        shutil.rmtree(out)
-    steps = make_steps(out, args.amp)
+    steps = make_steps(out)
     expected = sum(step.seconds for step in steps) / 60
     print(f'Expect about {expected:.0f} min in all, on 2 cores.', flush=True)
     seconds = StepRunner(out).run(steps)
     print('report: drawing pictures', flush=True)
     log = open(out / 'steps' / 'report.log', 'w')  # noqa: SIM115
     with log, redirect_stdout(log), redirect_stderr(log):
-        page = write_report(out, steps, seconds, args.amp)
+        page = write_report(out, steps, seconds)
     minutes = (time.monotonic() - start) / 60
     print((out / 'report.md').read_text().split('\n## ')[1])
     print(f'Done in {minutes:.1f} min: {page}')

@@ -111,10 +111,8 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
     labels = np.searchsorted(ids, [row[2] for row in rows]).astype(np.int64)
     return RegionFile(
         images={
-            name: (int(first), int(end), *shape)
-            for (name, shape), first, end in zip(
-                sizes.items(), ends[:-1], ends[1:], strict=True
-            )
+            name: (*map(int, ends[rank : rank + 2]), *sizes[name])
+            for name, rank in ranks.items()
         },
         boxes=boxes[order],
         labels=labels[order],

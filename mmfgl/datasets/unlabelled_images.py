@@ -27,11 +27,11 @@ class UnlabelledImages(BaseDataset):
     which :class:`UnreadableImageHook` counts and reports.
 
     Args:
-        data_prefix: ``dict(img_path=)``, the image folder.
         max_refetch: How many unreadable images in a row are skipped before
             an error.
         **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`.
-            ``ann_file`` is the text file or COCO JSON.
+            ``data_prefix`` is ``dict(img_path=)`` with the image folder,
+            ``ann_file`` the text file or COCO JSON.
 
     Raises:
         FileNotFoundError: If the folder or the file does not exist.
@@ -40,17 +40,8 @@ class UnlabelledImages(BaseDataset):
 
     METAINFO = dict(dataset_type='unlabelled_images')
 
-    def __init__(
-        self,
-        data_prefix: dict | None = None,
-        max_refetch: int = 100,
-        **kwargs,
-    ) -> None:
-        super().__init__(
-            data_prefix=data_prefix or dict(img_path=''),
-            max_refetch=max_refetch,
-            **kwargs,
-        )
+    def __init__(self, max_refetch: int = 100, **kwargs) -> None:
+        super().__init__(max_refetch=max_refetch, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """One ``dict(img_path=)`` an image, in sorted or listed order."""

@@ -12,8 +12,7 @@ def confused_pairs(
     """The classes that are taken for each other most often.
 
     Args:
-        confusion: (C, C + 1) counts of
-            :class:`mmfgl.evaluation.MatchStatistics`.
+        confusion: (C, C + 1) counts of :class:`.MatchStatistics`.
         classes: Names of the C classes.
         top: Number of pairs.
 
@@ -45,11 +44,7 @@ def plot_confusion(
     Each row shows the shares of a class's objects; the last column, those
     that were missed. Up to 25 classes the cells are labelled, in percent.
 
-    Args:
-        confusion: (C, C + 1) counts of
-            :class:`mmfgl.evaluation.MatchStatistics`.
-        classes: Names of the C classes.
-        path: The file.
+    Arguments are those of :func:`confused_pairs`.
     """
     totals = confusion.sum(axis=1)
     shares = confusion / np.maximum(totals, 1)[:, None]

@@ -49,8 +49,7 @@ class FGLMetric(CocoMetric):
     def compute_metrics(self, results: list) -> dict:
         """CocoMetric's results and the statistics, without prefix.
 
-        Args:
-            results: One (ground truth, prediction) pair an image.
+        ``results`` are (ground truth, prediction) pairs, one an image.
         """
         metrics = super().compute_metrics(results)
         if self.format_only or not {'bbox', 'segm'} & set(self.metrics):
@@ -74,8 +73,7 @@ class FGLMetric(CocoMetric):
             crowd = np.array([a.get('iscrowd', 0) for a in anns], dtype=bool)
             boxes = np.array([a['bbox'] for a in anns], float).reshape(-1, 4)
             boxes[:, 2:] += boxes[:, :2]
-            labels = [label_of[a['category_id']] for a in anns]
-            labels = np.array(labels, dtype=int)
+            labels = np.array([label_of[a['category_id']] for a in anns], int)
             scores = np.asarray(pred.get('scores', ()), dtype=float)
             order = np.argsort(-scores, kind='stable')
             predicted = np.asarray(pred.get('bboxes', ()), dtype=float)
@@ -95,9 +93,8 @@ class FGLMetric(CocoMetric):
 
     def _no_predictions(self, images: list[ImageBoxes]) -> dict:
         """CocoMetric's keys where it gives none."""
-        items = self.metric_items or [
-            f'mAP{suffix}' for suffix in ('', '_50', '_75', '_s', '_m', '_l')
-        ]
+        items = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l']
+        items = self.metric_items or items
         none = 0.0 if any(len(i.gt_boxes) for i in images) else -1.0
         return {
             f'{metric}_{item}': none
@@ -172,8 +169,7 @@ class FGLMetric(CocoMetric):
         line = '{true} taken for {predicted}: {count} times, {share:.1%}'
         for pair in pairs:
             logger.info(line.format(**pair) + ' of its objects')
-        if self.outfile_prefix is not None:
-            prefix = self.outfile_prefix
+        if (prefix := self.outfile_prefix) is not None:
             counts = dict(confusion=matched.confusion.tolist())
             dump(metrics | counts | dict(classes=names), f'{prefix}.fgl.json')
             plot_confusion(matched.confusion, names, f'{prefix}.confusion.png')

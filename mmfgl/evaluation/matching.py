@@ -39,7 +39,7 @@ class ImageBoxes:
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray, crowd: bool):
-    """Overlaps as COCO computes them; (0, n) and (n, 0) if there are none."""
+    """Overlaps as COCO computes them, also of no boxes."""
     if len(boxes) == 0 or len(others) == 0:
         return np.zeros((len(boxes), len(others)))
     sides = [
@@ -52,12 +52,8 @@ def _overlaps(boxes: np.ndarray, others: np.ndarray, crowd: bool):
 def greedy_match(overlaps: np.ndarray, threshold: float) -> np.ndarray:
     """Give each prediction in turn the best object that is still free.
 
-    Args:
-        overlaps: (P, G) IoUs; predictions from the highest score down.
-        threshold: Least IoU of a match, above 0.
-
-    Returns:
-        (P,) indices of objects, -1 for predictions that match none.
+    ``overlaps`` are (P, G) IoUs, the highest score first, ``threshold`` > 0
+    is the least of a match. Gives (P,) indices of objects, -1 for none.
     """
     match = np.full(len(overlaps), -1)
     free = overlaps.copy()
@@ -75,9 +71,6 @@ class MatchStatistics:
     Predictions are matched with objects greedily by score and whatever the
     classes, so that every object counts once, with the class it was given
     first. Crowd regions are left out.
-
-    Args:
-        num_classes: Number C of classes.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -120,10 +113,7 @@ class MatchStatistics:
 
     @property
     def box_mse(self) -> float:
-        """Mean squared error of found boxes; -1 if no object is found.
-
-        Coordinates are normalised by the image's width and height.
-        """
+        """Mean squared error in shares of the image's sides; -1 if none."""
         if self.num_matched == 0:
             return -1.0
         return self._squared_error / (4 * self.num_matched)

@@ -18,17 +18,11 @@ BACKGROUND_IOU = 0.1
 
 @dataclass
 class TideReport:
-    """Errors of a detector at IoU 0.5.
+    """Errors of a detector at IoU 0.5."""
 
-    Attributes:
-        ap: AP50 in [0, 1]; -1 if there is no object.
-        counts: Number of errors of each type.
-        dap: What AP would gain were the errors of a type mended, in [0, 1].
-    """
-
-    ap: float
-    counts: dict[str, int]
-    dap: dict[str, float]
+    ap: float  # AP50 in [0, 1]; -1 if there is no object
+    counts: dict[str, int]  # errors of each type
+    dap: dict[str, float]  # what AP would gain were a type's errors mended
 
 
 def tide_report(images: Sequence[ImageBoxes], num_classes: int) -> TideReport:
@@ -50,10 +44,6 @@ def tide_report(images: Sequence[ImageBoxes], num_classes: int) -> TideReport:
     As in the authors' code ``tidecv``, but for classes without any object:
     these have no AP here, as in COCO, and AP 0 there; and predictions in
     crowd regions are no errors.
-
-    Args:
-        images: Predictions and objects.
-        num_classes: Number C of classes.
     """
     none = [np.zeros(0, t) for t in (float, int, object, int, int, bool)]
     columns = [none, *(_sort_errors(image) for image in images)]
@@ -142,9 +132,8 @@ def _mean_ap(
 ) -> float:
     """Mean AP over classes, in [0, 1]; -1 without any object.
 
-    ``scores``, ``labels`` and whether it is ``right`` are (P,); ``num_gt`` is
-    (C,). The classes ``asked`` (C,) count, unless they have neither objects
-    nor predictions left.
+    Predictions are (P,), ``num_gt`` and ``asked`` (C,): the classes that
+    count, unless they have neither objects nor predictions left.
     """
     order = np.argsort(-scores, kind='stable')
     labels, right = labels[order], right[order]

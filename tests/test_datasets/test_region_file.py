@@ -29,10 +29,8 @@ def coco_file(folder, images=IMAGES, rows=ROWS, scores=True):
     images = [
         dict(id=i, file_name=name, width=100, height=80) for i, name in images
     ]
-    categories = [dict(id=4, name='x'), dict(id=9, name='y')]
-    content = dict(
-        images=images, annotations=annotations, categories=categories
-    )
+    content = dict(images=images, annotations=annotations)
+    content['categories'] = [dict(id=4, name='x'), dict(id=9, name='y')]
     path = folder / 'r.json'
     path.write_text(json.dumps(content))
     return str(path)
@@ -59,33 +57,24 @@ def test_boxes_and_labels_by_score(tmp_path):
     assert labels.shape == (0,)
     few = FileRegions(config['ann_file'], max_regions=1)
     assert few.propose(info('a/1.jpg')).tolist() == expected[:1]
-
-
-def test_order_of_the_file_without_scores(tmp_path):
+    # an image of another size, and of another shape
+    boxes = proposer.propose(info('b/1.jpg', (160, 200)))
+    assert boxes.tolist() == [[10, 10, 50, 50]]
+    with pytest.raises(ValueError, match='100 x 80 in the region file'):
+        proposer.propose(info('b/1.jpg', (100, 80)))
+    with pytest.raises(KeyError, match=r'3\.jpg.*not in the region file'):
+        proposer.propose(info('3.jpg'))
+    # without scores, the order of the file
     proposer = FileRegions(coco_file(tmp_path, scores=False))
     boxes, labels = proposer.propose_labelled(info('a/1.jpg'))
     assert boxes[:, 0].tolist() == [0, 10, 1]
     assert labels.tolist() == [0, 1, 0]
 
 
-def test_other_frame(tmp_path):
-    proposer = FileRegions(coco_file(tmp_path))
-    boxes = proposer.propose(info('b/1.jpg', (160, 200)))
-    assert boxes.tolist() == [[10, 10, 50, 50]]
-    with pytest.raises(ValueError, match='100 x 80 in the region file'):
-        proposer.propose(info('b/1.jpg', (100, 80)))
-
-
 def test_boxes_without_area_in_the_image_are_left_out(tmp_path):
-    boxes = [
-        [90, 70, 30, 30],  # reaches beyond the image
-        [5, 5, 0, 9],
-        [5, 5, 9, 0],
-        [100, 10, 20, 20],  # beside the image
-        [-30, 10, 30, 20],
-        [5, 5, -2, 9],
-        [float('nan'), 5, 9, 9],
-    ]
+    # one that reaches beyond the image, flat ones, two beside the image
+    boxes = [[90, 70, 30, 30], [5, 5, 0, 9], [5, 5, 9, 0], [5, 5, -2, 9]]
+    boxes += [[100, 10, 20, 20], [-30, 10, 30, 20], [float('nan'), 5, 9, 9]]
     rows = [(5, 4, 0.5, box) for box in boxes]
     proposer = FileRegions(coco_file(tmp_path, rows=rows))
     boxes, labels = proposer.propose_labelled(info('2.jpg'))
@@ -95,11 +84,8 @@ def test_boxes_without_area_in_the_image_are_left_out(tmp_path):
 
 def test_two_ids_of_one_file_name_are_one_image(tmp_path):
     images = [(7, 'a.jpg'), (5, 'b.jpg'), (3, 'a.jpg')]
-    rows = [
-        (3, 4, 0.1, [1, 1, 5, 5]),
-        (5, 4, 0.5, [2, 2, 5, 5]),
-        (7, 9, 0.9, [3, 3, 5, 5]),
-    ]
+    rows = [(3, 4, 0.1, [1, 1, 5, 5]), (5, 4, 0.5, [2, 2, 5, 5])]
+    rows += [(7, 9, 0.9, [3, 3, 5, 5])]
     proposer = FileRegions(coco_file(tmp_path, images, rows))
     boxes, labels = proposer.propose_labelled(info('a.jpg'))
     assert boxes[:, 0].tolist() == [3, 1]
@@ -123,28 +109,22 @@ def test_contradictions_are_named(tmp_path):
         FileRegions(file)
 
 
-BAD_BOX = dict(image_id=1, category_id=1, bbox=[1, 2, 3])
-
-
-@pytest.mark.parametrize(
-    'text',
-    ['{', '[]', '{"images": []}', '{"images": [], "annotations": [{}]}']
-    + [json.dumps(dict(images=[], annotations=[BAD_BOX]))],
-)
-def test_not_a_region_file(tmp_path, text):
-    (tmp_path / 'r.json').write_text(text)
-    with pytest.raises(ValueError, match="r.json' is not in COCO format"):
-        FileRegions(str(tmp_path / 'r.json'))
-
-
-def test_errors(tmp_path):
+def test_not_a_region_file(tmp_path):
+    bad = dict(image_id=1, category_id=1, bbox=[1, 2, 3])
+    texts = [
+        '{',
+        '[]',
+        '{"images": []}',
+        '{"images": [], "annotations": [{}]}',
+    ]
+    for text in [*texts, json.dumps(dict(images=[], annotations=[bad]))]:
+        (tmp_path / 'r.json').write_text(text)
+        with pytest.raises(ValueError, match="r.json' is not in COCO format"):
+            FileRegions(str(tmp_path / 'r.json'))
     with pytest.raises(FileNotFoundError, match='propose_regions'):
         FileRegions(str(tmp_path / 'absent.json'))
-    file = coco_file(tmp_path)
-    with pytest.raises(KeyError, match=r'3\.jpg.*not in the region file'):
-        FileRegions(file).propose(info('3.jpg'))
     with pytest.raises(ValueError, match='max_regions'):
-        FileRegions(file, max_regions=0)
+        FileRegions(coco_file(tmp_path), max_regions=0)
 
 
 def test_a_file_is_read_once_until_it_changes(tmp_path):

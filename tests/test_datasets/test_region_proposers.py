@@ -12,24 +12,16 @@ from mmfgl.datasets import (
     RegionProposer,
     SelectiveSearchRegions,
 )
-from mmfgl.datasets.region_proposers import selective_search
 from mmfgl.datasets.region_proposers.box_scores import objectness
 from mmfgl.models.layers import pairwise_iou
 from mmfgl.registry import TASK_UTILS
 
 # (height, width): usual, portrait, tiny, one pixel wide or high, one pixel
 SIZES = [(120, 160), (161, 99), (8, 8), (50, 1), (1, 50), (1, 1)]
-PROPOSERS = [
-    dict(type='mmfgl.GridRegions', cell_sizes=(8, 24, 64)),
-    dict(type='mmfgl.RandomRegions', num_regions=200),
-    dict(
-        type='mmfgl.MixedRegions',
-        proposers=[
-            dict(type='mmfgl.GridRegions', cell_sizes=(7,)),
-            dict(type=RandomRegions),
-        ],
-    ),
-]
+GRID = dict(type='mmfgl.GridRegions', cell_sizes=(8, 24, 64))
+RANDOM = dict(type='mmfgl.RandomRegions', num_regions=200)
+PROPOSERS = [GRID, RANDOM]
+PROPOSERS += [dict(type='mmfgl.MixedRegions', proposers=[GRID, RANDOM])]
 
 
 def propose(config, size, seed=None):
@@ -37,6 +29,13 @@ def propose(config, size, seed=None):
     proposer = TASK_UTILS.build(config)
     assert isinstance(proposer, RegionProposer)
     return proposer.propose(dict(img_shape=size), rng)
+
+
+def check(boxes, size):
+    """(N, 4) boxes with an area, inside the image."""
+    assert boxes.dtype == np.float32 and boxes.shape[1:] == (4,)
+    assert (boxes >= 0).all() and (boxes[:, 2:] <= size[::-1]).all()
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
 
 
 def cover(boxes, size):
@@ -51,12 +50,8 @@ def cover(boxes, size):
 @pytest.mark.parametrize('seed', [None, 0])
 def test_boxes_lie_inside_the_image(config, size, seed):
     boxes = propose(config, size, seed)
-    assert boxes.dtype == np.float32
-    assert boxes.shape == (len(boxes), 4)
     assert len(boxes) > 0
-    assert (boxes >= 0).all()
-    assert (boxes[:, 2:] <= [size[1], size[0]]).all()
-    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    check(boxes, size)
 
 
 @pytest.mark.parametrize('config', PROPOSERS)
@@ -72,8 +67,8 @@ def test_randomness_is_that_of_the_generator(config):
     proposer.propose(dict(img_shape=size), np.random.default_rng(0))
     again, labels = proposer.propose_labelled(dict(img_shape=size))
     assert np.array_equal(again, first)
-    assert labels.tolist() == [0] * len(first)
-    assert labels.dtype == np.int64
+    zeros = np.zeros(len(first), np.int64)
+    np.testing.assert_array_equal(labels, zeros, strict=True)
     # the global generator is left alone
     after = np.random.rand()
     np.random.seed(0)
@@ -89,39 +84,28 @@ def test_each_scale_of_the_grid_covers_the_image(size, cell):
     assert len(np.unique(boxes, axis=0)) == len(boxes)
 
 
-def test_cells_overlap_by_half():
+def test_cells_of_the_grid():
     boxes = propose(dict(type=GridRegions, cell_sizes=(20,)), (60, 80))
-    assert len(boxes) == 5 * 7
+    assert len(boxes) == 5 * 7  # they overlap by half
     assert (cover(boxes, (60, 80))[10:-10, 10:-10] == 4).all()
-
-
-def test_cells_larger_than_the_image_become_its_shorter_side():
+    # too large, the three default sizes become the image's shorter side
     boxes = propose(dict(type=GridRegions), (100, 130))
-    # the three sizes are one: no duplicates
     assert boxes.tolist() == [[0, 0, 100, 100], [30, 0, 130, 100]]
-
-
-def test_a_generator_shuffles_the_grid():
-    config = dict(type=GridRegions, cell_sizes=(16, 32))
-    plain, mixed = propose(config, (96, 128)), propose(config, (96, 128), 0)
+    # a generator shuffles them
+    plain, mixed = propose(GRID, (96, 128)), propose(GRID, (96, 128), 0)
     assert not np.array_equal(plain, mixed)
-    order = np.lexsort(plain.T), np.lexsort(mixed.T)
-    assert np.array_equal(plain[order[0]], mixed[order[1]])
+    assert sorted(plain.tolist()) == sorted(mixed.tolist())
 
 
 def test_random_boxes_keep_scale_and_ratio():
     config = dict(type=RandomRegions, num_regions=4000)
     boxes = propose(config, (300, 400), 0).astype(np.float64)
     assert len(boxes) == 4000
-    seen = cover(boxes, (300, 400)) > 0
-    assert seen.mean() > 0.99
-    edges = seen[:5], seen[-5:], seen[:, :5], seen[:, -5:]
-    assert all(edge.any() for edge in edges)
+    assert (cover(boxes, (300, 400)) > 0).mean() > 0.99
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     assert (width / height).max() <= 2 + 1e-3
     scale = np.sqrt(width * height) / 300
-    assert scale.min() >= 0.1 - 1e-4
-    assert scale.max() <= 0.8 + 1e-4
+    assert 0.1 - 1e-4 <= scale.min() < scale.max() <= 0.8 + 1e-4
     # log-uniform: half of the boxes lie below the geometric mean
     assert np.mean(scale < np.sqrt(0.1 * 0.8)) == pytest.approx(0.5, abs=0.05)
     assert np.mean(width < height) == pytest.approx(0.5, abs=0.05)
@@ -156,20 +140,17 @@ def test_mixed_proposers_take_turns_until_they_run_out(counts):
         assert taken == min(count, *counts[:2])
 
 
-@pytest.mark.parametrize(
-    ('config', 'message'),
-    [
-        (dict(type=GridRegions, cell_sizes=()), 'cell_sizes'),
-        (dict(type=GridRegions, cell_sizes=(0, 4)), 'cell_sizes'),
-        (dict(type=RandomRegions, num_regions=0), 'num_regions'),
-        (dict(type=MixedRegions, proposers=[]), 'proposers'),
-        (dict(type=SelectiveSearchRegions, mode='slow'), 'mode'),
-        (dict(type=SelectiveSearchRegions, max_regions=0), 'max_regions'),
-    ],
-)
-def test_settings_out_of_range(config, message):
-    with pytest.raises(ValueError, match=message):
-        TASK_UTILS.build(config)
+def test_settings_out_of_range():
+    search = SelectiveSearchRegions
+    wrong = [(GridRegions, 'cell_sizes', c) for c in ((), (0, 4))]
+    wrong += [
+        (RandomRegions, 'num_regions', 0),
+        (MixedRegions, 'proposers', []),
+    ]
+    wrong += [(search, 'mode', 'slow'), (search, 'max_regions', 0)]
+    for cls, name, value in wrong:
+        with pytest.raises(ValueError, match=name):
+            cls(**{name: value})
 
 
 OBJECT = (60, 80, 120, 160)
@@ -191,27 +172,18 @@ def ious(boxes, box=OBJECT):
     return pairwise_iou(torch.from_numpy(boxes), one)[:, 0].numpy()
 
 
-class TestObjectness:
-    def test_the_object_wins(self):
-        boxes = np.array(
-            [
-                OBJECT,
-                [60, 80, 120, 120],  # half of it
-                [40, 60, 160, 200],  # too large
-                [90, 120, 150, 200],  # a corner of it
-                [150, 20, 200, 70],  # background
-            ],
-            np.float32,
-        )
-        scores = objectness(picture(), boxes)
-        assert scores.argmax() == 0
-        assert 0 <= scores[4] == scores.min() < scores.max() <= 1
-
-    def test_even_and_empty(self):
-        img = np.full((40, 40, 3), 7, np.uint8)
-        assert objectness(img, np.zeros((0, 4))).shape == (0,)
-        boxes = np.array([[0, 0, 40, 40], [0, 0, 0, 0], [39, 39, 40, 40]])
-        assert np.isfinite(objectness(img, boxes.astype(np.float32))).all()
+def test_objectness():
+    # half of the object, too large, a corner of it, background
+    others = [[60, 80, 120, 120], [40, 60, 160, 200], [90, 120, 150, 200]]
+    others += [[150, 20, 200, 70]]
+    scores = objectness(picture(), np.array([OBJECT, *others], np.float32))
+    assert scores.argmax() == 0
+    assert 0 <= scores[4] == scores.min() < scores.max() <= 1
+    # an even image, no boxes, an empty one
+    img = np.full((40, 40, 3), 7, np.uint8)
+    assert objectness(img, np.zeros((0, 4))).shape == (0,)
+    boxes = np.array([[0, 0, 40, 40], [0, 0, 0, 0], [39, 39, 40, 40]])
+    assert np.isfinite(objectness(img, boxes.astype(np.float32))).all()
 
 
 @pytest.mark.skipif(
@@ -223,20 +195,18 @@ class TestSelectiveSearch:
     def test_finds_the_object_in_original_pixels(self):
         proposer = TASK_UTILS.build(dict(type='mmfgl.SelectiveSearchRegions'))
         boxes = proposer.propose(self.INFO)
-        assert boxes.dtype == np.float32
-        assert 0 < len(boxes) <= 50
+        check(boxes, (300, 240))
+        assert 3 < len(boxes) <= 50
         assert ious(boxes[:3]).max() > 0.65
-        assert (boxes >= 0).all()
-        assert (boxes[:, 2:] <= [240, 300]).all()
         np.testing.assert_array_equal(proposer.propose(self.INFO), boxes)
         # the frame is that of img_shape, whatever the size of the pixels
         half = dict(img=picture()[::2, ::2], img_shape=(300, 240))
         assert ious(proposer.propose(half)[:3]).max() > 0.65
 
-    def test_boxes_are_plausible_and_distinct(self):
-        boxes = SelectiveSearchRegions(max_regions=30).propose(self.INFO)
+        few = SelectiveSearchRegions(max_regions=3).propose(self.INFO)
+        np.testing.assert_array_equal(few, boxes[:3])
+        # plausible and distinct
         sides = boxes[:, 2:] - boxes[:, :2]
-        assert 1 < len(boxes) <= 30
         assert sides.min() >= 0.03 * 240
         assert sides.prod(axis=1).max() <= 0.61 * 240 * 300
         assert (sides.max(axis=1) / sides.min(axis=1)).max() <= 4.1
@@ -257,14 +227,10 @@ class TestSelectiveSearch:
     @pytest.mark.parametrize('size', [(1, 1), (1, 600), (60, 2), (20, 20)])
     def test_tiny_and_even_images(self, size):
         info = dict(img=np.zeros((*size, 3), np.uint8), img_shape=size)
-        boxes = SelectiveSearchRegions().propose(info)
-        assert boxes.dtype == np.float32
-        assert boxes.shape[1:] == (4,)
+        check(SelectiveSearchRegions().propose(info), size)
 
 
 def test_message_without_contrib(monkeypatch):
-    monkeypatch.delattr(selective_search.cv2, 'ximgproc', raising=False)
-    with pytest.raises(
-        ImportError, match=r'opencv-contrib-python-headless==\d+\.\d+'
-    ):
+    monkeypatch.delattr(cv2, 'ximgproc', raising=False)
+    with pytest.raises(ImportError, match=r'contrib-python-headless==\d+\.'):
         SelectiveSearchRegions()

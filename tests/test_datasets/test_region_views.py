@@ -25,7 +25,7 @@ HEIGHT, WIDTH = 90, 120
 
 
 class Recorder(RegionProposer):
-    """Random or given regions that can be looked up afterwards."""
+    """Random or given regions to look up, labelled by their position."""
 
     def __init__(self, num_regions=300, boxes=()):
         self.inner = num_regions and RandomRegions(num_regions)
@@ -38,21 +38,22 @@ class Recorder(RegionProposer):
         return self.boxes
 
     def propose_labelled(self, info, rng=None):
-        """Labelled by their position in the list."""
         boxes = self.propose(info, rng)
         return boxes, np.arange(len(boxes))
 
 
+def recorder(proposed, boxes=()):
+    return dict(type=Recorder, num_regions=proposed, boxes=boxes)
+
+
 def transform(proposed=300, boxes=(), **options):
-    proposer = dict(type=Recorder, num_regions=proposed, boxes=boxes)
-    options = dict(proposer=proposer, view_size=VIEW, num_regions=6) | options
-    return RegionViews(**options)
+    options = dict(proposer=recorder(proposed, boxes), num_regions=6) | options
+    return RegionViews(view_size=VIEW, **options)
 
 
 def with_objects(boxes=(), proposed=0, **options):
-    proposer = dict(type=Recorder, num_regions=proposed, boxes=boxes)
     options = dict(max_objects=500) | options
-    return transform(object_proposer=proposer, **options)
+    return transform(object_proposer=recorder(proposed, boxes), **options)
 
 
 def cut(views, seed=0, size=(HEIGHT, WIDTH)):
@@ -66,49 +67,56 @@ def to_image(boxes, affine):
 
 
 def crops_of(results):
+    """(V, 4) crops of the image."""
     window = np.array([[0, 0, *VIEW]])
-    return [to_image(window, a)[0] for a in results['affines']]
+    return np.concatenate([to_image(window, a) for a in results['affines']])
 
 
 def in_image(results):
     """(V, N, 4) boxes of the views, mapped back to the image."""
-    views = zip(results['boxes'], results['affines'], strict=True)
-    return np.stack([to_image(*view) for view in views])
+    return np.stack([*map(to_image, results['boxes'], results['affines'])])
 
 
 @pytest.mark.parametrize('num_views', [1, 2])
 @pytest.mark.parametrize('num_regions', [0, 6])
 def test_shapes_and_limits(num_views, num_regions):
     views = transform(num_views=num_views, num_regions=num_regions)
-    for seed in range(3):
-        results = cut(views, seed)
-        assert 'img' not in results
-        kinds = [(v.shape, v.dtype) for v in results['views']]
-        assert kinds == [((48, 64, 3), np.uint8)] * num_views
-        assert results['affines'].shape == (num_views, 2, 3)
-        boxes = results['boxes']
-        assert boxes.shape == (num_views, num_regions, 4)
-        assert boxes.dtype == np.float32
-        assert (boxes >= 0).all()
-        assert (boxes[..., 2:] <= VIEW).all()
-        assert (boxes[..., 2:] > boxes[..., :2]).all()
+    results = cut(views)
+    assert 'img' not in results
+    kinds = [(v.shape, v.dtype) for v in results['views']]
+    assert kinds == [((48, 64, 3), np.uint8)] * num_views
+    assert results['affines'].shape == (num_views, 2, 3)
+    boxes = results['boxes']
+    assert boxes.shape == (num_views, num_regions, 4)
+    assert boxes.dtype == np.float32
+    assert (boxes >= 0).all() and (boxes[..., 2:] <= VIEW).all()
     if num_regions:  # what file-based and content-based proposers need
         info = views.proposer.info
         assert info['img_path'] == 'x.jpg'
         assert info['img_shape'] == info['img'].shape[:2] == (HEIGHT, WIDTH)
 
 
-def test_proposed_regions_are_visible_and_large_enough():
+def test_proposed_regions_come_before_filled_ones(monkeypatch):
+    # the views show the whole image, so that every proposed region fits
+    monkeypatch.setattr(RegionViews, 'CROP_RATIO', (WIDTH / HEIGHT,) * 2)
+    monkeypatch.setattr(RegionViews, 'MIN_SIDE', 1)
+    views = transform(3, num_regions=10, crop_scale=(1.0, 1.0))
+    for back in in_image(cut(views)):
+        assert len(back) == 10
+        for box in views.proposer.boxes:
+            assert np.abs(back - box).max(axis=1).min() < 0.01
+
+
+def test_proposed_regions_are_the_same_in_both_views():
     views = transform()
     for seed in range(20):
         results = cut(views, seed)
         proposed = views.proposer.boxes
         mapped = np.stack([map_boxes(proposed, a) for a in results['affines']])
-        clipped = np.stack([clip_boxes(boxes, VIEW) for boxes in mapped])
+        clipped = clip_boxes(mapped, VIEW)
         sides = results['boxes'][..., 2:] - results['boxes'][..., :2]
         assert sides.min() >= views.MIN_SIDE
         for region in range(6):
-            # one and the same proposed region in both views
             gap = np.abs(clipped - results['boxes'][:, region, None])
             found = gap.max(axis=(0, 2)).argmin()
             assert gap[:, found].max() < 1e-3
@@ -117,43 +125,19 @@ def test_proposed_regions_are_visible_and_large_enough():
                 assert share >= views.MIN_VISIBLE - 1e-4
 
 
-@pytest.mark.parametrize('wanted', [3, 10])
-def test_proposed_regions_come_before_filled_ones(wanted, monkeypatch):
-    # the views show the whole image, so that every proposed region fits
-    monkeypatch.setattr(RegionViews, 'CROP_RATIO', (WIDTH / HEIGHT,) * 2)
-    monkeypatch.setattr(RegionViews, 'MIN_SIDE', 1)
-    views = transform(3, num_regions=wanted, crop_scale=(1.0, 1.0))
-    for back in in_image(cut(views)):
-        assert len(back) == wanted
-        for box in views.proposer.boxes:
-            assert np.abs(back - box).max(axis=1).min() < 0.01
-
-
-@pytest.mark.parametrize('flip_prob', [0.0, 1.0, 0.5])
-def test_both_views_hold_the_same_regions(flip_prob):
+@pytest.mark.parametrize('flip_prob', [0.0, 0.5, 1.0])
+def test_flips(flip_prob):
     views = transform(flip_prob=flip_prob)
-    for seed in range(20):
-        results = cut(views, seed)
-        # a view cuts its boxes off at its own border, so they are compared
-        # within the part of the image that both views show
-        crops = np.stack(crops_of(results))
-        low, high = crops[:, :2].max(axis=0), crops[:, 2:].min(axis=0)
-        back = in_image(results)
-        back[..., :2] = np.maximum(back[..., :2], low)
-        back[..., 2:] = np.minimum(back[..., 2:], high)
-        np.testing.assert_allclose(back[0], back[1], atol=0.01)
-        flips = results['affines'][:, 0, 0] < 0
-        assert flip_prob == 0.5 or (flips == bool(flip_prob)).all()
+    flips = [cut(views, i)['affines'][:, 0, 0] < 0 for i in range(50)]
+    spread = 0.2 if flip_prob == 0.5 else 0
+    assert np.mean(flips) == pytest.approx(flip_prob, abs=spread)
 
 
-@pytest.mark.parametrize(
-    'boxes',
-    [
-        (),
-        # no area, beside the image, no numbers: degenerate regions of a file
-        [[9, 9, 9, 60], [9, 9, 60, 9], [200, 9, 260, 60], [np.nan] * 4],
-    ],
-)
+# no area, beside the image, no numbers: degenerate regions of a file
+USELESS = [[9, 9, 9, 60], [9, 9, 60, 9], [200, 9, 260, 60], [np.nan] * 4]
+
+
+@pytest.mark.parametrize('boxes', [(), USELESS])
 def test_fill_when_nothing_useful_is_proposed(boxes):
     views = transform(0, boxes)
     for seed in range(20):
@@ -170,30 +154,29 @@ def test_fill_when_nothing_useful_is_proposed(boxes):
 
 def test_reproducible_under_numpys_seed():
     one, same, other = (cut(transform(), seed) for seed in (3, 3, 4))
+    objects = cut(with_objects(), 3)  # with and without them
+    assert 'objects' not in PackRegionViews()(dict(one))['data_samples']
     for key in ('boxes', 'affines', 'views'):
         assert np.array_equal(one[key], same[key])
+        assert np.array_equal(one[key], objects[key])
     assert not np.array_equal(one['affines'], other['affines'])
     assert not np.array_equal(one['affines'][0], one['affines'][1])
 
 
-def test_crops_share_enough_of_the_image():
+def test_crops_share_enough_of_the_image(monkeypatch):
     views = transform(crop_scale=(0.2, 0.3))
     for seed in range(30):
-        first, second = crops = np.stack(crops_of(cut(views, seed)))
+        first, second = crops = crops_of(cut(views, seed))
         shares = (crops[:, 2:] - crops[:, :2]).prod(axis=1) / HEIGHT / WIDTH
-        assert shares.min() >= 0.2 - 1e-3
-        assert shares.max() <= 0.3 + 1e-3
+        assert 0.2 - 1e-3 <= shares.min() <= shares.max() <= 0.3 + 1e-3
         assert crops.min() >= -1e-3
         assert (crops[:, 2:] <= [WIDTH + 1e-3, HEIGHT + 1e-3]).all()
         shared = visible_share(crops, first)[1]
         shared = max(shared, visible_share(crops, second)[0])
         assert shared >= views.MIN_SHARED - 1e-4
-
-
-def test_second_crop_falls_back_on_the_first(monkeypatch):
+    # or the second is the first
     monkeypatch.setattr(RegionViews, 'MAX_TRIES', 0)
-    first, second = crops_of(cut(transform()))
-    np.testing.assert_allclose(first, second, atol=1e-3)
+    np.testing.assert_allclose(*crops_of(cut(transform())), atol=1e-3)
 
 
 @pytest.mark.parametrize('num_views', [1, 2])
@@ -205,7 +188,8 @@ def test_photometric_lists(num_views, monkeypatch):
         """Each view is the image itself, but for the photometric part."""
         options = dict(view_size=40, crop_scale=(1.0, 1.0), flip_prob=0.0)
         options.update(num_views=num_views, photometric=photometric)
-        return transform(**options)(dict(img=img.copy()))['views']
+        views = RegionViews(recorder(300), **options)
+        return views(dict(img=img.copy()))['views']
 
     invert = dict(type='mmpretrain.Invert', prob=1.0)
     assert all(np.array_equal(v, img) for v in whole_image(()))
@@ -215,23 +199,16 @@ def test_photometric_lists(num_views, monkeypatch):
     assert np.array_equal(last, 255 - img)
 
 
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        (dict(num_regions=-1), 'num_regions must be'),
-        (dict(proposer=None), 'num_regions=6 needs a proposer'),
-        (dict(num_views=0), 'num_views'),
-        (dict(num_views=3), 'num_views'),
-        (dict(crop_scale=(0, 1)), 'crop_scale'),
-        (dict(crop_scale=(0.5, 0.2)), 'crop_scale'),
-        (dict(max_objects=0), 'max_objects'),
-        (dict(photometric=[[]]), 'photometric.*2 views, got 1'),
-        (dict(photometric=[[], []], num_views=1), 'photometric.*1 views'),
-    ],
-)
-def test_settings_out_of_range(options, message):
-    with pytest.raises(ValueError, match=message):
-        transform(**options)
+def test_settings_out_of_range():
+    wrong = [('num_regions', -1), ('num_views', 0), ('num_views', 3)]
+    wrong += [('crop_scale', (0, 1)), ('crop_scale', (0.5, 0.2))]
+    for name, value in [*wrong, ('max_objects', 0), ('photometric', [[]])]:
+        with pytest.raises(ValueError, match=name):
+            transform(**{name: value})
+    with pytest.raises(ValueError, match='num_regions=6 needs a proposer'):
+        transform(proposer=None)
+    with pytest.raises(ValueError, match='photometric.* the 1 views, got 2'):
+        transform(photometric=[[], []], num_views=1)
 
 
 @pytest.mark.parametrize('size', [(8, 8), (1, 40), (40, 1), (1, 1)])
@@ -255,9 +232,9 @@ def test_exactly_the_visible_objects_are_kept():
         for view, affine in enumerate(results['affines']):
             mapped = map_boxes(boxes, affine)
             clipped = clip_boxes(mapped, VIEW)
-            wanted = (visible_share(mapped, window) >= views.MIN_VISIBLE) & (
-                (clipped[:, 2:] - clipped[:, :2]).min(axis=1) >= views.MIN_SIDE
-            )
+            wanted = visible_share(mapped, window) >= views.MIN_VISIBLE
+            sides = clipped[:, 2:] - clipped[:, :2]
+            wanted &= sides.min(axis=1) >= views.MIN_SIDE
             labels = results['object_labels'][view]
             assert 3 < wanted.sum() < len(boxes)
             assert labels.tolist() == np.flatnonzero(wanted).tolist()
@@ -269,14 +246,6 @@ def test_exactly_the_visible_objects_are_kept():
             assert first.tolist() == labels[:3].tolist()
 
 
-def test_views_are_the_same_with_and_without_objects():
-    both, without = cut(with_objects()), cut(transform())
-    assert 'objects' not in without
-    assert 'objects' not in PackRegionViews()(dict(without))['data_samples']
-    for key in ('boxes', 'views'):
-        np.testing.assert_array_equal(both[key], without[key])
-
-
 @pytest.mark.parametrize('num_views', [1, 2])
 def test_pack_collate_and_preprocess(num_views):
     raw = [
@@ -286,16 +255,12 @@ def test_pack_collate_and_preprocess(num_views):
     extra = dict(skipped=['bad.jpg'], unknown=1)
     batch = [PackRegionViews()(results | extra) for results in raw]
     assert list(batch[0]) == ['inputs', 'data_samples']
-    preprocess = SelfSupDataPreprocessor(
-        mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], bgr_to_rgb=True
-    )
+    preprocess = SelfSupDataPreprocessor(bgr_to_rgb=True)
     data = preprocess(default_collate(batch), training=True)
-    assert [v.shape for v in data['inputs']] == [(3, 3, 48, 64)] * num_views
-    for view in range(num_views):
-        bgr = torch.from_numpy(raw[1]['views'][view].astype(np.float32))
-        mean, std = torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6])
-        expected = ((bgr.flip(-1) - mean) / std).permute(2, 0, 1)
-        torch.testing.assert_close(data['inputs'][view][1], expected)
+    assert len(data['inputs']) == num_views
+    for images, *views in zip(data['inputs'], *(r['views'] for r in raw)):
+        rgb = np.stack(views)[..., ::-1].transpose(0, 3, 1, 2)
+        np.testing.assert_array_equal(images, rgb)
     for sample, results in zip(data['data_samples'], raw, strict=True):
         assert isinstance(sample, RegionDataSample)
         assert (sample.img_path, sample.skipped) == ('x.jpg', ['bad.jpg'])

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,14 +10,10 @@ from mmengine.runner import Runner
 from mmfgl.datasets import UnlabelledImages
 from mmfgl.registry import DATASETS
 
+GRID = dict(type='mmfgl.GridRegions', cell_sizes=(8, 16))
 PIPELINE = [
     dict(type='mmfgl.LoadUnlabelledImage'),
-    dict(
-        type='mmfgl.RegionViews',
-        proposer=dict(type='mmfgl.GridRegions', cell_sizes=(8, 16)),
-        view_size=32,
-        num_regions=4,
-    ),
+    dict(type='mmfgl.RegionViews', proposer=GRID, view_size=32),
     dict(type='mmfgl.PackRegionViews'),
 ]
 
@@ -32,13 +29,12 @@ def folder(tmp_path):
     for name in ('b.png', 'a.jpg', 'sub/c.JPEG', 'sub/deep/d.bmp'):
         write_image(tmp_path / 'images' / name)
     (tmp_path / 'images' / 'notes.txt').write_text('no image')
-    (tmp_path / 'images' / 'sub' / 'labels.json').write_text('{}')
     return tmp_path / 'images'
 
 
 @pytest.fixture
 def faulty(tmp_path):
-    """Folder where only 2.png and 5.png can be read, and a list of six."""
+    """Folder where only 2.png and 5.png can be read, and a list."""
     root = tmp_path / 'faulty'
     for name in ('2.png', '5.png'):
         write_image(root / name)
@@ -46,7 +42,7 @@ def faulty(tmp_path):
     (root / '1.png').write_bytes(b'')
     (root / '4.jpg').write_bytes(b'<html>404</html>')
     names = ['0.jpg', '1.png', '2.png', '3-missing.png', '4.jpg', '5.png']
-    (root / 'list.txt').write_text('\n'.join(names))
+    (root / 'list.txt').write_text('\n'.join([*names, '0.jpg']))
     return root
 
 
@@ -64,18 +60,17 @@ def names(dataset):
     return [path[len(prefix) :].lstrip('/') for path in paths]
 
 
-def test_folder_is_searched_with_its_sub_folders(folder):
+def test_folder_with_its_sub_folders_and_list_in_its_order(folder):
     expected = ['a.jpg', 'b.png', 'sub/c.JPEG', 'sub/deep/d.bmp']
     assert names(build(folder)) == expected
     assert names(build('', data_prefix=dict(img_path=str(folder)))) == expected
     dataset = build(folder, data_prefix=dict(img_path='sub'))
     assert names(dataset) == ['c.JPEG', 'deep/d.bmp']
-
-
-def test_text_list_keeps_its_order(folder):
     (folder / 'list.txt').write_bytes(b'sub/c.JPEG\r\n\n  a.jpg \n')
-    dataset = build(folder, 'list.txt')
-    assert names(dataset) == ['sub/c.JPEG', 'a.jpg']
+    assert names(build(folder, 'list.txt')) == ['sub/c.JPEG', 'a.jpg']
+    # a lazy data set reads at its first use
+    dataset = build(folder, pipeline=PIPELINE, lazy_init=True)
+    assert dataset[0]['data_samples'].img_path == str(folder / 'a.jpg')
 
 
 def test_coco_json_is_read_without_its_labels(folder):
@@ -85,17 +80,11 @@ def test_coco_json_is_read_without_its_labels(folder):
         categories=[None, 42],
     )
     (folder / 'coco.json').write_text(json.dumps(content))
-    dataset = DATASETS.build(
-        dict(
-            type='mmfgl.UnlabelledImages',
-            data_root=str(folder),
-            ann_file='coco.json',
-            pipeline=PIPELINE,
-        )
-    )
+    config = dict(type='mmfgl.UnlabelledImages', data_root=str(folder))
+    config.update(ann_file='coco.json', pipeline=PIPELINE)
+    dataset = DATASETS.build(config)
     assert names(dataset) == ['b.png', 'sub/c.JPEG']
-    info = dataset.get_data_info(0)
-    assert set(info) == {'img_path', 'sample_idx'}
+    assert set(dataset.get_data_info(0)) == {'img_path', 'sample_idx'}
     sample = dataset[0]['data_samples']
     assert sample.img_path.endswith('b.png')
     assert set(sample.keys()) == {'boxes'}
@@ -114,36 +103,10 @@ def test_missing_and_empty_sources(folder, tmp_path):
     with pytest.raises(ValueError, match='no image found.*empty.*[.]jpg'):
         build(tmp_path / 'empty')
 
-
-@pytest.mark.parametrize('content', ['[1, 2]', '{"annotations": []}', '"x"'])
-def test_json_that_is_not_coco(folder, content):
-    (folder / 'x.json').write_text(content)
-    with pytest.raises(ValueError, match="x.json' is not in COCO format"):
-        build(folder, 'x.json')
-
-
-def test_unreadable_images_are_skipped_and_listed(faulty):
-    dataset = build(faulty, 'list.txt', pipeline=PIPELINE)
-    expected = [
-        ('2.png', ['0.jpg', '1.png']),
-        ('2.png', ['1.png']),
-        ('2.png', []),
-        ('5.png', ['3-missing.png', '4.jpg']),
-        ('5.png', ['4.jpg']),
-        ('5.png', []),
-    ]
-    for index, (stand_in, skipped) in enumerate(expected):
-        sample = dataset[index]['data_samples']
-        assert sample.img_path == str(faulty / stand_in)
-        assert sample.skipped == [str(faulty / name) for name in skipped]
-
-
-def test_the_last_image_is_followed_by_the_first(faulty):
-    (faulty / 'list.txt').write_text('2.png\n0.jpg')
-    dataset = build(faulty, 'list.txt', pipeline=PIPELINE)
-    sample = dataset[1]['data_samples']
-    assert sample.img_path == str(faulty / '2.png')
-    assert sample.skipped == [str(faulty / '0.jpg')]
+    for content in ('[1, 2]', '{"annotations": []}', '"x"'):
+        (folder / 'x.json').write_text(content)
+        with pytest.raises(ValueError, match="x.json' is not in COCO format"):
+            build(folder, 'x.json')
 
 
 def test_too_many_unreadable_images(faulty):
@@ -157,13 +120,8 @@ def test_too_many_unreadable_images(faulty):
         dataset[1]
 
 
-def test_lazy_data_set_reads_at_first_use(folder):
-    dataset = build(folder, pipeline=PIPELINE, lazy_init=True)
-    assert dataset[0]['data_samples'].img_path == str(folder / 'a.jpg')
-
-
 @pytest.mark.parametrize('num_workers', [0, 1])
-def test_through_the_runners_data_loader(faulty, num_workers):
+def test_unreadable_images_are_skipped_and_listed(faulty, num_workers):
     config = dict(
         batch_size=3,
         num_workers=num_workers,
@@ -171,10 +129,16 @@ def test_through_the_runners_data_loader(faulty, num_workers):
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='default_collate'),
     )
-    loader = Runner.build_dataloader(config, seed=0)
-    skipped = []
-    for batch in loader:
-        assert [v.shape for v in batch['inputs']] == [(3, 3, 32, 32)] * 2
+    seen = []
+    for batch in Runner.build_dataloader(config, seed=0):
+        assert [v.shape[1:] for v in batch['inputs']] == [(3, 32, 32)] * 2
         assert all(v.dtype == torch.uint8 for v in batch['inputs'])
-        skipped += [len(s.skipped) for s in batch['data_samples']]
-    assert skipped == [2, 1, 0, 2, 1, 0]
+        for sample in batch['data_samples']:
+            files = [sample.img_path, *sample.skipped]
+            seen.append(' '.join(Path(f).name for f in files))
+    assert all(Path(f).parent == faulty for f in files)
+    assert seen == [
+        *('2.png 0.jpg 1.png', '2.png 1.png', '2.png'),
+        *('5.png 3-missing.png 4.jpg', '5.png 4.jpg', '5.png'),
+        '2.png 0.jpg 0.jpg 1.png',  # the last is followed by the first
+    ]

@@ -12,10 +12,10 @@ from mmfgl.datasets.transforms.view_maps import (
 
 # crop of the image (x1, y1, x2, y2), view (width, height)
 CROPS = [
-    ([10, 20, 110, 120], (100, 100)),  # plain crop
-    ([0, 0, 200, 150], (100, 75)),  # shrunk
-    ([30.5, 12.25, 90.5, 62.25], (180, 150)),  # enlarged
-    ([15.3, 40.7, 175.9, 101.2], (96, 128)),  # sides scaled apart
+    (np.array([10, 20, 110, 120]), (100, 100)),  # plain crop
+    (np.array([0, 0, 200, 150]), (100, 75)),  # shrunk
+    (np.array([30.5, 12.25, 90.5, 62.25]), (180, 150)),  # enlarged
+    (np.array([15.3, 40.7, 175.9, 101.2]), (96, 128)),  # sides scaled apart
 ]
 every_crop = pytest.mark.parametrize(('crop', 'size'), CROPS)
 both_flips = pytest.mark.parametrize('flip', [False, True])
@@ -24,11 +24,10 @@ both_flips = pytest.mark.parametrize('flip', [False, True])
 @both_flips
 @every_crop
 def test_boxes_keep_their_position_in_the_crop(crop, size, flip):
-    affine = crop_affine(np.array(crop), size, flip)
+    affine = crop_affine(crop, size, flip)
     rng = np.random.default_rng(0)
     corners = np.sort(rng.uniform(size=(30, 2, 2)) * 200, axis=1)
     boxes = corners.reshape(30, 4).astype(np.float32)
-    crop = np.array(crop)
     zoom = np.array(size) / (crop[2:] - crop[:2])
     expected = (boxes - np.tile(crop[:2], 2)) * np.tile(zoom, 2)
     if flip:
@@ -46,7 +45,7 @@ def test_pixels_come_from_where_the_map_says(crop, size, flip):
     img = np.zeros((150, 200, 3), np.float32)
     img[..., 0] = np.arange(200) + 0.5
     img[..., 1] = np.arange(150)[:, None] + 0.5
-    affine = crop_affine(np.array(crop), size, flip)
+    affine = crop_affine(crop, size, flip)
     view = warp_view(img, affine, size)
     assert view.shape == (size[1], size[0], 3)
     y, x = np.mgrid[: size[1], : size[0]] + 0.5
@@ -58,19 +57,15 @@ def test_pixels_come_from_where_the_map_says(crop, size, flip):
     np.testing.assert_allclose(view[..., :2], source, atol=0.05)
 
 
-def test_no_boxes():
-    none = np.zeros((0, 4), np.float32)
-    affine = crop_affine(np.array([0, 0, 5, 5]), (10, 10))
-    assert map_boxes(none, affine).shape == (0, 4)
-    assert clip_boxes(none, (5, 5)).shape == (0, 4)
-    assert visible_share(none, np.array([0, 0, 5, 5])).shape == (0,)
-
-
-def test_clip_boxes():
+def test_clipped_boxes_and_no_boxes():
     boxes = np.array([[-5, 2, 30, 40], [3, 4, 5, 6]], np.float32)
     clipped = clip_boxes(boxes, (20, 10))
     assert clipped.tolist() == [[0, 2, 20, 10], [3, 4, 5, 6]]
     assert boxes[0, 0] == -5  # not in place
+    none, affine = boxes[:0], np.eye(2, 3)
+    assert map_boxes(none, affine).shape == (0, 4)
+    assert clip_boxes(none, (5, 5)).shape == (0, 4)
+    assert visible_share(none, np.array([0, 0, 5, 5])).shape == (0,)
 
 
 def test_visible_share_equals_counted_pixels():

@@ -18,9 +18,8 @@ EXTRA = (
 BOX, FAR = (10, 10, 30, 30), (60, 10, 80, 30)
 
 
-def coco_file(path, objects):
+def write_coco(path, objects):
     """Objects of each image: (box, category index, crowd)."""
-    objects = list(enumerate(objects))
     annotations = [
         dict(
             image_id=image,
@@ -30,23 +29,15 @@ def coco_file(path, objects):
             segmentation=[[x1, y1, x2, y1, x2, y2, x1, y2]],
             iscrowd=crowd,
         )
-        for image, rows in objects
+        for image, rows in enumerate(objects)
         for (x1, y1, x2, y2), label, crowd in rows
     ]
     annotations = [dict(a, id=i + 1) for i, a in enumerate(annotations)]
-    images = [
-        dict(id=i, width=100, height=50, file_name=f'{i}.jpg')
-        for i, _ in objects
-    ]
+    size = dict(width=100, height=50)
+    images = [dict(size, id=i, file_name='x') for i in range(len(objects))]
     categories = [dict(id=10 + i, name=n) for i, n in enumerate(CLASSES)]
     content = dict(images=images, annotations=annotations)
     path.write_text(json.dumps(content | dict(categories=categories)))
-    return str(path)
-
-
-@pytest.fixture
-def gt(tmp_path):
-    return lambda objects: coco_file(tmp_path / 'gt.json', objects)
 
 
 def samples_of(predictions, masks=False):
@@ -60,22 +51,32 @@ def samples_of(predictions, masks=False):
         )
         if masks:
             found['masks'] = torch.zeros(len(rows), 50, 100).bool()
-            for mask, (x1, y1, x2, y2) in zip(
-                found['masks'], found['bboxes'].int(), strict=True
-            ):
+            boxes = found['bboxes'].int()
+            for mask, (x1, y1, x2, y2) in zip(found['masks'], boxes):
                 mask[y1:y2, x1:x2] = True
-        samples.append(
-            dict(img_id=image, ori_shape=(50, 100), pred_instances=found)
-        )
+        sample = dict(img_id=image, ori_shape=(50, 100))
+        samples.append(dict(sample, pred_instances=found))
     return samples
 
 
-def evaluate(cls, samples, classes=CLASSES, **options):
+def evaluate(samples, cls=FGLMetric, classes=CLASSES, **options):
+    """The results without the prefix ``coco/``."""
     metric = cls(**options)
     metric.dataset_meta = dict(classes=classes)
     for sample in copy.deepcopy(samples):
         metric.process({}, [sample])
-    return metric.evaluate(len(samples))
+    results = metric.evaluate(len(samples))
+    return {key.removeprefix('coco/'): v for key, v in results.items()}
+
+
+@pytest.fixture
+def measure(tmp_path):
+    def measure(objects, predictions, masks=False, **options):
+        write_coco(tmp_path / 'gt.json', objects)
+        options['ann_file'] = str(tmp_path / 'gt.json')
+        return evaluate(samples_of(predictions, masks), **options)
+
+    return measure
 
 
 def random_case(seed=0, num_images=12):
@@ -103,28 +104,20 @@ def random_case(seed=0, num_images=12):
 
 @pytest.mark.parametrize(
     'options',
-    [
-        {},
-        dict(classwise=True),
-        dict(metric=['bbox', 'segm']),
-        dict(metric_items=['mAP', 'AR@100']),
-    ],
+    [{}, dict(classwise=True), dict(metric=['bbox', 'segm'])]
+    + [dict(metric_items=['mAP', 'AR@100'])],
     ids=str,
 )
-def test_every_result_of_coco_metric_stays(gt, options):
-    objects, predictions = random_case()
-    ann_file = gt(objects)
-    masks = 'segm' in options.get('metric', ())
-    samples = samples_of(predictions, masks=masks)
-    expected = evaluate(CocoMetric, samples, ann_file=ann_file, **options)
-    seen = evaluate(FGLMetric, samples, ann_file=ann_file, **options)
-    extra = [f'coco/{key}' for key in EXTRA.split()]
-    assert list(seen) == list(expected) + extra
+def test_every_result_of_coco_metric_stays(measure, options):
+    case = (*random_case(), 'segm' in options.get('metric', ()))
+    expected = measure(*case, cls=CocoMetric, **options)
+    seen = measure(*case, **options)
+    assert list(seen) == [*expected, *EXTRA.split()]
     for key in expected:  # nan for a class without objects
         assert seen[key] == pytest.approx(expected[key], nan_ok=True)
 
 
-def test_ap_is_that_of_coco(gt, monkeypatch):
+def test_ap_is_that_of_coco(measure, monkeypatch):
     reports = []
 
     def record(*args):
@@ -134,46 +127,33 @@ def test_ap_is_that_of_coco(gt, monkeypatch):
     monkeypatch.setattr('mmfgl.evaluation.fgl_metric.tide_report', record)
     objects, predictions = random_case(seed=1)
     predictions[0] = [(FAR, 0.5, 0)]  # a false alarm
-    seen = evaluate(FGLMetric, samples_of(predictions), ann_file=gt(objects))
+    seen = measure(objects, predictions)
     assert 0.1 < reports[0].ap < 0.9
-    assert seen['coco/bbox_mAP_50'] == pytest.approx(reports[0].ap, abs=6e-4)
-    assert all(seen['coco/error_counts'].values())
+    assert seen['bbox_mAP_50'] == pytest.approx(reports[0].ap, abs=6e-4)
+    assert all(seen['error_counts'].values())
     # class-agnostic: as if all were of one class
-    for rows in objects + predictions:
-        index = 2 if rows in predictions else 1
-        rows[:] = [(*r[:index], 0, *r[index + 1 :]) for r in rows]
-    one = evaluate(CocoMetric, samples_of(predictions), ann_file=gt(objects))
+    objects = [[(box, 0, crowd) for box, _, crowd in r] for r in objects]
+    predictions = [[(box, s, 0) for box, s, _ in r] for r in predictions]
+    one = measure(objects, predictions, cls=CocoMetric)
     for key in ('mAP', 'mAP_50', 'mAP_75'):
-        assert seen[f'coco/agnostic_{key}'] == one[f'coco/bbox_{key}']
+        assert seen[f'agnostic_{key}'] == one[f'bbox_{key}']
 
 
-def test_known_numbers(gt, tmp_path):
+def test_known_numbers(measure, tmp_path):
     objects = [[(BOX, 0, 0), (FAR, 1, 0)], [(BOX, 0, 0)], []]
     # a lynx taken for a cat, a box 2 px to the right, a miss, a false alarm
-    predictions = [
-        [((12, 10, 32, 30), 0.9, 0), (FAR, 0.8, 0)],
-        [],
-        [(BOX, 0.1, 2)],
-    ]
-    ann_file = gt(objects)
+    predictions = [[((12, 10, 32, 30), 0.9, 0), (FAR, 0.8, 0)], []]
+    predictions += [[(BOX, 0.1, 2)]]
     prefix = str(tmp_path / 'out')
-    seen = evaluate(
-        FGLMetric,
-        samples_of(predictions),
-        ann_file=ann_file,
-        outfile_prefix=prefix,
-    )
-    seen = {k.removeprefix('coco/'): v for k, v in seen.items()}
+    seen = measure(objects, predictions, outfile_prefix=prefix)
     assert seen['num_matched'] == 2
     assert seen['class_accuracy'] == 0.5
     # two coordinates of eight are 2 of 100 px off
     assert seen['box_mse'] == pytest.approx(2 * 0.02**2 / 8)
-    assert seen['error_counts'] == dict(
-        cls=1, loc=0, both=0, dupe=0, bkg=1, miss=1
-    )
-    assert seen['most_confused'] == [
-        dict(true='lynx', predicted='cat', count=1, share=1.0)
-    ]
+    errors = dict(cls=1, loc=0, both=0, dupe=0, bkg=1, miss=1)
+    assert seen['error_counts'] == errors
+    pair = dict(true='lynx', predicted='cat', count=1, share=1.0)
+    assert seen['most_confused'] == [pair]
     # two of three objects, above the false alarm: recall 2/3
     assert seen['agnostic_mAP_50'] == pytest.approx(67 / 101, abs=6e-4)
     assert seen['agnostic_mAP'] < seen['agnostic_mAP_50']
@@ -185,70 +165,50 @@ def test_known_numbers(gt, tmp_path):
     assert png.startswith(b'\x89PNG') and len(png) > 5000
 
 
-def test_agnostic_ap_ignores_classes(gt):
-    ann_file = gt([[(BOX, 0, 0), (FAR, 1, 0)]])
-    swapped = samples_of([[(BOX, 0.9, 1), (FAR, 0.8, 0)]])
-    seen = evaluate(FGLMetric, swapped, ann_file=ann_file)
-    assert seen['coco/bbox_mAP'] == 0
-    assert seen['coco/agnostic_mAP'] == 1
-    assert seen['coco/tide_cls'] == 1
-    assert seen['coco/class_accuracy'] == 0
+def test_annotations_of_other_classes_do_not_count(measure):
+    objects, classes = [[(BOX, 0, 0), (FAR, 2, 0)]], ('cat', 'lynx')
+    seen = measure(objects, [[(BOX, 0.9, 0)]], classes=classes)
+    assert seen['agnostic_mAP'] == 1
+    assert not any(seen['error_counts'].values())
 
 
-def test_annotations_of_other_classes_do_not_count(gt):
-    objects = [[(BOX, 0, 0), (FAR, 2, 0)]]
-    ann_file = gt(objects)
-    samples = samples_of([[(BOX, 0.9, 0)]])
-    seen = evaluate(
-        FGLMetric, samples, classes=('cat', 'lynx'), ann_file=ann_file
-    )
-    assert seen['coco/agnostic_mAP'] == 1
-    assert not any(seen['coco/error_counts'].values())
-
-
-def test_nothing_predicted(gt):
-    ann_file = gt([[(BOX, 0, 0)], []])
-    seen = evaluate(FGLMetric, samples_of([[], []]), ann_file=ann_file)
-    assert next(iter(seen)) == 'coco/bbox_mAP'
-    assert seen['coco/bbox_mAP'] == seen['coco/agnostic_mAP'] == 0
-    assert seen['coco/class_accuracy'] == seen['coco/box_mse'] == -1
-    assert seen['coco/tide_miss'] == 1
-    assert seen['coco/most_confused'] == []
+def test_nothing_predicted(measure):
+    seen = measure([[(BOX, 0, 0)], []], [[], []])
+    assert next(iter(seen)) == 'bbox_mAP'
+    assert seen['bbox_mAP'] == seen['agnostic_mAP'] == 0
+    assert seen['class_accuracy'] == seen['box_mse'] == -1
+    assert seen['tide_miss'] == 1
+    assert seen['most_confused'] == []
 
 
 @pytest.mark.parametrize('crowd', [False, True])
-def test_no_object(gt, crowd):
+def test_no_object(measure, crowd):
     objects = [[((0, 0, 90, 50), 0, 1)] if crowd else [], []]
-    ann_file = gt(objects)
-    samples = samples_of([[(BOX, 0.9, 0)], []])
-    seen = evaluate(FGLMetric, samples, ann_file=ann_file)
-    assert seen['coco/bbox_mAP'] == seen['coco/agnostic_mAP'] == -1
-    assert seen['coco/error_counts']['bkg'] == (0 if crowd else 1)
+    seen = measure(objects, [[(BOX, 0.9, 0)], []])
+    assert seen['bbox_mAP'] == seen['agnostic_mAP'] == -1
+    assert seen['error_counts']['bkg'] == (0 if crowd else 1)
 
 
 def test_ground_truth_from_the_samples():
     samples = samples_of([[(BOX, 0.9, 0), (FAR, 0.8, 1)], []])
-    for sample in samples:
-        sample['instances'] = []
     samples[0]['instances'] = [
         dict(bbox=list(BOX), bbox_label=0, ignore_flag=0),
         dict(bbox=list(FAR), bbox_label=1, ignore_flag=1),
     ]
-    seen = evaluate(FGLMetric, samples)
-    assert seen['coco/bbox_mAP'] == seen['coco/agnostic_mAP'] == 1
-    assert seen['coco/num_matched'] == 1
+    samples[1]['instances'] = []
+    seen = evaluate(samples)
+    assert seen['bbox_mAP'] == seen['agnostic_mAP'] == 1
+    assert seen['num_matched'] == 1
 
 
 @pytest.mark.parametrize(
     'options', [dict(format_only=True), dict(metric='proposal')], ids=str
 )
-def test_nothing_is_added(gt, tmp_path, options):
-    ann_file = gt([[(BOX, 0, 0)]])
+def test_nothing_is_added(measure, tmp_path, options):
     options = dict(options, outfile_prefix=str(tmp_path / 'out'))
-    samples = samples_of([[(BOX, 0.9, 0)]])
-    expected = evaluate(CocoMetric, samples, ann_file=ann_file, **options)
-    seen = evaluate(FGLMetric, samples, ann_file=ann_file, **options)
-    assert seen == expected
+    case = [[(BOX, 0, 0)]], [[(BOX, 0.9, 0)]]
+    expected = measure(*case, cls=CocoMetric, **options)
+    assert measure(*case, **options) == expected
     assert (tmp_path / 'out.bbox.json').exists()
     assert not (tmp_path / 'out.fgl.json').exists()
 
@@ -256,9 +216,7 @@ def test_nothing_is_added(gt, tmp_path, options):
 def test_confused_pairs():
     confusion = np.array([[5, 3, 0, 2], [1, 9, 3, 0], [0, 0, 0, 0]])
     seen = confused_pairs(confusion, CLASSES, top=2)
-    assert [(p['true'], p['predicted']) for p in seen] == [
-        ('cat', 'lynx'),
-        ('lynx', 'dog'),
-    ]
+    pairs = [(p['true'], p['predicted']) for p in seen]
+    assert pairs == [('cat', 'lynx'), ('lynx', 'dog')]
     assert seen[0]['share'] == 0.3
     assert len(confused_pairs(confusion, CLASSES, top=9)) == 3

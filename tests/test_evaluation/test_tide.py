@@ -20,21 +20,17 @@ def image(predictions=(), objects=(), crowd=()):
     """Predictions (box, score, label), objects and crowds (box, label)."""
     predictions = sorted(predictions, key=lambda p: -p[1])
 
-    def column(rows, index, width=()):
-        return np.array([r[index] for r in rows], float).reshape(-1, *width)
+    def columns(rows):
+        boxes = np.array([r[0] for r in rows], float).reshape(-1, 4)
+        return boxes, np.array([r[-1] for r in rows], int)
 
-    return ImageBoxes(
-        boxes=column(predictions, 0, (4,)),
-        scores=column(predictions, 1),
-        labels=column(predictions, 2).astype(int),
-        gt_boxes=column(objects, 0, (4,)),
-        gt_labels=column(objects, 1).astype(int),
-        crowd_boxes=column(crowd, 0, (4,)),
-        crowd_labels=column(crowd, 1).astype(int),
-        size=(100, 50),
-    )
+    boxes, labels = columns(predictions)
+    scores = np.array([p[1] for p in predictions], float)
+    truth = *columns(objects), *columns(crowd)
+    return ImageBoxes(boxes, scores, labels, *truth, size=(100, 50))
 
 
+RIGHT = (BOX, 0.8, 0)
 BACKGROUND = dict(bkg=(1, 0.5))
 ONE, TWO = [(BOX, 0)], [(BOX, 0), (OTHER, 0)]
 CROWD = [((50, 50, 100, 100), 0)]
@@ -56,9 +52,9 @@ CROWD = [((50, 50, 100, 100), 0)]
             (51 + 50 * 2 / 3) / 101,
             dict(dupe=(1, 50 / 3 / 101)),
         ),
-        ([image([(BOX, 0.8, 0), (FAR, 0.9, 0)], ONE)], 0.5, BACKGROUND),
+        ([image([RIGHT, (FAR, 0.9, 0)], ONE)], 0.5, BACKGROUND),
         # on an image without objects
-        ([image([(BOX, 0.8, 0)], ONE), image([(FAR, 1, 0)])], 0.5, BACKGROUND),
+        ([image([RIGHT], ONE), image([(FAR, 1, 0)])], 0.5, BACKGROUND),
         # class 0: recall 1/2; class 1: AP 0; without the missed objects class
         # 0 is perfect and class 1 is gone
         (
@@ -67,36 +63,20 @@ CROWD = [((50, 50, 100, 100), 0)]
             dict(miss=(2, 1 - 51 / 101 / 2)),
         ),
         # only the best error of an object becomes right: the loc error comes
-        # first, mending the two cls errors removes them
+        # first, mending the cls error removes it
         (
-            [
-                image(
-                    [(SHIFTED, 0.9, 0), (BOX, 0.8, 1), (SLIGHTLY, 0.7, 1)], ONE
-                )
-            ],
+            [image([(SHIFTED, 0.9, 0), (BOX, 0.8, 1)], ONE)],
             0,
-            dict(loc=(1, 1), cls=(2, 0)),
+            dict(loc=(1, 1), cls=(1, 0)),
         ),
         # an error on a found object is only removed
-        (
-            [image([(BOX, 0.8, 0), (SHIFTED, 0.9, 0)], ONE)],
-            0.5,
-            dict(loc=(1, 0.5)),
-        ),
+        ([image([RIGHT, (SHIFTED, 0.9, 0)], ONE)], 0.5, dict(loc=(1, 0.5))),
         # a duplicate of its own class that also lies on another class's
         # object: cls is asked before dupe
-        (
-            [image([(BOX, 0.9, 0), (BOX, 0.8, 0)], [(BOX, 0), (BOX, 1)])],
-            0.5,
-            dict(cls=(1, 0.5)),
-        ),
+        ([image([RIGHT, RIGHT], [*ONE, (BOX, 1)])], 0.5, dict(cls=(1, 0.5))),
         # crowd regions hold no errors of their class
-        ([image([(BOX, 0.8, 0), (FAR, 0.9, 0)], ONE, CROWD)], 1, {}),
-        (
-            [image([(BOX, 0.8, 0), (FAR, 0.9, 1)], ONE, CROWD)],
-            1,
-            dict(bkg=(1, 0)),
-        ),
+        ([image([RIGHT, (FAR, 0.9, 0)], ONE, CROWD)], 1, {}),
+        ([image([RIGHT, (FAR, 0.9, 1)], ONE, CROWD)], 1, dict(bkg=(1, 0))),
         ([image([(FAR, 0.9, 0)], [], CROWD)], -1, {}),
         # nothing predicted
         ([image([], [(BOX, 0), (FAR, 1)])], 0, dict(miss=(2, 1))),
@@ -117,10 +97,7 @@ def test_without_objects_there_is_no_ap(images):
     assert report.ap == -1
     assert set(report.dap.values()) == {0.0}
     assert report.counts['bkg'] == sum(len(i.boxes) for i in images)
-
-
-def test_no_class_at_all():
-    assert tide_report([image()], 0).ap == -1
+    assert tide_report([image()], 0).ap == -1  # no class at all
 
 
 def test_greedy_match():
@@ -131,16 +108,10 @@ def test_greedy_match():
 
 
 def test_match_statistics():
-    statistics = MatchStatistics(2).update(
-        [
-            image(
-                [(SLIGHTLY, 0.9, 1), (BOX, 0.8, 0), (FAR, 0.7, 0)],
-                [(BOX, 0), (FAR, 0), (OTHER, 1)],
-            ),
-            image(),
-            image([(BOX, 0.3, 1)], [], [(BOX, 1)]),
-        ]
-    )
+    predictions = [(SLIGHTLY, 0.9, 1), RIGHT, (FAR, 0.7, 0)]
+    one = image(predictions, [(BOX, 0), (FAR, 0), (OTHER, 1)])
+    images = [one, image(), image([(BOX, 0.3, 1)], [], [(BOX, 1)])]
+    statistics = MatchStatistics(2).update(images)
     # the first box of the object counts, whatever its class
     assert statistics.confusion.tolist() == [[1, 1, 0], [0, 0, 1]]
     assert statistics.num_objects == 3
@@ -148,9 +119,7 @@ def test_match_statistics():
     assert statistics.class_accuracy == 0.5
     # x1 and x2 are 2 of 100 px off in one of two boxes
     assert statistics.box_mse == pytest.approx(2 * 0.02**2 / 8)
-
-
-def test_match_statistics_of_nothing():
+    # of nothing
     statistics = MatchStatistics(2).update([image([], [(BOX, 1)])])
     assert statistics.num_matched == 0
     assert statistics.class_accuracy == statistics.box_mse == -1

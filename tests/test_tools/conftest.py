@@ -3,6 +3,18 @@
 import sys
 from pathlib import Path
 
+import pytest
+from mmengine.registry import DefaultScope
+
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 for name in ('benchmarks', 'dataset_converters'):
     sys.path.insert(0, str(TOOLS / name))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def scopes():
+    """Leave no default scope behind for other test files."""
+    before = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)

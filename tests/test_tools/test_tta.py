@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lib import tta_arms, tta_config, tta_measure
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -14,28 +15,13 @@ from mmengine.structures import InstanceData
 
 from mmfgl.testing.data import tiny_coco
 from mmfgl.utils.checks import check_num_classes
+from tools.benchmarks import tta
 
-TOOLS = Path(__file__).parents[2] / 'tools' / 'benchmarks'
 CONFIG = str(Path(__file__).with_name('tiny_detector.py'))
 # plain Faster R-CNN: mode 'pyramid' needs an FGLRoIHead
 ARMS = ['plain', 'det_tta', 'det_tta_wbf', 'roi_tta_views', 'roi_tta_slices']
 STATS = ['AP', 'AP50', 'AP75', 'APs', 'APm', 'APl']
 TIMES = ['seconds_per_image', 'time_to_plain', 'time_to_det_tta']
-
-
-@pytest.fixture(scope='module', autouse=True)
-def modules():
-    """Let the tool import its parts; leave no trace for other test files."""
-    scopes = DefaultScope._instance_dict.copy()
-    names = set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield
-    for name in set(sys.modules) - names:
-        if name == 'tta' or name.split('.')[0] == 'lib':
-            del sys.modules[name]
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(scopes)
 
 
 @pytest.fixture(scope='module')
@@ -70,9 +56,6 @@ def sample_ids(batch):
 def test_side_by_side(
     data, checkpoint, tmp_path, monkeypatch, capsys, views, number
 ):
-    import tta
-    from lib import tta_measure
-
     given, timed = [], tta_measure.timed
 
     def record(model, batches):
@@ -114,8 +97,6 @@ def test_side_by_side(
 
 
 def config(data, **options):
-    from lib import tta_config
-
     return tta_config.read_config(CONFIG, data, options)
 
 
@@ -126,8 +107,6 @@ def steps(pipeline):
 
 
 def test_ready_made_views_at_the_scale_of_the_config(data, capsys):
-    from lib import tta_config
-
     cfg = config(data)
     tta_config.set_views(cfg, 'scales_flip')
     choices, resizes = steps(cfg.tta_pipeline)
@@ -153,8 +132,6 @@ def test_ready_made_views_at_the_scale_of_the_config(data, capsys):
 
 
 def test_classes_come_from_a_checkpoint_that_fits_the_data(data):
-    from lib import tta_config
-
     def fitted(classes):
         cfg = config(data)
         cfg.test_dataloader.dataset.metainfo.classes = ('cat', 'dog')
@@ -174,8 +151,6 @@ def test_classes_come_from_a_checkpoint_that_fits_the_data(data):
 
 
 def test_configs_that_cannot_be_tested(data, tmp_path):
-    from lib import tta_config
-
     path = tmp_path / 'config.py'
     path.write_text('test_dataloader = dict(dataset=dict())')
     with pytest.raises(ValueError, match='no top-level `data_root`'):
@@ -186,8 +161,6 @@ def test_configs_that_cannot_be_tested(data, tmp_path):
 
 
 def test_options_of_the_config_go_to_their_mode(data):
-    from lib import tta_arms
-
     def options(**tta_model):
         cfg = config(data)
         cfg.tta_model = dict(type='mmfgl.RoITTAModel', **tta_model)
@@ -203,8 +176,6 @@ def test_options_of_the_config_go_to_their_mode(data):
 
 
 def test_weighted_boxes_fusion_of_views(detector):
-    from lib import tta_arms
-
     model = tta_arms.DetTTAWithWBF(tta_arms.DET_TTA_CFG, module=detector)
     samples = []
     for boxes, flip in (
@@ -234,8 +205,6 @@ def test_weighted_boxes_fusion_of_views(detector):
 
 
 def test_medians_over_blocks():
-    from lib import tta_measure
-
     times = dict(plain=[1, 2, 90], det_tta=[4, 8, 80], roi_tta_views=[2, 6, 8])
     results = tta_measure.summarise_times(times, [2, 2, 2])
     expected = dict(seconds_per_image=3, time_to_plain=2, time_to_det_tta=0.5)

@@ -42,10 +42,7 @@ def main() -> None:
         if not Path(path).is_file():
             sys.exit(f'no such file: {path}')
     model = init_detector(
-        args.config,
-        args.checkpoint,
-        palette='random',
-        device=args.device,
+        args.config, args.checkpoint, palette='random', device=args.device
     )
     try:
         figure = draw_trace(

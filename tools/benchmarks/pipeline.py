@@ -97,10 +97,8 @@ def measure_pipeline_ratio(
 ) -> dict:
     """Images a second of both pipelines on one core, ours over MoCo v2's.
 
-    Args:
-        data_root: Folder of JPEGs; empty for some made on the fly.
-        repeats: Passes of each pipeline, in turns; medians are taken.
-        images: Largest number of images.
+    Medians over ``repeats`` passes in turns, on at most ``images`` JPEGs of a
+    folder, or as many made on the fly.
     """
     threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(0)

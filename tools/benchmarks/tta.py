@@ -17,19 +17,12 @@ and resizing of images are left out for all. Times are medians over the blocks,
 ratios medians of the blocks' ratios; AP is in percent.
 """
 
-from __future__ import annotations
-
 import argparse
 
 import torch
 from lib.output import write_results
 from lib.tta_arms import build_arms, build_detector, roi_tta_options
-from lib.tta_config import (
-    VIEWS,
-    fit_classes,
-    read_config,
-    set_views,
-)
+from lib.tta_config import VIEWS, fit_classes, read_config, set_views
 from lib.tta_measure import (
     STATS,
     build_loaders,
@@ -41,7 +34,7 @@ from lib.tta_measure import (
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import _load_checkpoint
+from mmengine.runner import CheckpointLoader
 
 from mmfgl.utils.checks import check_data_root, check_num_classes
 from mmfgl.utils.launch import check_file
@@ -91,7 +84,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     check_file(args.checkpoint, 'checkpoint')
     cfg = read_config(args.config, args.data_root, args.cfg_options)
     check_data_root(cfg)
-    checkpoint = _load_checkpoint(args.checkpoint, map_location='cpu')
+    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu')
     fit_classes(cfg, checkpoint)
     check_num_classes(cfg, loaders=['test_dataloader'])
     set_views(cfg, args.views)

@@ -44,13 +44,8 @@ def stratify(
 ) -> list[set[int]]:
     """Deal images out to parts so that categories keep their shares.
 
-    Args:
-        counts: Image id -> objects of each category.
-        sizes: Number of images of each part; they add up to all images.
-        seed: Seed of the order of the images.
-
-    Returns:
-        The image ids of each part.
+    ``counts`` are the objects of each category by image id; ``sizes``, numbers
+    of images, add up to all. Gives the image ids of each part.
     """
     total = sum(sizes)
     order = sorted(counts, key=lambda image: _hash(seed, image))
@@ -182,12 +177,9 @@ def split(args: argparse.Namespace) -> None:
         return size
 
     # check everything first: no half-finished set of splits
-    samples = {
-        f'{percent:g}': size_of(
-            Fraction(f'{percent:g}') / 100, f'{percent:g} %'
-        )
-        for percent in args.percent
-    }
+    samples = {}
+    for tag in (f'{percent:g}' for percent in args.percent):
+        samples[tag] = size_of(Fraction(tag) / 100, f'{tag} %')
     for number in args.images:
         size = size_of(Fraction(number, total), '--images')
         samples[f'{number}images'] = size

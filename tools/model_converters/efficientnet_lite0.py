@@ -86,15 +86,11 @@ def build_timm(**kwargs) -> torch.nn.Module:
 def match(
     source: dict[str, torch.Tensor], target: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Give the source tensors timm's names.
+    """Give the package's tensors the names of timm's classifier.
 
     The two networks list the same modules in the same order. Tensors are
     paired by order; each pair must agree in shape, type, kind of module,
     block and parameter name.
-
-    Args:
-        source: State dict of the package.
-        target: State dict of timm's classifier.
 
     Raises:
         ConversionError: On the first pair that does not agree.
@@ -156,7 +152,7 @@ def build_checkpoint() -> dict:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Convert, save, and check if asked to."""
+    """Convert and save."""
     parser = argparse.ArgumentParser(
         description='ImageNet weights of EfficientNet-Lite0 for TIMMBackbone',
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

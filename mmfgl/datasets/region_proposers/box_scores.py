@@ -24,9 +24,8 @@ def objectness(img: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """
     lab = cv2.cvtColor(img, cv2.COLOR_BGR2LAB)
     inner, outer = _with_ring(boxes, img.shape[:2])
-    contrast = _colour_contrast(lab, inner, outer)
-    edges = _edge_share(lab, inner, outer)
-    return (_rank(contrast) + _rank(edges)) / 2
+    cues = (_colour_contrast, _edge_share)
+    return sum(_rank(cue(lab, inner, outer)) for cue in cues) / 2
 
 
 def _colour_contrast(

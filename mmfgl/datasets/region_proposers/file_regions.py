@@ -58,23 +58,17 @@ class FileRegions(RegionProposer):
         limits = np.array([width, height] * 2, np.float32)
         boxes = self.regions.boxes[rows]
         if all(size):
-            boxes = boxes * self._zoom(info['img_path'], limits, size)
+            zoom = (limits / (size * 2)).astype(np.float32)
+            # a pixel is lost or won where a scaled size is rounded
+            rounding = 1.5 / min(height, width) + 1.5 / min(size)
+            if abs(np.log(zoom[0] / zoom[1])) > rounding:
+                raise ValueError(
+                    f'{info["img_path"]!r} is {width} x {height} pixels but '
+                    f'{size[0]} x {size[1]} in the region file '
+                    f'{self.ann_file!r}: propose its regions again'
+                )
+            boxes = boxes * zoom
         boxes = np.clip(boxes, 0, limits)
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         kept = kept[: self.max_regions]
         return boxes[kept], self.regions.labels[rows][kept]
-
-    def _zoom(
-        self, img_path: str, shape: np.ndarray, size: tuple[int, int]
-    ) -> np.ndarray:
-        """(4,) factors from pixels of the file to pixels of the image."""
-        zoom = (shape / (size * 2)).astype(np.float32)
-        # a pixel is lost or won where a scaled size is rounded
-        rounding = 1.5 / shape.min() + 1.5 / min(size)
-        if abs(np.log(zoom[0] / zoom[1])) > rounding:
-            raise ValueError(
-                f'{img_path!r} is {shape[0]:.0f} x {shape[1]:.0f} pixels but '
-                f'{size[0]} x {size[1]} in the region file '
-                f'{self.ann_file!r}: propose its regions again'
-            )
-        return zoom

@@ -88,10 +88,7 @@ class SelectiveSearchRegions(RegionProposer):
         if (img := info.get('img')) is None:
             img = cv2.imread(str(info['img_path']), cv2.IMREAD_COLOR)
         if img is None:
-            raise FileNotFoundError(
-                f'cannot read the image {info["img_path"]!r} to propose '
-                'regions'
-            )
+            raise FileNotFoundError(f'cannot read {info["img_path"]!r}')
         scale = self.MAX_SIDE / max(img.shape[:2])
         if scale >= 1:
             return img
@@ -108,8 +105,7 @@ class SelectiveSearchRegions(RegionProposer):
         sides = boxes[:, 2:]
         least, most = sides.min(axis=1), sides.max(axis=1)
         keep = least >= max(self.MIN_SIDE * min(img.shape[:2]), 1e-6)
-        area = img.shape[0] * img.shape[1]
-        keep &= sides.prod(axis=1) <= self.MAX_AREA * area
+        keep &= sides.prod(axis=1) <= self.MAX_AREA * np.prod(img.shape[:2])
         keep &= most <= self.MAX_ASPECT * least
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + sides], axis=1)
         return np.unique(corners[keep], axis=0)

@@ -42,29 +42,24 @@ class TableColorJitter(BaseTransform):
         prob: float = 1.0,
         gray_prob: float = 0.0,
     ) -> None:
-        amounts = dict(
-            brightness=brightness, contrast=contrast, saturation=saturation
-        )
+        factors = dict(brightness=brightness, contrast=contrast)
+        factors |= dict(saturation=saturation)
         _check(1, prob=prob, gray_prob=gray_prob)
         _check(0.5, hue=hue)
-        _check(float('inf'), **amounts)
-        self.ranges = [(max(0.0, 1 - a), 1 + a) for a in amounts.values()]
+        _check(float('inf'), **factors)
+        self.ranges = [(max(0.0, 1 - a), 1 + a) for a in factors.values()]
         self.ranges.append((-hue, hue))
         self.prob = prob
         self.gray_prob = gray_prob
 
     def transform(self, results: dict) -> dict:
         """Jitter ``img``, (H, W, 3) BGR uint8."""
-        brightness, contrast, saturation, hue = 1.0, 1.0, 1.0, 0.0
+        amounts = [1.0, 1.0, 1.0, 0.0]  # brightness, contrast, saturation, hue
         if np.random.rand() < self.prob:
-            brightness, contrast, saturation, hue = (
-                np.random.uniform(*limits) for limits in self.ranges
-            )
+            amounts = [np.random.uniform(*limits) for limits in self.ranges]
         if np.random.rand() < self.gray_prob:
-            saturation = 0.0
-        results['img'] = jitter_colours(
-            results['img'], brightness, contrast, saturation, hue
-        )
+            amounts[2] = 0.0
+        results['img'] = jitter_colours(results['img'], *amounts)
         return results
 
 

@@ -34,22 +34,16 @@ class ImageSlice(BaseTransform):
         self.window = tuple(window)
 
     def transform(self, results: dict) -> dict:
-        """Cut.
+        """Cut ``img``, (H, W, 3) as it was loaded; sets its ``img_shape``.
 
-        Args:
-            results: Needs ``img`` (H, W, 3), as it was loaded.
-
-        Returns:
-            ``results`` with the part as ``img`` and its ``img_shape``, and
-            ``slice_window``: (x1, y1, x2, y2) in original pixels, whole
-            numbers.
+        Adds ``slice_window``: (x1, y1, x2, y2) in original pixels, whole
+        numbers.
 
         Raises:
             ValueError: If other transforms came before.
         """
-        early = {'scale_factor', 'flip', 'gt_bboxes', 'slice_window'}
-        early &= set(results)
-        if early:
+        late = {'scale_factor', 'flip', 'gt_bboxes', 'slice_window'}
+        if early := late & set(results):
             raise ValueError(
                 'ImageSlice comes right after the image is loaded, before '
                 'Resize, RandomFlip and LoadAnnotations; found '

@@ -43,10 +43,7 @@ class EncodedImage:
         self._mirrored = (turn in (2, 3, 6, 7), turn in (3, 4, 7, 8))
 
     def decode(self, reduce: int = 1) -> tuple[np.ndarray, np.ndarray] | None:
-        """Decode the image at a share of its size.
-
-        Args:
-            reduce: 1, 2, 4 or 8: pixels of the full image a decoded pixel.
+        """Decode at 1, 2, 4 or 8 pixels of the full image a decoded pixel.
 
         Returns:
             (h, w, 3) BGR uint8 image and the (2, 3) affine map from decoded
@@ -126,7 +123,7 @@ class LoadCachedImage(LoadUnlabelledImage):
     """
 
     def __init__(self, max_bytes: int = 512 * 2**20, **kwargs) -> None:
-        super().__init__(lazy=False, **kwargs)
+        super().__init__(**kwargs)
         self.max_bytes = max_bytes
         self._images: dict[str, np.ndarray] = {}
         self._bytes = 0

@@ -222,15 +222,10 @@ class RegionViews(BaseTransform):
 def warp_view(
     img: np.ndarray, affine: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Cut a view out of an image: crop, resize and flip in one warp.
+    """Cut a view out of an (H, W, 3) image: crop, resize, flip in one warp.
 
-    Args:
-        img: (H, W, 3) image.
-        affine: (2, 3) map, image to view, in continuous coordinates.
-        size: (width, height) of the view.
-
-    Returns:
-        (height, width, 3) view.
+    ``affine`` is the (2, 3) map from image to view in continuous coordinates,
+    ``size`` the view's (width, height).
     """
     # OpenCV's pixel centres lie at integers, ours at integers + 0.5
     centred = affine.copy()

@@ -12,15 +12,12 @@ import numpy as np
 def crop_affine(
     crop: np.ndarray, view_size: tuple[int, int], flip: bool = False
 ) -> np.ndarray:
-    """Affine map of a crop + resize + horizontal flip.
+    """(2, 3) float64 map of a crop, resize and left-to-right flip.
 
     Args:
         crop: (4,) box (x1, y1, x2, y2) in image pixels.
         view_size: (width, height) of the view in pixels.
-        flip: Whether the view is flipped left to right.
-
-    Returns:
-        (2, 3) float64 matrix, image pixels to view pixels.
+        flip: Whether it is flipped.
     """
     scale = np.array(view_size) / (crop[2:] - crop[:2])
     affine = np.column_stack([np.diag(scale), -crop[:2] * scale])
@@ -30,14 +27,11 @@ def crop_affine(
 
 
 def map_boxes(boxes: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Map boxes through an axis-aligned affine map.
+    """(N, 4) float32 boxes of another frame, corners put in order.
 
     Args:
         boxes: (N, 4) boxes (x1, y1, x2, y2) in the map's source frame.
         affine: (2, 3) matrix without rotation or shear.
-
-    Returns:
-        (N, 4) float32 boxes in the target frame, corners put in order.
     """
     corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2)
     mapped = corners @ affine[:, :2].T + affine[:, 2]
@@ -51,11 +45,9 @@ def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def visible_share(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """(N,) shares in [0, 1] of the areas of boxes inside a window.
+    """(N,) shares in [0, 1] of the areas of (N, 4) boxes in a (4,) window.
 
-    Args:
-        boxes: (N, 4) boxes; the share of an empty one is 0.
-        window: (4,) box of the same frame.
+    That of an empty box is 0.
     """
     low = np.maximum(boxes[:, :2], window[:2])
     high = np.minimum(boxes[:, 2:], window[2:])

@@ -55,20 +55,13 @@ class DataSet:
 def label_subset(
     data: DataSet, labels: int | None = None, shots: int | None = None
 ) -> dict:
-    """Annotations of some random train images.
+    """COCO annotations of some random train images.
 
-    The choice is the same for every arm and seed. Only images with an object
-    are drawn, since a detector trains on no others. All objects of a chosen
-    image stay: one without its label would be taught as background.
-
-    Args:
-        data: The data set.
-        labels: Number of images.
-        shots: In place of ``labels``: objects that every class should have
-            at least, as far as there are so many.
-
-    Returns:
-        Content of a COCO annotation file.
+    Of ``labels`` images, or of so many that every class has ``shots`` objects
+    at least, as far as there are so many. The choice is the same for every
+    arm and seed. Only images with an object are drawn, since a detector
+    trains on no others. All objects of a chosen image stay: one without its
+    label would be taught as background.
 
     Raises:
         ValueError: There are fewer labelled images than ``labels``.

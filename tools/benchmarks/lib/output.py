@@ -16,12 +16,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_results(
     folder: str | Path, results: Mapping[str, Any], table: str
 ) -> None:
-    """Write ``results.json`` and ``results.md``.
-
-    Args:
-        folder: Created if missing.
-        results: Content of the former.
-        table: Content of the latter, in Markdown.
-    """
+    """Write ``results.json``, and the Markdown table as ``results.md``."""
     write_json(Path(folder) / 'results.json', results)
     write_atomically(f'{table}\n'.encode(), Path(folder) / 'results.md')

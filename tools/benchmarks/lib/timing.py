@@ -15,15 +15,10 @@ import torch
 def alternate(
     steps: dict[str, Callable[[], None]], repeats: int, device: str
 ) -> dict[str, float]:
-    """Time steps in turn, so that a noisy machine disturbs them alike.
+    """Median seconds of steps in turn, so that noise disturbs them alike.
 
-    Args:
-        steps: The contestants.
-        repeats: Rounds after one warm-up round; odd ones run backwards.
-        device: Device that is waited for.
-
-    Returns:
-        Median seconds of each step.
+    There is one warm-up round before the ``repeats``; odd ones run backwards.
+    The device is waited for.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
@@ -45,11 +40,7 @@ def _wait(device: str) -> None:
 
 
 def memory_of(program: Sequence[str]) -> float:
-    """Peak memory in MB of a script that measures it by :func:`report_peak`.
-
-    Args:
-        program: The script and its arguments.
-    """
+    """Peak memory in MB of a script that calls :func:`report_peak`."""
     command = [sys.executable, *map(str, program)]
     run = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return json.loads(run.stdout.splitlines()[-1])['peak_mb']
@@ -59,9 +50,8 @@ def memory_of(program: Sequence[str]) -> float:
 def report_peak(device: str) -> Iterator[None]:
     """Print the peak memory of the context in MB as a line of JSON.
 
-    Args:
-        device: ``'cuda...'`` counts the allocator's bytes, another device
-            the growth of the process's peak resident size (Linux).
+    On a GPU that of the allocator, on a CPU the growth of the process's peak
+    resident size (Linux).
     """
     before = _peak_kb()
     yield

@@ -56,11 +56,8 @@ class Arm:
             tried = [Path(self.path)]
             found = [path for path in tried if path.is_file()]
         else:
-            names = dict(
-                arm=self.name,
-                detector=DETECTORS[detector],
-                backbone=BACKBONES[init],
-            )
+            names = dict(arm=self.name, backbone=BACKBONES[init])
+            names['detector'] = DETECTORS[detector]
             folder = CONFIGS / 'transfer'
             tried = [folder / p.format(**names) for p in PATTERNS]
             found = []
@@ -133,15 +130,9 @@ def pretrain_config(
     """Fit the config of an arm to data set and budget.
 
     All arms get the same data (the images of ``train/``, no label), crop
-    size, precision and budget; the rest is their own.
-
-    Args:
-        cfg: Config of the arm; not changed.
-        args: Command line of transfer.py.
-        data: The data set.
-        seconds: Budget in seconds, or ``None`` for ``pretrain_iters``.
-        weights: ImageNet weights, for arms that start from some.
-        regions: File that stands for ``{proposals}`` in the config.
+    size, precision and budget (``seconds``, or ``None`` for
+    ``pretrain_iters``); the rest is their own. ``weights`` are for arms that
+    start from some, ``regions`` stands for ``{proposals}``. ``cfg`` stays.
     """
     text = cfg.pretty_text.replace('{proposals}', str(regions))
     cfg = Config.fromstring(text, '.py')

@@ -50,15 +50,9 @@ def finetune_config(
 ) -> Config:
     """Config of one fine-tuning run: the same for every arm but the start.
 
-    It is evaluated once, at the end.
-
-    Args:
-        args: Command line of transfer.py.
-        data: The data set.
-        detector: ``'faster-rcnn'`` or ``'fgl'``.
-        seed: Random seed.
-        checkpoint: Where to start, or ``None`` for random weights.
-        ann_file: Annotations to train on, if not all of ``train``.
+    It is evaluated once, at the end. ``checkpoint`` is where it starts,
+    ``None`` for random weights; ``ann_file`` are the annotations to train on,
+    if not all of ``train``.
     """
     iters, backbone = args.finetune_iters, BACKBONES[args.init]
     name = f'{DETECTORS[detector]}_{backbone}_fpn_1xb8-400_aquarium.py'

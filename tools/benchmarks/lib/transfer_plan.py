@@ -34,12 +34,7 @@ class Row:
 
 
 class Plan:
-    """All runs of a benchmark on one data set.
-
-    Args:
-        args: The command line.
-        data_root: Folder of the data set.
-        out: Folder of the results.
+    """All runs of a benchmark on one data set, with results in ``out``.
 
     Raises:
         FileNotFoundError: Data or a config is missing.
@@ -69,15 +64,12 @@ class Plan:
         }
         # name of a pretraining run -> command of its region search
         images = self.data.root / 'train'
-        self.searches = {
-            name: command
-            for name, path in self.pretraining.items()
-            if (
-                command := region_search(
-                    path, images, self.regions(name), self.weights
-                )
-            )
-        }
+        self.searches = {}
+        for name, path in self.pretraining.items():
+            regions = self.regions(name)
+            command = region_search(path, images, regions, self.weights)
+            if command is not None:
+                self.searches[name] = command
 
     def _rows(self) -> list[Row]:
         """Every arm on the chosen detector; for both, some on FGL too."""

@@ -1,7 +1,5 @@
 """The contestants of tta.py: one detector, tested in several ways."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 from mmdet.models.test_time_augs import DetTTAModel
@@ -77,14 +75,9 @@ def build_detector(cfg: Config, checkpoint: dict, device: str) -> nn.Module:
 def build_arms(cfg: Config, detector: nn.Module) -> dict[str, nn.Module]:
     """Build the contestants around one detector.
 
-    Args:
-        cfg: Its ``tta_model``, if it is a RoITTAModel, gives the options of
-            its mode; those of the other mode are the ready-made base's.
-        detector: The detector.
-
-    Returns:
-        The contestants, without those that do not fit the detector, which
-        are printed with the reason.
+    The ``tta_model`` of the config, if it is a RoITTAModel, gives the options
+    of its mode; those of the other mode are the ready-made base's. Contestants
+    that do not fit the detector are left out and printed with the reason.
     """
     arms = dict(plain=detector)
     if getattr(detector, 'with_mask', False):

@@ -1,7 +1,5 @@
 """The config of tta.py: data root, classes, views, a part of the images."""
 
-from __future__ import annotations
-
 import json
 import os.path as osp
 from pathlib import Path

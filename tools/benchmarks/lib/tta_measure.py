@@ -1,7 +1,5 @@
 """Run the contestants of tta.py in turns and measure their detections."""
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Iterator
@@ -81,17 +79,13 @@ def run_arms(
     loaders: dict[str, DataLoader],
     metrics: dict[str, CocoMetric],
 ) -> tuple[dict[str, list[float]], list[int]]:
-    """Test the contestants in turns.
+    """Test the contestants in turns; ``metrics`` gets what they find.
 
-    Args:
-        arms: The contestants; ``'plain'`` gets plain images,
-            ``'roi_tta_slices'`` slices, the others views.
-        loaders: See :func:`build_loaders`.
-        metrics: The metric of each contestant.
+    ``'plain'`` gets plain images, ``'roi_tta_slices'`` slices, the others
+    views.
 
     Returns:
-        - Seconds of each contestant for each block.
-        - Number of images of each block.
+        Seconds of each contestant and number of images, of each block.
     """
     kinds = dict.fromkeys(arms, 'views')
     kinds.update(plain='plain', roi_tta_slices='slices')
@@ -113,9 +107,7 @@ def run_arms(
     return times, counts
 
 
-def _blocks(
-    loaders: dict[str, DataLoader],
-) -> Iterator[dict[str, list[dict]]]:
+def _blocks(loaders: dict[str, DataLoader]) -> Iterator[dict[str, list[dict]]]:
     """Loaded blocks of batches of each kind."""
     iterators = {name: iter(loader) for name, loader in loaders.items()}
     while True:
@@ -148,12 +140,8 @@ def summarise_times(
 ) -> dict[str, dict[str, float]]:
     """``seconds_per_image``, ``time_to_plain`` and ``time_to_det_tta``.
 
-    Args:
-        times: Seconds of each contestant for each block of images.
-        counts: Number of images of each block.
-
-    Returns:
-        Medians over the blocks, of each contestant.
+    Medians over the blocks, of each contestant, from what :func:`run_arms`
+    gives.
     """
     results: dict = {}
     for name, seconds in times.items():

@@ -47,9 +47,7 @@ class ProposalCache:
     def __init__(
         self, proposer: dict, folder: str, describe: bool = False
     ) -> None:
-        settings = dict(
-            proposer=dict(proposer), describe=describe, format=FORMAT
-        )
+        settings = dict(proposer=proposer, describe=describe, format=FORMAT)
         text = json.dumps(settings, sort_keys=True, default=str).encode()
         self.proposer = TASK_UTILS.build(dict(proposer))
         self.describe = describe
