@@ -30,7 +30,7 @@ train_dataloader = dict(
     sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
     dataset=dict(
         data_root=data_root,
-        data_prefix=None,
+        data_prefix=dict(img_path=''),
         ann_file='annotations/unlabelled_images.txt',
         pipeline=[_base_.load_image, two_views, _base_.pack_views],
     ),

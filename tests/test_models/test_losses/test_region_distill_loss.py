@@ -5,10 +5,8 @@ import torch
 
 from mmfgl.models.losses import (
     RegionDistillLoss,
-    RegionTargets,
     region_distill_loss,
 )
-from mmfgl.registry import MODELS
 
 PROTOTYPES = 12
 
@@ -24,19 +22,6 @@ def loss_inputs():
     targets = (cosines(8, PROTOTYPES, seed=2) / 0.1).softmax(dim=-1)
     chosen = torch.tensor([1, 1, 0, 1, 0, 0, 0, 1]).bool()
     return logits, targets, chosen
-
-
-def test_golden_values():
-    logits, targets, chosen = loss_inputs()
-    loss = RegionDistillLoss()
-    value = loss(logits, targets, chosen)
-    assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(8.542564, rel=1e-5)
-    everything = torch.ones_like(chosen)
-    value = loss(logits, targets, everything)
-    assert value.item() == pytest.approx(9.989392, rel=1e-5)
-    sinkhorn = loss(logits, RegionTargets(PROTOTYPES)(logits), everything)
-    assert sinkhorn.item() == pytest.approx(2.177254, rel=1e-5)
 
 
 def test_loss_equals_a_plain_computation():
@@ -61,12 +46,6 @@ def test_leading_dimensions_do_not_matter():
         logits.view(2, 4, -1), targets.view(2, 4, -1), chosen.view(2, 4)
     )
     torch.testing.assert_close(shaped, loss(logits, targets, chosen))
-
-
-def test_uniform_student_has_loss_log_k():
-    _, targets, chosen = loss_inputs()
-    value = RegionDistillLoss()(torch.zeros(8, PROTOTYPES), targets, chosen)
-    assert value.item() == pytest.approx(math.log(PROTOTYPES), rel=1e-6)
 
 
 def test_loss_is_least_at_the_targets():
@@ -127,8 +106,3 @@ def test_every_token_weighs_the_same_on_two_ranks(monkeypatch):
         ]
         # data-parallel training averages over the ranks
         torch.testing.assert_close(sum(ranks) / 2, expected)
-
-
-def test_builds_from_the_registry():
-    loss = MODELS.build(dict(type='mmfgl.RegionDistillLoss', loss_weight=2.0))
-    assert loss.loss_weight == 2

@@ -9,7 +9,6 @@ from mmfgl.models.losses import (
     region_distill_loss,
     target_statistics,
 )
-from mmfgl.registry import MODELS
 
 PROTOTYPES = 12
 MODES = ['centring', 'sinkhorn']
@@ -108,12 +107,6 @@ def test_centre_moves_only_in_training():
     assert 'centre' in targets.state_dict()
 
 
-def test_sinkhorn_keeps_no_state():
-    targets = RegionTargets(PROTOTYPES)
-    targets.train()(cosines(20, PROTOTYPES))
-    assert (targets.centre == 0).all()
-
-
 def test_low_temperature_sharpens():
     logits = cosines(40, PROTOTYPES)
     for mode in MODES:
@@ -191,8 +184,3 @@ def test_target_statistics(targets, entropy, diversity):
     assert found['teacher_diversity'].item() == pytest.approx(
         diversity, abs=1e-6
     )
-
-
-def test_builds_from_the_registry():
-    targets = MODELS.build(dict(type='mmfgl.RegionTargets', num_prototypes=5))
-    assert targets.mode == 'sinkhorn'

@@ -74,15 +74,6 @@ def test_first_batch_copies_the_student():
     assert_same(state(teacher), shared(student))
 
 
-def test_later_batches_do_not():
-    student, teacher = make()
-    teacher.start(student)
-    before = state(teacher)
-    student.learn(1)
-    teacher.start(student)
-    assert_same(state(teacher), before)
-
-
 def test_loaded_teacher_does_not_start_again():
     student, teacher = make()
     teacher.start(student)
