@@ -24,10 +24,7 @@ HELP = (
 
 
 def find_version(name: str) -> str | None:
-    """Version of a package, without importing it; None if it is missing.
-
-    A folder that ``pip uninstall`` left behind counts as missing.
-    """
+    """Version of a package, without importing it; None if it is missing."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         return None

@@ -89,8 +89,7 @@ def shared_features(
     """Output of the shared layers of a box head of mmdet.
 
     Args:
-        roi_head: RoI head with an mmdet ``ConvFCBBoxHead`` (see
-            :func:`has_shared_features`).
+        roi_head: RoI head with an mmdet ``ConvFCBBoxHead``.
         feats: Pyramid levels, each (B, C, H_l, W_l).
         rois: (R, 5) rows (view index, x1, y1, x2, y2) in view pixels.
 
@@ -118,14 +117,7 @@ def has_shared_features(roi_head: nn.Module) -> bool:
 
 
 def stack_views(data_samples: Sequence[RegionDataSample]) -> Tensor:
-    """Regions of the views of a batch.
-
-    Args:
-        data_samples: B images with ``boxes`` (V, N, 4).
-
-    Returns:
-        (V B, N, 4) boxes in view pixels, row ``v * B + b``.
-    """
+    """(V B, N, 4) regions in view pixels, row ``v * B + b``."""
     boxes = [sample.boxes for sample in data_samples]
     return torch.stack(boxes, dim=1).flatten(0, 1)
 
