@@ -9,6 +9,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mmfgl.testing import tiny_coco, tiny_fgl_cfg, tiny_retod_cfg
+from tools.benchmarks.faults_runs import detection, pretraining
 
 COUNTER = itertools.count()
 
@@ -26,19 +27,33 @@ def data(tmp_path_factory):
     return tiny_coco(tmp_path_factory.mktemp('engine') / 'data')
 
 
+def _state_of(runner):
+    state = dict(runner.model.state_dict())
+    for index, part in runner.optim_wrapper.state_dict()['state'].items():
+        for name, value in part.items():
+            if value is not None:  # a missing momentum, in PyTorch 2.1
+                state[f'optimizer.{index}.{name}'] = value
+    return copy.deepcopy(state)
+
+
 @pytest.fixture
 def state_of():
     """Weights, buffers (those of a teacher too) and optimizer of a Runner."""
+    return _state_of
 
-    def state_of(runner):
-        state = dict(runner.model.state_dict())
-        for index, part in runner.optim_wrapper.state_dict()['state'].items():
-            for name, value in part.items():
-                if value is not None:  # a missing momentum, in PyTorch 2.1
-                    state[f'optimizer.{index}.{name}'] = value
-        return copy.deepcopy(state)
 
-    return state_of
+@pytest.fixture
+def different():
+    """Names of what differs in two Runners, or in two of these states."""
+
+    def compare(*pair):
+        one, other = (
+            _state_of(x) if isinstance(x, Runner) else x for x in pair
+        )
+        changed = {k for k in one if k in other and (one[k] != other[k]).any()}
+        return changed | (one.keys() ^ other.keys())
+
+    return compare
 
 
 @pytest.fixture
@@ -117,22 +132,7 @@ def retod_runner(make_runner, data):
     """Build the Runner of a tiny ReToD."""
 
     def make(iters=4, hooks=(), *args, teacher=None, **kwargs):
-        pipeline = [
-            dict(type='mmfgl.LoadUnlabelledImage'),
-            dict(
-                type='mmfgl.RegionViews',
-                proposer=dict(type='mmfgl.GridRegions', cell_sizes=(32, 48)),
-                view_size=64,
-                num_regions=6,
-            ),
-            dict(type='mmfgl.PackRegionViews'),
-        ]
-        dataset = dict(
-            type='mmfgl.UnlabelledImages',
-            data_root=str(data),
-            data_prefix=dict(img_path='unlabelled/'),
-            pipeline=pipeline,
-        )
+        dataset = pretraining(data).train_dataloader.dataset
         settings = dict(
             model=tiny_retod_cfg(),
             default_scope='mmpretrain',
@@ -150,25 +150,10 @@ def detector_runner(make_runner, data):
     """Build the Runner of a tiny FGL Faster R-CNN."""
 
     def make(*args, **kwargs):
-        pipeline = [
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True),
-            dict(
-                type='RandomChoiceResize',
-                scales=[(96, 72), (128, 96)],
-                keep_ratio=True,
-            ),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackDetInputs'),
-        ]
-        dataset = dict(
-            type='CocoDataset',
-            data_root=str(data),
-            ann_file='annotations/train.json',
-            data_prefix=dict(img='train/'),
-            metainfo=dict(classes=tuple('0123456789')),
-            pipeline=pipeline,
-        )
+        dataset = detection(data).train_dataloader.dataset
+        scales = [(96, 72), (128, 96)]
+        resize = dict(type='RandomChoiceResize', scales=scales)
+        dataset.pipeline[2] = dict(resize, keep_ratio=True)
         settings = dict(
             model=tiny_fgl_cfg(num_classes=10),
             default_scope='mmdet',

@@ -68,9 +68,9 @@ class Bench:
         _, status = os.waitpid(pid, 0)
         return os.waitstatus_to_exitcode(status), log.read_text()
 
-    def trained(self, cfg, name='first', iters=4):
+    def trained(self, cfg, name='first', iters=4, *args):
         """The checkpoint of a faultless run."""
-        code, output = self.run(cfg, name)
+        code, output = self.run(cfg, name, *args)
         assert code == 0, error_of(output)
         return self.folder / name / f'iter_{iters}.pth'
 

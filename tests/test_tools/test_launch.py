@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
 from mmfgl.testing.data import tiny_coco
 from mmfgl.utils import cpu_dist
@@ -23,15 +22,6 @@ from mmfgl.utils.checks import check_num_classes, check_weights
 ROOT = Path(__file__).parents[2]
 RUNS = itertools.count()
 CONFIG = str(Path(__file__).with_name('tiny_detector.py'))
-
-
-@pytest.fixture(scope='module', autouse=True)
-def scopes():
-    """Leave no default scope behind for other test files."""
-    before = DefaultScope._instance_dict.copy()
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(scope='module')
@@ -54,32 +44,30 @@ def run_tool(name, *arguments):
     logger between two runs of one name that start in the same second.
     """
     arguments += (f'experiment_name=run{next(RUNS)}',)
-    argv, sys.argv = sys.argv, [name, *map(str, arguments)]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-    finally:
-        sys.argv = argv
 
 
 @pytest.fixture(scope='module')
 def trained(data, tmp_path_factory):
     """Work dir of one epoch."""
     work_dir = tmp_path_factory.mktemp('trained')
-    options = ('--cfg-options', f'data_root={data}')
-    run_tool('train.py', CONFIG, '--work-dir', work_dir, *options)
+    options = ('--work-dir', work_dir, '--cfg-options', f'data_root={data}')
+    run_tool('train.py', CONFIG, *options)
     return work_dir
 
 
-def read_scalars(work_dir):
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    lines = [line for file in files for line in file.open()]
-    return [json.loads(line) for line in lines]
+def read_losses(work_dir):
+    """What was logged of each training iteration."""
+    (file,) = work_dir.glob('*/vis_data/scalars.json')
+    records = map(json.loads, file.open())
+    return [record for record in records if 'loss' in record]
 
 
 def test_train(trained, data):
     assert (trained / 'epoch_1.pth').is_file()
-    losses = [x for x in read_scalars(trained) if 'loss' in x]
-    assert len(losses) == 4  # 4 images, twice, in pairs
+    assert len(read_losses(trained)) == 4  # 4 images, twice, in pairs
     dump = Config.fromfile(trained / 'tiny_detector.py')
     assert dump.train_dataloader.dataset.dataset.data_root == f'{data}/'
 
@@ -91,13 +79,11 @@ def test_amp_resume_and_scaled_lr(trained, data, tmp_path):
         *('--resume', trained / 'epoch_1.pth'),
         *('--cfg-options', f'data_root={data}', 'train_cfg.max_epochs=2'),
     )
-    records = [x for x in read_scalars(tmp_path) if 'loss' in x]
+    records = read_losses(tmp_path)
     assert [x['iter'] for x in records] == [5, 6, 7, 8]
     assert all(torch.isfinite(torch.tensor(x['loss'])) for x in records)
     dump = Config.fromfile(tmp_path / 'tiny_detector.py')
-    assert dump.optim_wrapper.type == 'mmfgl.CPUAmpOptimWrapper' or (
-        torch.cuda.is_available()
-    )
+    assert 'AmpOptimWrapper' in dump.optim_wrapper.type
     assert dump.auto_scale_lr.enable
 
 
@@ -127,12 +113,10 @@ def test_checkpoint_of_another_model(trained, data, tmp_path, flags):
     state['neck.surplus'] = torch.zeros(1)
     state['rpn_head.rpn_cls.weight'] = torch.zeros(2, 2)
     torch.save(checkpoint, tmp_path / 'other.pth')
+    options = (*flags, '--work-dir', tmp_path, '--cfg-options')
+    options += (f'data_root={data}',)
     with pytest.raises(RuntimeError, match='does not belong') as error:
-        run_tool(
-            'test.py',
-            *(CONFIG, tmp_path / 'other.pth', '--work-dir', tmp_path),
-            *(*flags, '--cfg-options', f'data_root={data}'),
-        )
+        run_tool('test.py', CONFIG, tmp_path / 'other.pth', *options)
     for key in ('backbone.conv1.weight', 'neck.surplus', 'rpn_cls.weight'):
         assert key in str(error.value)
 
@@ -153,9 +137,8 @@ def test_flags_need_their_config(cfg):
     with pytest.raises(ValueError, match='tta_pipeline'):
         launching.set_tta(cfg)
     cfg.tta_pipeline = ['new']
-    cfg.test_dataloader.dataset = dict(
-        type='ConcatDataset', datasets=[cfg.test_dataloader.dataset] * 2
-    )
+    datasets = [cfg.test_dataloader.dataset] * 2
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=datasets)
     launching.set_tta(cfg)
     datasets = cfg.test_dataloader.dataset.datasets
     assert [x.pipeline for x in datasets] == [['new'], ['new']]
@@ -229,11 +212,8 @@ def test_classes_must_fit(cfg, key, value, error, message):
     cfg.merge_from_dict({key: value})
     with pytest.raises(error, match=message):
         check_num_classes(cfg)
-
-
-def test_classes_of_a_pretraining_are_not_checked(cfg):
+    # a pretraining is not checked
     cfg.model = dict(type='mmfgl.ReToD', backbone=cfg.model.backbone)
-    cfg.train_dataloader.dataset.dataset.metainfo = dict(classes=())
     check_num_classes(cfg)
 
 
@@ -256,11 +236,12 @@ def test_weights_must_exist(cfg, trained):
 def test_launcher_without_its_variables(monkeypatch):
     monkeypatch.setattr(cpu_dist, 'get_device', lambda: 'cpu')
     monkeypatch.delenv('RANK', raising=False)
-    with pytest.raises(KeyError, match='variable RANK'):
-        cpu_dist.init_cpu_dist(Config(dict(launcher='pytorch')))
     cfg = Config(dict(launcher='none'))
     cpu_dist.init_cpu_dist(cfg)
     assert 'model_wrapper_cfg' not in cfg
+    cfg.launcher = 'pytorch'
+    with pytest.raises(KeyError, match='variable RANK'):
+        cpu_dist.init_cpu_dist(cfg)
 
 
 @pytest.fixture
@@ -292,29 +273,23 @@ def launch(script, *arguments, **env):
 @pytest.mark.parametrize(
     ('script', 'arguments', 'message'),
     [
-        ('dist_train.sh', ['CONFIG'], 'usage.*CONFIG'),
-        ('dist_train.sh', ['CONFIG', '--amp'], "got '--amp'"),
-        ('dist_test.sh', ['CONFIG', 'CHECKPOINT'], 'usage.*CONFIG CHECKPOINT'),
-        (
-            'slurm_train.sh',
-            ['PARTITION', 'JOB'],
-            'usage.*PARTITION JOB CONFIG',
-        ),
+        ('dist_train.sh', 'CONFIG', 'usage.*CONFIG'),
+        ('dist_train.sh', 'CONFIG --amp', "got '--amp'"),
+        ('dist_test.sh', 'CONFIG CHECKPOINT', 'usage.*CONFIG CHECKPOINT'),
+        ('slurm_train.sh', 'PARTITION JOB', 'usage.*PARTITION JOB CONFIG'),
     ],
 )
 def test_usage(script, arguments, message):
-    result = launch(script, *arguments)
+    result = launch(script, *arguments.split())
     assert result.returncode == 2
     assert re.search(message, result.stderr, re.S)
 
 
 def test_dist_commands(fake_python):
-    result = launch(
-        'dist_test.sh', 'C', 'K', 1, '--out', 'a b.pkl', PYTHON=fake_python
-    )
+    arguments = ('C', 'K', 1, '--out', 'a b.pkl')
+    result = launch('dist_test.sh', *arguments, PYTHON=fake_python)
     lines = result.stdout.splitlines()
-    cores = len(os.sched_getaffinity(0))
-    assert lines[0].startswith(f'OMP={cores} ')
+    assert lines[0].startswith(f'OMP={len(os.sched_getaffinity(0))} ')
     (port,) = (x for x in lines if x.startswith('--master_port='))
     assert 1024 < int(port.split('=')[1]) < 65536
     assert lines[-6:-2] == ['C', 'K', '--out', 'a b.pkl']
@@ -339,11 +314,9 @@ def test_slurm_command(fake_python, tmp_path):
     )
     lines = result.stdout.splitlines()
     assert int(lines[0].split('MASTER_PORT=')[1]) >= 20000
-    assert '--gres=gpu:4' in lines
-    assert '--ntasks=4' in lines
-    assert lines[-6:] == [
-        *('C', '--work-dir', 'dir', '--launcher', 'slurm', '--amp')
-    ]
+    assert {'--gres=gpu:4', '--ntasks=4'} <= set(lines)
+    expected = 'C --work-dir dir --launcher slurm --amp'
+    assert lines[-6:] == expected.split()
 
 
 def test_two_processes_train_on_the_cpu(data, tmp_path):
@@ -359,7 +332,6 @@ def test_two_processes_train_on_the_cpu(data, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     (log,) = tmp_path.glob('*/*.log')
     assert 'GPU number: 2' in log.read_text()
-    losses = [x for x in read_scalars(tmp_path) if 'loss' in x]
-    assert len(losses) == 2  # half as many as on one process
+    assert len(read_losses(tmp_path)) == 2  # half as many as on one process
     assert 'Epoch(val) [1][1/1]' in log.read_text()
     assert (tmp_path / 'epoch_1.pth').is_file()

@@ -38,14 +38,13 @@ def ran(monkeypatch):
             # MMEngine would go on with the visualizer of the run before
             name = f'visualizer.name={step.name}{len(names)}'
             command = [*command, '--cfg-options', name]
+        monkeypatch.setattr(sys, 'argv', command)
         with (
             log.open('a') as file,
             redirect_stdout(file),
             redirect_stderr(file),
             DefaultScope.overwrite_default_scope('mmengine'),
-            pytest.MonkeyPatch.context() as patch,
         ):
-            patch.setattr(sys, 'argv', command)
             runpy.run_path(command[0], run_name='__main__')
 
     monkeypatch.setattr(StepRunner, '_stream', stream)
@@ -72,9 +71,8 @@ def test_end_to_end(data, tmp_path, ran, monkeypatch, capsys):
     for name in ('byol', 'objectness'):
         base = arms.Arm(name).config('random', 'faster-rcnn')
         paths[name] = tmp_path / f'{name}.py'
-        paths[name].write_text(
-            f"_base_ = '{base}'\ntrain_dataloader = dict(batch_size=2)\n"
-        )
+        text = f"_base_ = '{base}'\ntrain_dataloader = dict(batch_size=2)\n"
+        paths[name].write_text(text)
     names = ','.join(f'{name}={path}' for name, path in paths.items())
     out = tmp_path / 'out'
     main = transfer.main
@@ -83,30 +81,22 @@ def test_end_to_end(data, tmp_path, ran, monkeypatch, capsys):
     first += [f'finetune_{name}_seed0' for name in ('none', *paths)]
     assert ran == first
     results = read(out / 'results.json')
-    assert set(results['arms']) == {'none', 'byol', 'objectness'}
-    for name, arm in results['arms'].items():
+    assert results['settings']['pretrain_iters'] == 2
+    found = results['arms']
+    # iterations x images x views
+    seen = {name: arm['images_seen'] for name, arm in found.items()}
+    assert seen == dict(none=0, byol=2 * 2 * 2, objectness=2 * 2 * 1)
+    for name, arm in found.items():
         for metric in ('AP', 'AP50', 'AP75', 'APs'):
             assert len(arm[metric]) == 1
-        trained = name != 'none'
-        assert (arm['pretrain_seconds'] > 0) == trained
-        assert (arm['images_seen'] > 0) == trained
-        assert bool(arm['loaded']) == trained
-    # iterations x images x views
-    assert results['arms']['byol']['images_seen'] == 2 * 2 * 2
-    assert results['arms']['objectness']['images_seen'] == 2 * 2 * 1
-    assert results['settings']['pretrain_iters'] == 2
+        assert (arm['pretrain_seconds'] > 0) == (name != 'none')
+        assert bool(arm['loaded']) == (name != 'none')
     # objectness hands over more than a backbone
-    assert '100.0 %' in results['arms']['objectness']['loaded']
-    loaded = {
-        name: Config.fromfile(
-            out / f'configs/finetune_{name}_seed0.py'
-        ).custom_hooks[0]['modules']
-        for name in paths
-    }
-    assert loaded['byol'] == ['backbone']
-    assert set(loaded['objectness']) == {
-        *('backbone', 'neck', 'rpn_head', 'roi_head.bbox_head.shared_fcs')
-    }
+    assert '100.0 %' in found['objectness']['loaded']
+    more = {'neck', 'rpn_head', 'roi_head.bbox_head.shared_fcs'}
+    for name, modules in (('byol', set()), ('objectness', more)):
+        cfg = Config.fromfile(out / f'configs/finetune_{name}_seed0.py')
+        assert set(cfg.custom_hooks[0]['modules']) == {'backbone', *modules}
     text = (out / 'results.md').read_text()
     assert '| objectness |' in text and f'--out {out}' in text
     for name in ('pretraining', 'finetuning', 'ap'):
@@ -126,13 +116,11 @@ def test_end_to_end(data, tmp_path, ran, monkeypatch, capsys):
     # other settings, or another config of an arm, are refused
     with pytest.raises(SystemExit, match='finetune_iters: 2 there, 3 now'):
         main([*arguments(data, out, 'none'), '--finetune-iters', '3'])
-    paths['byol'].write_text(
-        paths['byol'].read_text() + 'model = dict(base_momentum=0.5)\n'
-    )
+    with paths['byol'].open('a') as file:
+        file.write('model = dict(base_momentum=0.5)\n')
     before = (out / 'configs/pretrain_byol.py').read_text()
-    one = f'byol={paths["byol"]}'
     with pytest.raises(SystemExit, match='--redo byol'):
-        main(arguments(data, out, one, '--seeds', '1'))
+        main(arguments(data, out, f'byol={paths["byol"]}', '--seeds', '1'))
     assert (out / 'configs/pretrain_byol.py').read_text() == before
 
 
@@ -185,16 +173,12 @@ def test_pretraining_config(init, detector, arm):
     args = arguments('x', 'x', arm, '--view-size=96', '--optimizer=adamw')
     args = transfer.parse_args(args)
     args.pretrain_iters = None
-    cfg = arms.pretrain_config(
-        source,
-        args,
-        DataSet(Path('/some/data'), ('a',), 100, 100, 10),
-        seconds=60.0,
-        weights=Path('/some/weights.pth'),
-        regions=Path('/some/regions.json'),
-    )
+    data = DataSet(Path('/some/data'), ('a',), 100, 100, 10)
+    files = dict(weights=Path('/some/w.pth'), regions=Path('/some/r.json'))
+    cfg = arms.pretrain_config(source, args, data, seconds=60.0, **files)
     # one view size, train images only, one budget, no other schedule
-    steps = list(parts_of(cfg.train_dataloader.dataset.pipeline))
+    dataset = cfg.train_dataloader.dataset
+    steps = list(parts_of(dataset.pipeline))
     sizes = {
         step.get('scale', step.get('view_size'))
         for step in steps
@@ -202,8 +186,7 @@ def test_pretraining_config(init, detector, arm):
     } - {None}
     assert sizes == {96}
     files = {step.get('object_proposer', {}).get('ann_file') for step in steps}
-    assert ('/some/regions.json' in files) == (arm == 'objectness')
-    dataset = cfg.train_dataloader.dataset
+    assert ('/some/r.json' in files) == (arm == 'objectness')
     assert dataset.data_root == '/some/data/'
     assert dataset.data_prefix.img_path == 'train/'
     assert not dataset.get('ann_file')
@@ -214,10 +197,8 @@ def test_pretraining_config(init, detector, arm):
     assert cfg.param_scheduler == []
     optimizer = dict(type='AdamW', lr=5e-4, weight_decay=0.05)
     assert cfg.optim_wrapper.optimizer == optimizer
-    if init == 'imagenet':
-        assert cfg.load_from == '/some/weights.pth'
-    else:
-        assert cfg.get('load_from') is None
+    weights = '/some/w.pth' if init == 'imagenet' else None
+    assert cfg.get('load_from') == weights
 
 
 def test_region_search_command(tmp_path):

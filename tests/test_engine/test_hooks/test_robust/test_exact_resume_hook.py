@@ -7,18 +7,6 @@ from mmfgl.engine.hooks import ExactResumeHook
 EXACT = dict(type='mmfgl.ExactResumeHook')
 
 
-@pytest.fixture
-def different(state_of):
-    """Names of what differs after two runs."""
-
-    def compare(*runners):
-        one, other = map(state_of, runners)
-        assert one.keys() == other.keys()
-        return [key for key in one if not torch.equal(one[key], other[key])]
-
-    return compare
-
-
 def stopped_and_not(make, at, iters=4, hooks=(EXACT,), workers=0, **kwargs):
     """A straight run and one that is resumed after ``at``."""
     straight = make(

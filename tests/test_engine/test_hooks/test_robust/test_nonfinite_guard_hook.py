@@ -1,5 +1,4 @@
-import os
-import socket
+import itertools
 
 import pytest
 import torch
@@ -7,7 +6,6 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -47,20 +45,15 @@ class Poison(Hook):
         self.states.append(self.state_of(runner))
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(
-        torch.equal(one[key], other[key]) for key in one
-    )
-
-
 @pytest.fixture
 def guarded(state_of, detector_runner):
     """Build a guarded Runner that is poisoned, and the poison."""
 
-    def build(bad, iters=4, where='loss', make=detector_runner, **kwargs):
-        skips = kwargs.pop('max_skips', 5)
+    def build(
+        bad, iters=4, where='loss', make=detector_runner, skips=5, **changes
+    ):
         guard = dict(type='mmfgl.NonFiniteGuardHook', max_skips=skips)
-        runner = make(iters, [guard], **kwargs)
+        runner = make(iters, [guard], **changes)
         poison = Poison(state_of, bad, where)
         # before the guard's own hook on the model
         runner._hooks.insert(0, poison)
@@ -71,20 +64,19 @@ def guarded(state_of, detector_runner):
 
 @pytest.mark.parametrize('where', ['loss', 'gradient'])
 @pytest.mark.parametrize('kind', ['retod_runner', 'detector_runner'])
-def test_skipped_step_moves_nothing(request, guarded, kind, where):
+def test_skipped_step_moves_nothing(request, guarded, different, kind, where):
     make = request.getfixturevalue(kind)
     runner, poison = guarded({1}, where=where, make=make)
     runner.train()
     states = poison.states
-    assert same(states[1], states[2])
-    for one, other in ((0, 1), (2, 3), (3, 4)):
-        assert not same(states[one], states[other])
+    moved = [bool(different(*pair)) for pair in itertools.pairwise(states)]
+    assert moved == [True, False, True, True]
     assert all(torch.isfinite(v).all() for v in states[-1].values())
     assert any('running_mean' in key for key in states[0])
 
 
 def test_messages_name_loss_gradient_and_images(guarded):
-    runner, _ = guarded({1}, max_skips=1)
+    runner, _ = guarded({1}, skips=1)
     with pytest.raises(NonFiniteError) as caught:
         runner.train()
     message = str(caught.value)
@@ -94,42 +86,41 @@ def test_messages_name_loss_gradient_and_images(guarded):
     assert 'lower the learning rate' in message
     for value in runner.model.state_dict().values():
         assert torch.isfinite(value).all()
-    runner, _ = guarded({0}, where='gradient', max_skips=1, work_dir='b')
+    runner, _ = guarded({0}, where='gradient', skips=1, work_dir='b')
     with pytest.raises(NonFiniteError, match=r'gradient of \w+\.'):
         runner.train()
 
 
 def test_too_many_in_a_row(guarded):
-    runner, _ = guarded({0, 2, 3, 5}, 6, max_skips=3)
+    runner, _ = guarded({0, 2, 3, 5}, 6, skips=3)
     runner.train()
     assert runner.message_hub.get_scalar('train/skipped_steps').current() == 4
-    runner, _ = guarded({1, 2, 3}, 6, max_skips=3, work_dir='b')
+    runner, _ = guarded({1, 2, 3}, 6, skips=3, work_dir='b')
     with pytest.raises(NonFiniteError, match='3 steps in a row'):
         runner.train()
     assert runner.iter == 3
 
 
 @pytest.mark.parametrize('bad', [{2}, {3}])
-def test_accumulation_drops_the_whole_step(guarded, bad):
+def test_accumulation_drops_the_whole_step(guarded, different, bad):
     sgd = dict(type='SGD', lr=0.01)
     wrapper = dict(optimizer=sgd, accumulative_counts=2)
     runner, poison = guarded(bad, 6, optim_wrapper=wrapper)
     runner.train()
-    states = poison.states
-    assert same(states[2], states[4])
-    weight = 'backbone.conv1.weight'
-    assert not torch.equal(states[0][weight], states[2][weight])
-    assert not torch.equal(states[4][weight], states[6][weight])
+    first, second, third, last = poison.states[::2]
+    assert not different(second, third)
+    assert 'backbone.conv1.weight' in different(first, second)
+    assert 'backbone.conv1.weight' in different(third, last)
 
 
-def test_healthy_run_is_the_same_with_and_without(detector_runner, state_of):
+def test_healthy_run_is_the_same_with_and_without(detector_runner, different):
     exact = dict(type='mmfgl.ExactResumeHook')
     guard = dict(type='mmfgl.NonFiniteGuardHook')
     plain = detector_runner(3, [exact])
     plain.train()
     watched = detector_runner(3, [exact, guard], work_dir='b')
     watched.train()
-    assert same(state_of(plain), state_of(watched))
+    assert not different(plain, watched)
     assert 'update_params' not in vars(watched.optim_wrapper)
 
 
@@ -154,7 +145,6 @@ def test_image_files():
     assert list(image_files(samples)) == []
     for index, sample in enumerate(samples):
         sample.set_metainfo(dict(img_path=f'{index}.jpg'))
-    assert list(image_files(samples)) == ['0.jpg', '1.jpg']
     nested = dict(labelled=samples[:1], other=[samples[1:]])
     assert list(image_files(nested)) == ['0.jpg', '1.jpg']
     assert list(image_files(None)) == []
@@ -171,32 +161,25 @@ class Line(BaseModel):
         return dict(loss_line=self.linear(inputs).square().mean())
 
 
-class OneBad(Hook):
-    """Rank 1 alone gets a NaN in its second batch."""
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == 1 and dist.get_rank() == 1:
-            data_batch['inputs'].mul_(NAN)
-
-
-def _work(rank, port, folder):
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    dist.init_process_group('gloo', rank=rank, world_size=2)
+def _work(rank, folder):
+    store = f'file://{folder}/store'
+    dist.init_process_group('gloo', store, rank=rank, world_size=2)
     torch.manual_seed(0)
     model = MMDistributedDataParallel(Line(), broadcast_buffers=False)
-    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    dataset = [dict(inputs=torch.randn(2)) for _ in range(8)]
+    dataset[3]['inputs'] *= NAN  # the second batch of rank 1 alone
     runner = Runner(
         model=model,
         work_dir=folder,
         train_dataloader=dict(
             batch_size=1,
-            dataset=[dict(inputs=torch.randn(2)) for _ in range(8)],
+            dataset=dataset,
             sampler=dict(type='InfiniteSampler', shuffle=False),
             collate_fn=dict(type='default_collate'),
         ),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=3),
-        optim_wrapper=OptimWrapper(sgd),
-        custom_hooks=[OneBad(), dict(type='mmfgl.NonFiniteGuardHook')],
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        custom_hooks=[dict(type='mmfgl.NonFiniteGuardHook')],
         default_hooks=dict(checkpoint=None),
         log_level='ERROR',
         experiment_name=f'guard_{rank}',
@@ -206,13 +189,10 @@ def _work(rank, port, folder):
     dist.destroy_process_group()
 
 
-def test_ranks_agree(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    args = port, str(tmp_path)
+def test_ranks_agree(tmp_path, different):
+    args = (str(tmp_path),)
     mp.start_processes(_work, args, nprocs=2, start_method='fork')
     states = [torch.load(tmp_path / f'rank{rank}.pt') for rank in range(2)]
-    assert same(*states)
+    assert not different(*states)
     assert states[0]['calls'] == 2  # that of the skipped step was undone
     assert torch.isfinite(states[0]['linear.weight']).all()

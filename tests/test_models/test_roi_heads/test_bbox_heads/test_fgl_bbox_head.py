@@ -55,25 +55,18 @@ def make_rois(num=6):
     return torch.cat([torch.zeros(num, 1), corner, corner + sides], dim=1)
 
 
-def targets(head, labels, rois):
-    """Arguments of ``loss`` after ``rois``."""
-    labels = torch.tensor(labels, dtype=torch.long)
-    truth = rois[:, 1:] + torch.tensor([1.0, -2, 2, 1])
+def true_boxes(rois):
+    return rois[:, 1:] + torch.tensor([1.0, -2, 2, 1])
+
+
+def loss_args(head, labels=MIXED):
+    """Arguments of ``loss`` after the outputs of the layers."""
+    labels, rois = torch.tensor(labels).long(), make_rois(len(labels))
+    truth = true_boxes(rois)
     if not head.reg_decoded_bbox:
         truth = head.bbox_coder.encode(rois[:, 1:], truth)
-    weights = ((labels >= 0) & (labels < CLASSES)).float()
-    return (
-        labels,
-        torch.ones(len(labels)),
-        truth * weights[:, None],
-        weights[:, None].repeat(1, 4),
-    )
-
-
-def loss(head, labels):
-    rois = make_rois(len(labels))
-    outputs = head(tokens(len(labels)))
-    return head.loss(*outputs, rois, *targets(head, labels, rois))
+    weights = (labels < CLASSES).float()[:, None].repeat(1, 4)
+    return rois, labels, torch.ones(len(labels)), truth * weights, weights
 
 
 def predict(head, rcnn_test_cfg, num=6, rescale=False):
@@ -89,14 +82,14 @@ def predict(head, rcnn_test_cfg, num=6, rescale=False):
 @pytest.mark.parametrize('odd', [False, True])
 def test_finite_and_every_parameter_in_the_graph(kind, labels, odd):
     head = build(**kind)
-    rois = make_rois(len(labels))
-    args = targets(head, labels, rois)
+    args = loss_args(head, labels)
     if odd:
+        rois, *_, deltas, _ = args
         # deltas to objects without area, or with a negative side
         rois[::2, 3] = rois[::2, 1] - 1
-        args[2][::2, 2] = float('-inf')
-        args[2][::2, 3] = float('nan')
-    losses = head.loss(*head(tokens(len(labels))), rois, *args)
+        deltas[::2, 2] = float('-inf')
+        deltas[::2, 3] = float('nan')
+    losses = head.loss(*head(tokens(len(labels))), *args)
     assert set(losses) - {'acc'} == {'loss_cls', 'loss_bbox', 'loss_quality'}
     losses.pop('acc', None)
     assert_trained(head, sum(losses.values()))
@@ -104,20 +97,19 @@ def test_finite_and_every_parameter_in_the_graph(kind, labels, odd):
 
 def test_boxes_without_finite_deltas_train_no_box():
     head = build()
-    rois, outputs = make_rois(), head(tokens())
-    args, weightless = (targets(head, MIXED, rois) for _ in range(2))
-    args[2][0] = float('nan')
-    weightless[3][0] = 0
-    odd = head.loss(*outputs, rois, *args)
-    expected = head.loss(*outputs, rois, *weightless)
+    args, weightless = loss_args(head), loss_args(head)
+    args[-2][0] = float('nan')
+    weightless[-1][0] = 0
+    odd = head.loss(*head(tokens()), *args)
+    expected = head.loss(*head(tokens()), *weightless)
     for key in ('loss_cls', 'loss_bbox'):
         assert torch.equal(odd[key], expected[key])
 
 
 @pytest.mark.parametrize('kind', KINDS, ids=str)
 def test_class_and_box_losses_are_the_parents(kind):
-    losses = loss(build(**kind), MIXED)
-    expected = loss(build(BBoxHead, **kind), MIXED)
+    heads = build(**kind), build(BBoxHead, **kind)
+    losses, expected = (h.loss(*h(tokens()), *loss_args(h)) for h in heads)
     assert expected['loss_bbox'] > 0
     for key, value in expected.items():
         torch.testing.assert_close(losses[key], value)
@@ -127,21 +119,19 @@ def test_class_and_box_losses_are_the_parents(kind):
 def test_quality_learns_the_iou_of_the_predicted_box(kind):
     head = build(std=0.1, **kind)
     logits, deltas = head(tokens())
-    rois, labels = make_rois(), torch.tensor(MIXED)
-    truth = rois[:, 1:] + torch.tensor([1.0, -2, 2, 1])
+    args = loss_args(head)
+    rois, labels = args[:2]
     positive = labels < CLASSES
     boxes = head.bbox_coder.decode(rois[:, 1:], deltas).view(6, -1, 4)
-    column = labels[positive] % boxes.shape[1]
-    chosen = boxes[positive, column]
-    iou = bbox_overlaps(chosen, truth[positive], is_aligned=True)
+    chosen = boxes[positive, labels[positive] % boxes.shape[1]]
+    truth = true_boxes(rois)[positive]
+    iou = bbox_overlaps(chosen, truth, is_aligned=True).detach()
     assert (iou > 0.3).all() and (iou < 0.99).all()
-    expected = F.binary_cross_entropy_with_logits(
-        logits[positive, -1], iou.detach()
-    )
-    losses = loss(head, MIXED)
-    torch.testing.assert_close(losses['loss_quality'], expected)
+    expected = F.binary_cross_entropy_with_logits(logits[positive, -1], iou)
+    loss = head.loss(logits, deltas, *args)['loss_quality']
+    torch.testing.assert_close(loss, expected)
     # and moves neither boxes nor classes
-    losses['loss_quality'].backward()
+    loss.backward()
     grads = {k: v.grad for k, v in head.named_parameters()}
     moved = {k for k, v in grads.items() if v is not None and v.any()}
     assert moved == {'fc_quality.weight', 'fc_quality.bias'}
@@ -153,8 +143,9 @@ def test_quality_learns_the_iou_of_the_predicted_box(kind):
 def test_without_quality_it_is_plain_prediction(agnostic, rescale, cfg):
     head = build(quality_weight=0, reg_class_agnostic=agnostic)
     plain = build(BBoxHead, reg_class_agnostic=agnostic)
-    result = dict(predict(head, cfg, rescale=rescale).items())
-    expected = dict(predict(plain, cfg, rescale=rescale).items())
+    result, expected = (
+        dict(predict(h, cfg, rescale=rescale).items()) for h in (head, plain)
+    )
     assert len(expected['scores']) > 1
     torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
@@ -214,10 +205,9 @@ def test_initial_weights():
     torch.manual_seed(0)
     head = FGLBBoxHead(in_channels=400, num_classes=CLASSES)
     head.init_weights()
-    for name, std in (('fc_cls', 0.01), ('fc_reg', 0.001)):
+    for name, std in dict(fc_cls=0.01, fc_reg=0.001, fc_quality=0.01).items():
         weight = getattr(head, name).weight
         assert weight.std().item() == pytest.approx(std, rel=0.15)
-    assert head.fc_quality.weight.std().item() == pytest.approx(0.01, rel=0.15)
 
 
 @pytest.mark.parametrize(
