@@ -9,7 +9,7 @@ TOOL = Path(__file__).parents[2] / 'tools' / 'benchmarks' / 'faults.py'
 def test_rows_and_a_kill(tmp_path):
     """A few of the faults, so that they run without ``-m faults`` too."""
     names = ' or '.join(
-        ['missing_checkpoint', 'class_count', 'corrupt_image']
+        ['missing_checkpoint', '(classes and count)', 'corrupt_image']
         + ['(test_nan and detection)', '(test_kill and 1)']
     )
     result = subprocess.run(

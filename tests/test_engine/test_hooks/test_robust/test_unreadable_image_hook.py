@@ -29,7 +29,7 @@ def runner(tmp_path):
     (tmp_path / '1.jpg').write_bytes(b'')
     (tmp_path / '2.jpg').write_bytes(b'no image')
     prefix = dict(img_path=str(tmp_path))
-    dataset = UnlabelledImages(prefix, pipeline=PIPELINE)
+    dataset = UnlabelledImages(data_prefix=prefix, pipeline=PIPELINE)
     lines = []
     return SimpleNamespace(
         logger=SimpleNamespace(warning=lines.append, info=lines.append),
