@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mmfgl.testing import tiny_coco, tiny_fgl_cfg, tiny_retod_cfg
+from mmfgl.testing import tiny_coco
 from tools.benchmarks.faults_runs import detection, pretraining
 
 COUNTER = itertools.count()
@@ -82,36 +82,32 @@ def toy_runner(tmp_path):
 
 @pytest.fixture
 def make_runner(tmp_path):
-    """Build the Runner of a model and the config of its data loader."""
+    """Build the Runner of the model and the data loader of a config."""
 
     def make(
-        dataset,
+        source,
         iters=4,
         hooks=(),
         checkpoint=None,
         workers=0,
         work_dir='work',
-        loader=None,
         **changes,
     ):
         saving = dict(type='mmfgl.AtomicCheckpointHook', by_epoch=False)
         saving |= checkpoint or dict(interval=10**6, save_last=False)
+        loader = source.train_dataloader
+        loader.update(num_workers=workers, persistent_workers=workers > 0)
         adamw = dict(type='AdamW', lr=1e-3)
         annealing = dict(type='CosineAnnealingLR', by_epoch=False, T_max=iters)
         loop = dict(type='IterBasedTrainLoop', max_iters=iters, val_interval=2)
         cfg = dict(
+            model=source.model,
+            default_scope=source.default_scope,
             work_dir=str(tmp_path / work_dir),
             experiment_name=f'engine_{next(COUNTER)}',
             randomness=dict(seed=0),
             log_level='WARNING',
-            train_dataloader=dict(
-                batch_size=2,
-                num_workers=workers,
-                persistent_workers=workers > 0,
-                sampler=dict(type='InfiniteSampler', shuffle=True),
-                dataset=dataset,
-                **(loader or {}),
-            ),
+            train_dataloader=loader,
             train_cfg=loop,
             optim_wrapper=dict(type='OptimWrapper', optimizer=adamw),
             param_scheduler=[annealing],
@@ -132,15 +128,9 @@ def retod_runner(make_runner, data):
     """Build the Runner of a tiny ReToD."""
 
     def make(iters=4, hooks=(), *args, teacher=None, **kwargs):
-        dataset = pretraining(data).train_dataloader.dataset
-        settings = dict(
-            model=tiny_retod_cfg(),
-            default_scope='mmpretrain',
-            loader=dict(collate_fn=dict(type='default_collate')),
-        )
         teacher = teacher or dict(momentum=0.9)
         hooks = [dict(type='mmfgl.TeacherHook', **teacher), *hooks]
-        return make_runner(dataset, iters, hooks, *args, **settings | kwargs)
+        return make_runner(pretraining(data), iters, hooks, *args, **kwargs)
 
     return make
 
@@ -150,15 +140,12 @@ def detector_runner(make_runner, data):
     """Build the Runner of a tiny FGL Faster R-CNN."""
 
     def make(*args, **kwargs):
-        dataset = detection(data).train_dataloader.dataset
+        cfg = detection(data)
+        loader = cfg.train_dataloader
+        loader.batch_sampler = dict(type='AspectRatioBatchSampler')
         scales = [(96, 72), (128, 96)]
         resize = dict(type='RandomChoiceResize', scales=scales)
-        dataset.pipeline[2] = dict(resize, keep_ratio=True)
-        settings = dict(
-            model=tiny_fgl_cfg(num_classes=10),
-            default_scope='mmdet',
-            loader=dict(batch_sampler=dict(type='AspectRatioBatchSampler')),
-        )
-        return make_runner(dataset, *args, **settings | kwargs)
+        loader.dataset.pipeline[2] = dict(resize, keep_ratio=True)
+        return make_runner(cfg, *args, **kwargs)
 
     return make

@@ -231,6 +231,9 @@ def test_queue_is_half_an_epoch():
 
 
 def test_label_subsets(data):
+    def objects(content):
+        return Counter(note['category_id'] for note in content['annotations'])
+
     whole = DataSet.read(data)
     assert whole.num_images == 6 and len(whole.classes) == 10
     content = label_subset(whole, labels=3)
@@ -244,10 +247,6 @@ def test_label_subsets(data):
     with pytest.raises(ValueError, match='--labels 99'):
         label_subset(whole, labels=99)
     # a number of objects of each class, as far as there are so many
-
-    def objects(content):
-        return Counter(note['category_id'] for note in content['annotations'])
-
     few = label_subset(whole, shots=2)
     assert few['categories'] == source['categories']
     assert 0 < len(few['images']) <= 6

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 
 from mmfgl.models.layers import vote_neighbours
 from mmfgl.models.roi_heads import FGLBBoxHead
-from mmfgl.testing import assert_trained
+from mmfgl.testing import assert_trained, randomise_weights
 
 CLASSES, WIDTH = 3, 8
 META = dict(img_shape=(64, 96), scale_factor=(0.5, 0.5))
@@ -37,10 +37,7 @@ def build(cls=FGLBBoxHead, std=0.5, **options):
     if cls is BBoxHead:
         options['roi_feat_size'] = 1
     head = cls(in_channels=WIDTH, num_classes=CLASSES, **options)
-    for name, param in head.named_parameters():
-        generator = torch.Generator().manual_seed(sum(map(ord, name)))
-        param.data = torch.randn(param.shape, generator=generator) * std
-    return head
+    return randomise_weights(head, std)
 
 
 def tokens(num=6):
@@ -173,9 +170,8 @@ def test_kept_boxes_move_to_their_neighbours(agnostic, rescale):
     assert torch.equal(moved.labels, plain.labels)
     assert not torch.allclose(moved.bboxes, plain.bboxes)
     rows = predict(head, None, num=40, rescale=rescale)
-    expected = vote_neighbours(
-        plain.bboxes, plain.labels, rows.bboxes, rows.scores, 0.3
-    )
+    kept = plain.bboxes, plain.labels
+    expected = vote_neighbours(*kept, rows.bboxes, rows.scores, 0.3)
     assert torch.equal(moved.bboxes, expected)
 
 
