@@ -1,9 +1,12 @@
 """ReToD as a whole: wrapped detectors, teacher, precision, training."""
 
 import copy
+from pathlib import Path
 
+import mmdet
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 
@@ -89,20 +92,21 @@ def test_names_are_those_of_the_detector(retod, plain):
     ]
 
 
-def test_mask_branch_is_left_out(retod):
-    detector = tiny_plain_detector_cfg()
-    detector.roi_head.mask_roi_extractor = copy.deepcopy(
-        detector.roi_head.bbox_roi_extractor
-    )
-    detector.roi_head.mask_head = dict(
-        type='mmdet.FCNMaskHead', in_channels=16, num_classes=3
-    )
-    detector.type = 'mmdet.MaskRCNN'
+@pytest.mark.parametrize(
+    'name', ['mask-rcnn_r50_fpn', 'cascade-mask-rcnn_r50_fpn']
+)
+def test_detectors_of_mmdet(retod, name):
+    """They are wrapped as they are; pseudo ground truth has no masks."""
+    folder = Path(mmdet.__file__).with_name('.mim') / 'configs/_base_/models'
+    detector = Config.fromfile(folder / f'{name}.py').model
+    detector.backbone.update(base_channels=8, frozen_stages=-1)
+    detector.backbone.init_cfg = None
+    detector.neck.in_channels = [32, 64, 128, 256]
     before = copy.deepcopy(detector)
     model = retod.build('objectness', detector=detector)
     assert detector == before
     assert not any('mask' in key for key in model.state_dict())
-    retod.check_gradients(model, retod.losses_of(model))
+    retod.check_gradients(model, retod.losses_of(model, num_regions=0))
 
 
 def test_images_are_normalised_as_the_detectors(retod):
