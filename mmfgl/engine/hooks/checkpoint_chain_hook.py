@@ -121,7 +121,10 @@ class LoadReport:
             self.rows[name] = row
         prefixes = tuple(f'{name}.' for name in modules)
         shared = [k for k in model if k in state]
-        self.others = [k for k in shared if not k.startswith(prefixes)]
+        shared = [k for k in shared if not k.startswith(prefixes)]
+        # of modules that were not declared: what loads too, and what cannot
+        self.others = [k for k in shared if model[k].shape == state[k].shape]
+        self.reshaped = [k for k in shared if k not in self.others]
         self.prefixes = sorted({k.partition('.')[0] for k in state})
 
     def __str__(self) -> str:
@@ -138,8 +141,8 @@ class LoadReport:
         share = 100 * loaded / max(wanted, 1)
         lines.append(
             f'{share:.1f} % of the declared modules loaded ({loaded} of '
-            f'{wanted} tensors); {len(self.others)} tensors of other modules '
-            'match too'
+            f'{wanted} tensors); of other modules {len(self.others)} tensors '
+            f'load too, {len(self.reshaped)} have another shape and do not'
         )
         return '\n'.join(lines)
 

@@ -66,6 +66,7 @@ def error_of(checkpoint, *args, **options):
 
 def test_complete_load():
     extra = {'backbone.2.weight': torch.zeros(1)}
+    extra['roi_head.bbox_head.weight'] = torch.zeros(7, 2)  # other classes
     lines = check(checkpoint_of(**extra)).splitlines()
     assert lines[0].endswith('dir/iter_2.pth:')
     kinds = ['loaded', 'missing', 'mismatched', 'unexpected']
@@ -74,8 +75,8 @@ def test_complete_load():
     assert lines[2].split() == ['backbone', '7', '0', '0', '1']
     assert lines[3].split() == ['roi_head.tokenizer', '2', '0', '0', '0']
     assert lines[4] == (
-        '100.0 % of the declared modules loaded (9 of 9 tensors); 3 tensors '
-        'of other modules match too'
+        '100.0 % of the declared modules loaded (9 of 9 tensors); of other '
+        'modules 2 tensors load too, 1 have another shape and do not'
     )
     assert '100.0 %' in check(Toy().state_dict())  # without 'state_dict'
     text = check(checkpoint_of(), ['roi_head.tokenizer.bias'])
