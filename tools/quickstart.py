@@ -35,15 +35,15 @@ CONFIGS = {
     'pretrain': 'configs/retod/'
     'objectness_efficientnet-lite0-fpn_1xb8-200_digit-scenes.py',
     'imagenet': f'{FGL}_fpn_1xb8-150_digit-scenes.py',
-    'retod': f'{FGL}-objectness_fpn_1xb8-150_digit-scenes.py',
+    'objectness': f'{FGL}-objectness_fpn_1xb8-150_digit-scenes.py',
 }
-ARMS = {'imagenet': 'ImageNet', 'retod': 'ImageNet, then objectness'}
+ARMS = {'imagenet': 'ImageNet', 'objectness': 'ImageNet, then objectness'}
 MODES = {'plain': [], 'tta': ['--tta']}
 # Metrics; CocoMetric leaves them out when nothing at all was detected.
 AP = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 # Expected durations on 2 cores.
 SECONDS = dict(data=20, weights=10, regions=50, pretrain=170)
-SECONDS |= dict(imagenet=200, retod=200, plain=15, tta=30)
+SECONDS |= dict(imagenet=200, objectness=200, plain=15, tta=30)
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,7 +77,7 @@ def make_steps(out: Path) -> list[Step]:
     pretrain = train_step(out, 'pretrain', [regions])
     trained = [
         train_step(out, 'imagenet', needs),
-        train_step(out, 'retod', [pretrain]),
+        train_step(out, 'objectness', [pretrain]),
     ]
     tests = [test_step(out, step, mode) for step in trained for mode in MODES]
     return [data, weights, regions, pretrain, *trained, *tests]
@@ -87,7 +87,7 @@ def train_step(out: Path, key: str, needs: list[Step]) -> Step:
     """Describe a training run."""
     config, folder = CONFIGS[key], out / key
     command = ['tools/train.py', config, '--work-dir', str(folder)]
-    if key == 'retod':
+    if key == 'objectness':
         command += ['--cfg-options', f'load_from={out}/pretrain/LATEST']
     outputs, seconds = [folder / 'last_checkpoint'], SECONDS[key]
     return Step(
@@ -112,7 +112,7 @@ def results(out: Path, seconds: dict[str, float]) -> list[dict]:
     for arm, name in ARMS.items():
         batch = Config.fromfile(CONFIGS[arm]).test_dataloader.batch_size
         pretraining = 0.0
-        if arm == 'retod':
+        if arm == 'objectness':
             pretraining = seconds['regions'] + seconds['pretrain']
         for mode in MODES:
             metrics = read_metrics(out / f'test-{arm}-{mode}')
@@ -151,7 +151,7 @@ def pictures(out: Path, count: int = 4) -> list:
     caption = 'Val image %d, from the left: ' + '; '.join(names)
     rows = []
     for index in range(count):
-        truth = drawn['retod'][index][0]
+        truth = drawn['objectness'][index][0]
         panels = [truth, *(drawn[arm][index][1] for arm in ARMS)]
         rows.append((caption % (index + 1), side_by_side(panels)))
     return rows
@@ -159,7 +159,7 @@ def pictures(out: Path, count: int = 4) -> list:
 
 def write_report(out: Path, steps: list[Step], seconds: dict) -> Path:
     """Write ``report.html`` and ``report.md``."""
-    config = Config.fromfile(CONFIGS['retod'])
+    config = Config.fromfile(CONFIGS['objectness'])
     settings = machine_settings() | {
         'seed': config.get('randomness', {}).get('seed', 'not set'),
         **{f'config: {key}': path for key, path in CONFIGS.items()},
@@ -168,12 +168,15 @@ def write_report(out: Path, steps: list[Step], seconds: dict) -> Path:
     report = Report(
         'mmfgl quickstart: digit scenes',
         'A detector fine-tuned at the same budget from ImageNet weights, and '
-        'from the same weights adapted by ReToD on unlabelled images first. '
+        'from the same weights adapted on unlabelled images first, by '
+        'the objectness task of ReToD. '
         'One seed on a small data set: it shows that the chain works, not '
         'how good it is.',
     )
     report.add_table('Results', results(out, seconds), 'AP in percent.')
-    report.add_curves('Pretraining', {'ReToD': read_curve(out / 'pretrain')})
+    report.add_curves(
+        'Pretraining', {'objectness': read_curve(out / 'pretrain')}
+    )
     curves = {name: read_curve(out / arm) for arm, name in ARMS.items()}
     report.add_curves('Fine-tuning', curves)
     report.add_pictures('Detections', pictures(out))

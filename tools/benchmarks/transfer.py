@@ -70,13 +70,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='both: Faster R-CNN for all arms; FGL for none and the arms that '
         'pretrain its modules besides, as arms NAME-fgl',
     )
-    same = 'pretrain arms of another optimizer with that of the arm retod'
+    same = "pretrain arms of another optimizer with that of ReToD's arms"
     add('--optimizer', choices=['adamw'], help=same)
     add('--view-size', type=int, default=224, help='of the crops, in pixels')
     add('--threads', type=int, default=os.cpu_count(), help='of torch')
     add('--workers', type=int, default=2, help='that load pretraining data')
     add('--amp', action='store_true', help='mixed precision everywhere')
-    add('--redo', default='', help='arms to run anew, e.g. retod,byol')
+    add('--redo', default='', help='arms to run anew, e.g. objectness,byol')
     add('--dry-run', action='store_true', help='print the plan and stop')
     add('--out', required=True, help='folder of the results')
     args = parser.parse_args(argv)

@@ -124,8 +124,7 @@ def run(args: argparse.Namespace) -> dict:
     if args.features:
         describer = BackboneDescriber(*args.features)
         described = describe_with_backbone(paths, found, describer)
-        for _ in track_iter_progress((described, len(paths))):
-            pass
+        list(track_iter_progress((described, len(paths))))
     if args.clusters:
         cluster(found, args.clusters)
     return dict(

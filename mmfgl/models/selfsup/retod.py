@@ -75,7 +75,7 @@ class ReToD(BaseSelfSupervisor):
                 averaged.append(name)
         # as TwoStageDetector.loss() chooses them
         self.proposal_cfg = built.train_cfg.get(
-            'rpn_proposal', built.test_cfg.rpn
+            'rpn_proposal', built.test_cfg.get('rpn')
         )
         if head is not None:
             averaged.append('head.projector')

@@ -189,7 +189,7 @@ def _set_budget(cfg: Config, seconds: float | None, iters: int | None) -> None:
 
 
 def _set_adamw(cfg: Config) -> None:
-    """Take the optimizer of the arm retod, unless it is AdamW already.
+    """Take the optimizer of ReToD's arms, unless it is AdamW already.
 
     The learning rates that the other methods publish are made for hundreds
     of epochs; in some minutes they move little.
