@@ -1,5 +1,6 @@
 """Self-supervised pretraining; the one part that imports mmpretrain."""
 
+from .backbone_distill import BackboneDistill
 from .prototype_head import PrototypeHead
 from .region_encoding import encode_regions, encode_views
 from .region_projector import RegionProjector
@@ -15,6 +16,7 @@ from .tasks import (
 from .teachers import EMATeacher
 
 __all__ = [
+    'BackboneDistill',
     'DiversityTask',
     'EMATeacher',
     'MaskedRegionTask',
