@@ -1,5 +1,6 @@
 """Losses of the pretraining."""
 
+from .dense_distill_loss import DenseDistillLoss
 from .patch_similarity_loss import PatchSimilarityLoss
 from .queue_similarity_loss import QueueSimilarityLoss
 from .region_distill_loss import (
@@ -13,6 +14,7 @@ from .similarity_kl import similarity_kl
 __all__ = [
     'PatchSimilarityLoss',
     'QueueSimilarityLoss',
+    'DenseDistillLoss',
     'RegionDistillLoss',
     'RegionDiversityLoss',
     'RegionTargets',
