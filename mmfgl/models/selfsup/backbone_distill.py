@@ -1,6 +1,7 @@
 """Distillation of a frozen model into a backbone: what users pick instead.
 
-Shape shorthand: B images, V views, E channels of the teacher.
+Shape shorthand: B images, V views, C channels of the backbone's last map, E
+of the teacher's.
 """
 
 import torch
@@ -19,10 +20,10 @@ class BackboneDistill(BaseSelfSupervisor):
 
     The rival of :class:`ReToD`, written from the public description of
     LightlyTrain's distillation v3 (docs.lightly.ai): student and teacher see
-    the same view; the student's last map, linearly projected to the teacher's
-    width, is to choose among a queue of the teacher's image embeddings
-    (means of its map) and among the teacher's patches of the same image as
-    the teacher does. Neck and heads of a detector stay random.
+    the same view; the student's last map and its mean, each linearly projected
+    to the teacher's width, are to choose as the teacher's do: the mean among
+    a queue of the teacher's means, a patch among the teacher's patches of the
+    same image. Neck and heads of a detector stay random.
 
     Args:
         backbone: Config of the backbone.
@@ -56,7 +57,8 @@ class BackboneDistill(BaseSelfSupervisor):
         )
         self.target_generator.match(data_preprocessor)
         channels = self.target_generator.out_channels[-1]
-        self.projector = nn.Conv2d(in_channels, channels, 1)
+        self.global_projector = nn.Linear(in_channels, channels)
+        self.local_projector = nn.Conv2d(in_channels, channels, 1)
         self.global_loss = QueueSimilarityLoss(
             channels, queue_len, temperature
         )
@@ -76,12 +78,13 @@ class BackboneDistill(BaseSelfSupervisor):
         """
         views = torch.cat(inputs)  # (V B, 3, H, W)
         target = self.target_generator(views)[-1].float()  # (V B, E, h, w)
-        own = self.projector(self.backbone(views)[-1]).float()
-        if own.shape != target.shape:
-            own = F.interpolate(own, target.shape[-2:], mode='bilinear')
+        feats = self.backbone(views)[-1]  # (V B, C, H, W)
+        image = self.global_projector(feats.mean(dim=(2, 3)))
+        patches = self.local_projector(feats).float()
+        if patches.shape != target.shape:
+            size = target.shape[-2:]
+            patches = F.interpolate(patches, size, mode='bilinear')
         return dict(
-            loss_global=self.global_loss(
-                own.mean(dim=(2, 3)), target.mean(dim=(2, 3))
-            ),
-            loss_local=self.local_loss(own, target),
+            loss_global=self.global_loss(image, target.mean(dim=(2, 3))),
+            loss_local=self.local_loss(patches, target),
         )

@@ -1,0 +1,14 @@
+# A part, for pretraining configs: EfficientNet-Lite2 with its ImageNet weights
+#   python tools/model_converters/efficientnet_lite.py --variant 2
+# as a frozen teacher in the training loop; maps of stride 8, 16 and 32.
+frozen_teacher = dict(
+    type='mmfgl.FrozenTeacher',
+    backbone=dict(
+        type='mmpretrain.TIMMBackbone',
+        model_name='tf_efficientnet_lite2',
+        features_only=True,
+        out_indices=(2, 3, 4),
+    ),
+    weights='checkpoints/efficientnet-lite2_imagenet.pth',
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True),
+)
