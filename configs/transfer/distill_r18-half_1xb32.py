@@ -4,7 +4,7 @@
 # which sets data and length of the run. Settings: _base_/models/peers.py.
 _base_ = [
     '../_base_/models/faster-rcnn_r18-half_fpn.py',
-    '../_base_/models/teacher_efficientnet-lite2.py',
+    '../_base_/models/lite2_teacher.py',
     '../_base_/models/peers.py',
     '../_base_/datasets/peer_views.py',
     '../_base_/transfer_runtime.py',
