@@ -57,7 +57,7 @@ def narrow_model(model: ConfigDict) -> None:
     projector = (model.get('head') or {}).get('projector')
     tasks = model.get('tasks', ())
     model = model.get('detector', model)
-    backbone, neck = model.backbone, model.neck
+    backbone, neck = model.backbone, model.get('neck')
     if backbone.get('depth') == 50:
         backbone.update(base_channels=4, stem_channels=4)
         neck.in_channels = [16, 32, 64, 128]

@@ -1,5 +1,6 @@
 """Self-supervised pretraining; the one part that imports mmpretrain."""
 
+from .backbone_distill import BackboneDistill
 from .prototype_head import PrototypeHead
 from .region_encoding import encode_regions, encode_views
 from .region_projector import RegionProjector
@@ -16,6 +17,7 @@ from .tasks import (
 from .teachers import EMATeacher, FrozenTeacher
 
 __all__ = [
+    'BackboneDistill',
     'DenseDistillTask',
     'DiversityTask',
     'EMATeacher',
