@@ -103,9 +103,6 @@ class StrictLoadHook(Hook):
 
     priority = 'VERY_LOW'  # after hooks that rearrange the checkpoint
 
-    def __init__(self) -> None:
-        self._handles: list = []
-
     def before_run(self, runner: Runner) -> None:
         """Check what the modules start from (RuntimeError)."""
         contents: dict[str, dict] = {}
@@ -118,25 +115,9 @@ class StrictLoadHook(Hook):
                 contents[path] = read(path)
             fault = _init_fault(name, module, init_cfg, contents[path])
             if fault and _loads_itself(module):
-                self._watch(module, fault)
+                _try_loading(module, fault)
             elif fault:
                 raise RuntimeError(fault)
-
-    def _watch(self, module: nn.Module, fault: str) -> None:
-        """Raise when a backbone that has a way of its own loads too little."""
-
-        def check(module: nn.Module, incompatible: Any) -> None:
-            missing = [k for k in incompatible.missing_keys if k in wanted]
-            if missing:
-                raise RuntimeError(f'{fault}\n(missing: {some(missing)})')
-
-        wanted = needed(module.state_dict())
-        handle = module.register_load_state_dict_post_hook(check)
-        self._handles.append(handle)
-
-    def _unwatch(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check ``load_from``.
@@ -145,7 +126,6 @@ class StrictLoadHook(Hook):
             RuntimeError: It fills too little.
             ValueError: It holds values that are not finite.
         """
-        self._unwatch()
         model = unwrap(runner.model)
         source = runner._load_from or 'the latest checkpoint'
         own = model.state_dict()
@@ -179,10 +159,6 @@ class StrictLoadHook(Hook):
                 f'{report.advice(source, checkpoint)}{part if modules else ""}'
             )
         runner.logger.info(f'Load report of {source}:\n{report}')
-
-    def before_train(self, runner: Runner) -> None:
-        """What is loaded from here on is no initialisation."""
-        self._unwatch()
 
 
 def _not_classes(mismatched: list[str]) -> list[str]:
@@ -227,6 +203,22 @@ def _loads_itself(module: nn.Module) -> bool:
         if method and 'super' not in method.__code__.co_names:
             return True
     return False
+
+
+def _try_loading(module: nn.Module, fault: str) -> None:
+    """Let a backbone load in its own way; raise the fault if it fails to."""
+    missing: list[str] = []
+    handle = module.register_load_state_dict_post_hook(
+        lambda _, incompatible: missing.extend(incompatible.missing_keys)
+    )
+    try:
+        module.init_weights()
+    except (RuntimeError, LookupError, TypeError) as error:
+        raise RuntimeError(f'{fault}\n({error!r})') from error
+    finally:
+        handle.remove()
+    if needed(dict.fromkeys(missing)):
+        raise RuntimeError(fault)
 
 
 def _init_fault(

@@ -41,6 +41,11 @@ FAMILIES: dict[str, Rules] = {
 }
 
 
+_OPTIONAL = re.compile(
+    r'num_batches_tracked$|relative_position_index$|\.conv_offset\.|^norm\d\.'
+)
+
+
 @dataclass(frozen=True)
 class Fit:
     """A change of keys after which a module is filled.
@@ -82,11 +87,11 @@ def tensors_of(checkpoint: Mapping, inside: str = '') -> dict[str, Tensor]:
 def needed(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keys of a module that a checkpoint must have.
 
-    MMEngine does not miss counters of BatchNorm, and the offsets of a
-    deformable convolution start at zero, as a plain one's.
+    MMEngine does not miss counters of BatchNorm; Swin computes its index;
+    offsets of a deformable convolution start at zero, as a plain one's, and a
+    backbone's own ``norm0`` to ``norm3``, which only detectors have, at one.
     """
-    optional = ('.num_batches_tracked', '.conv_offset.')
-    return {k: v for k, v in own.items() if not any(o in k for o in optional)}
+    return {k: v for k, v in own.items() if not _OPTIONAL.search(k)}
 
 
 def find_fits(own: Mapping[str, Tensor], checkpoint: Mapping) -> list[Fit]:

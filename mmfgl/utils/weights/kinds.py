@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os.path as osp
 import tarfile
 import zipfile
@@ -16,11 +17,11 @@ _EXPORT = 'give the PyTorch weights that it was made from'
 # first bytes: (what it is, what to do)
 _MAGIC = {
     b'version https://git-lfs': (
-        'a Git LFS pointer, the weights themselves were not downloaded',
+        'a Git LFS pointer (the weights themselves are elsewhere)',
         'run `git lfs pull` in its repository',
     ),
     b'/annex/objects/': (
-        'a git-annex pointer, the weights themselves were not downloaded',
+        'a git-annex pointer (the weights themselves are elsewhere)',
         'run `git annex get` in its repository',
     ),
     b'\x1f\x8b': ('a gzip archive', _UNPACK),
@@ -86,7 +87,7 @@ def check_checkpoint(
             'its folder, or copy it again'
         )
     raise CheckpointError(
-        f'The {what} is {kind}, not a checkpoint: {path}\n  - {advice}'
+        f'The {what} is no checkpoint but {kind}: {path}\n  - {advice}'
     )
 
 
@@ -147,8 +148,6 @@ def _kind_of_zip(path: str) -> tuple[str, str]:
 
 def _kind_of_safetensors(path: str, length: int, size: int) -> str:
     """Whether all the tensors that the header lists are there."""
-    import json
-
     with open(path, 'rb') as file:
         header = file.read(8 + length)[8:]
     try:
