@@ -114,14 +114,14 @@ def identify(path: str) -> tuple[str, str]:
     for start, answer in _MAGIC.items():
         if head.startswith(start):
             return answer
+    if not head.strip(b'\0'):
+        return 'a file of zeros (its copying was interrupted)', 'copy it again'
     if head[257:262] == b'ustar' or tarfile.is_tarfile(path):
         return 'a tar archive', _UNPACK
     if head[:1] == b'\x08' and head[2:3] == b'\x12':
         return 'an ONNX graph', _EXPORT
     if head[4:8] == b'TFL3':
         return 'a TensorFlow Lite graph', _EXPORT
-    if not head.strip(b'\0'):
-        return 'a file of zeros (its copying was interrupted)', 'copy it again'
     if head[:1] == b'\x80' and head[1:2] in (b'\2', b'\3', b'\4', b'\5'):
         return _kind_of_pickle(path)
     return _kind_of_text(head)
