@@ -182,6 +182,8 @@ _ALLOWED = {
     'builtins.complex': complex,
     'builtins.bytearray': bytearray,
     **{f'builtins.{t.__name__}': t for t in (int, float, list, dict, str)},
+    'builtins.long': int,  # as protocol 2 calls them
+    'builtins.unicode': str,
     '_codecs.encode': _encode,
     'argparse.Namespace': argparse.Namespace,  # of DINO, MAE, DETR
     'collections.Counter': collections.Counter,
