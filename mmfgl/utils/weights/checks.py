@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path as osp
 import re
 import textwrap
 from collections import OrderedDict
@@ -55,8 +56,7 @@ def check_weights(cfg: Config) -> None:
             check_checkpoint(path, 'file of weights of an init_cfg', hint)
         else:
             check_checkpoint(path, f'file of weights of `{key}`', hint)
-            if '://' not in path:  # timm would unpickle it while it builds
-                read(path)
+            read(path)  # timm would unpickle it while it builds
 
 
 def _checkpoints(node: Any) -> Iterator[tuple[str, str]]:
@@ -66,7 +66,8 @@ def _checkpoints(node: Any) -> Iterator[tuple[str, str]]:
         if _is_pretrained(node) and path:
             yield 'init_cfg', path
         for key in ('checkpoint_path', 'pretrained', 'teacher_ckpt'):
-            if isinstance(path := node.get(key), str) and path:
+            path = node.get(key)
+            if isinstance(path, str) and osp.isfile(path):
                 yield key, path
         node = list(node.values())
     if isinstance(node, list | tuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import os.path as osp
 import tarfile
 import zipfile
@@ -73,7 +75,7 @@ def check_checkpoint(
     path = osp.expanduser(path)
     kind, advice = identify(path)
     if kind in ('torch', 'legacy torch', 'safetensors'):
-        if kind == 'torch' and (name := _damaged_member(path)):
+        if kind == 'torch' and (name := _damage(path)):
             raise CheckpointError(
                 f'The {what} is damaged ({name} has another checksum than '
                 f'when it was written): {path}\n'
@@ -206,8 +208,14 @@ def _kind_of_text(head: bytes) -> tuple[str, str]:
     return f'a text: {short!r}', again
 
 
-def _damaged_member(path: str) -> str | None:
+def _damage(path: str) -> str | None:
     """First entry of an archive whose checksum is wrong."""
+    stat = os.stat(path)
+    return _test_zip(osp.realpath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)  # a run opens its files more than once
+def _test_zip(path: str, size: int, time: int) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip()

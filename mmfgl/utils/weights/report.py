@@ -49,6 +49,7 @@ def advise(
     source: str,
     module: str,
     init_cfg: bool = False,
+    modules: Sequence[str] = (),
 ) -> str:
     """What to write so that a checkpoint fills a module.
 
@@ -59,6 +60,7 @@ def advise(
         module: Dotted name of the module in its model.
         init_cfg: It is loaded by the module's ``init_cfg``, not by
             ``load_from``.
+        modules: Dotted names of the modules that it is made of, if several.
 
     Returns:
         One or more lines.
@@ -90,17 +92,21 @@ def advise(
     ]
     if best.family:
         lines.append(f'its names are those of {best.family}')
-    lines.append(_what_to_write(same, source, module, init_cfg))
+    lines.append(_what_to_write(same, source, module, init_cfg, modules))
     if best.reshaped:
         lines.append(
             f'{best.reshaped} of its tensors still have another shape: it is '
-            'of a network of another size'
+            'of a network of another size, or number of classes'
         )
     return '\n  '.join(lines)
 
 
 def _what_to_write(
-    fits: Sequence[Fit], source: str, module: str, init_cfg: bool
+    fits: Sequence[Fit],
+    source: str,
+    module: str,
+    init_cfg: bool,
+    modules: Sequence[str],
 ) -> str:
     """The line of the config that makes one of equal changes of keys."""
     best = fits[0]
@@ -111,8 +117,9 @@ def _what_to_write(
             return 'leave `prefix` out of this init_cfg'
         listed = ' or '.join(f'prefix={fit.strip!r}' for fit in fits[:3])
         return f'write {listed} in this init_cfg'
+    names = list(modules) or [module]
     hook = (
-        f"dict(type='mmfgl.CheckpointChainHook', modules=['{module}'], "
+        f"dict(type='mmfgl.CheckpointChainHook', modules={names}, "
         f'revise_keys={best.revise_keys(module)})'
     )
     if init_cfg:
@@ -227,13 +234,27 @@ class LoadReport:
             )
 
     def advice(self, source: str, checkpoint: Mapping) -> str:
-        """What to write for the modules that miss keys, a line each."""
-        lines = ''
-        for name, row in self.rows.items():
-            if row['missing'] and (own := part_of(self.model, name)):
-                text = advise(own, checkpoint, source, name)
-                lines += f'\n{name}: {text}'
-        return lines
+        """What to write for the modules that miss keys.
+
+        It is told once, if one change of keys mends them all.
+        """
+        names = [name for name, row in self.rows.items() if row['missing']]
+        own = {name: part_of(self.model, name) for name in names}
+        if len(names) > 1:
+            together = {
+                f'{name}.{key}': value
+                for name, part in own.items()
+                for key, value in part.items()
+            }
+            if find_fits(together, checkpoint):
+                names = list(self.rows)
+                text = advise(together, checkpoint, source, '', modules=names)
+                return f'\n{text}'
+        return ''.join(
+            f'\n{name}: {advise(part, checkpoint, source, name)}'
+            for name, part in own.items()
+            if part
+        )
 
 
 def row_faults(name: str, row: Mapping[str, list[str]]) -> list[str]:
