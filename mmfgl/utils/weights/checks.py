@@ -115,7 +115,13 @@ class StrictLoadHook(Hook):
                 contents.clear()  # one file in memory at a time
                 contents[path] = read(path)
             fault = _init_fault(name, module, init_cfg, contents[path])
-            if fault and _loads_itself(module):
+            if _loads_itself(module):
+                kind = type(module).__name__
+                fault = fault or (
+                    f'{path} does not fill the {name} whose init_cfg names '
+                    f'it: {kind} reads it in its own way, mostly under '
+                    '`backbone.`'
+                )
                 _try_loading(module, fault)
             elif fault:
                 raise RuntimeError(fault)

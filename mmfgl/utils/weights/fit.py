@@ -68,11 +68,12 @@ class Fit:
     def revise_keys(self, module: str = '') -> str:
         """``revise_keys`` of CheckpointChainHook that makes the change."""
         target = f'{module}.{self.add}' if module else self.add
-        pattern = '^' + re.escape(self.strip)
+        strip = self.strip.removeprefix('module.')  # which the hook strips
+        pattern = '^' + re.escape(strip)
         rules = FAMILIES[self.family]
         if not rules:
             return f"[(r'{pattern}', '{target}')]"
-        pairs = [(pattern, '')] if self.strip else []
+        pairs = [(pattern, '')] if strip else []
         pairs += [*rules, ('^', target)]
         listed = ', '.join(f"(r'{old}', r'{new}')" for old, new in pairs)
         return f'[{listed}]'
