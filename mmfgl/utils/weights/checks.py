@@ -6,27 +6,30 @@ import os.path as osp
 import re
 import textwrap
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import BaseModule
-from mmengine.model.weight_init import PretrainedInit
 from mmengine.runner import CheckpointLoader, Runner, load_state_dict
 from torch import nn
 
 from mmfgl.utils.model import unwrap
 
-from .fit import find_fits, needed, tensors_of
+from .fit import find_fits, tensors_of
+from .init_cfg import (
+    init_fault,
+    is_pretrained,
+    loads_itself,
+    pretrained_modules,
+    try_loading,
+)
 from .kinds import CheckpointError, check_checkpoint
 from .report import (
     LoadReport,
-    advise,
     as_loaded,
     check_finite,
     row_faults,
-    some,
 )
 
 
@@ -63,7 +66,7 @@ def _checkpoints(node: Any) -> Iterator[tuple[str, str]]:
     """(key, path) of what a model's config starts from."""
     if isinstance(node, dict):
         path = node.get('checkpoint')
-        if _is_pretrained(node) and path:
+        if is_pretrained(node) and path:
             yield 'init_cfg', path
         for key in ('checkpoint_path', 'pretrained', 'teacher_ckpt'):
             path = node.get(key)
@@ -73,11 +76,6 @@ def _checkpoints(node: Any) -> Iterator[tuple[str, str]]:
     if isinstance(node, list | tuple):
         for child in node:
             yield from _checkpoints(child)
-
-
-def _is_pretrained(init_cfg: Mapping) -> bool:
-    kind = init_cfg.get('type')
-    return kind in ('Pretrained', PretrainedInit)
 
 
 def read(path: str) -> dict:
@@ -107,22 +105,22 @@ class StrictLoadHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Check what the modules start from (RuntimeError)."""
         contents: dict[str, dict] = {}
-        for name, module, init_cfg in _pretrained(unwrap(runner.model)):
+        for name, module, init_cfg in pretrained_modules(unwrap(runner.model)):
             path = init_cfg['checkpoint']
             if '://' in path:  # is downloaded only when it is loaded
                 continue
             if path not in contents:
                 contents.clear()  # one file in memory at a time
                 contents[path] = read(path)
-            fault = _init_fault(name, module, init_cfg, contents[path])
-            if _loads_itself(module):
+            fault = init_fault(name, module, init_cfg, contents[path])
+            if loads_itself(module):
                 kind = type(module).__name__
                 fault = fault or (
                     f'{path} does not fill the {name} whose init_cfg names '
                     f'it: {kind} reads it in its own way, mostly under '
                     '`backbone.`'
                 )
-                _try_loading(module, fault)
+                try_loading(module, fault)
             elif fault:
                 raise RuntimeError(fault)
 
@@ -181,94 +179,6 @@ def _not_classes(mismatched: list[str]) -> list[str]:
         for text, (old, new) in zip(mismatched, shapes, strict=True)
         if rest(old) != rest(new)
     ]
-
-
-def _pretrained(
-    module: nn.Module, name: str = ''
-) -> Iterator[tuple[str, nn.Module, Mapping]]:
-    """Modules whose last word on their weights is a checkpoint."""
-    init_cfgs = getattr(module, 'init_cfg', None) or []
-    if isinstance(init_cfgs, dict):
-        init_cfgs = [init_cfgs]
-    chosen = [c for c in init_cfgs if _is_pretrained(c)]
-    if chosen:
-        yield name, module, chosen[-1]
-        return
-    for key, child in module.named_children():
-        yield from _pretrained(child, f'{name}.{key}' if name else key)
-
-
-def _loads_itself(module: nn.Module) -> bool:
-    """Whether its class reads the checkpoint without MMEngine's initialiser.
-
-    mmdet's Swin and PVT do, and rename keys on the way.
-    """
-    for kind in type(module).__mro__:
-        if kind is BaseModule:
-            return False
-        method = vars(kind).get('init_weights')
-        if method and 'super' not in method.__code__.co_names:
-            return True
-    return False
-
-
-def _try_loading(module: nn.Module, fault: str) -> None:
-    """Let a backbone load in its own way; raise the fault if it fails to."""
-    missing: list[str] = []
-    handle = module.register_load_state_dict_post_hook(
-        lambda _, incompatible: missing.extend(incompatible.missing_keys)
-    )
-    try:
-        module.init_weights()
-    except (RuntimeError, LookupError, TypeError) as error:
-        raise RuntimeError(f'{fault}\n({error!r})') from error
-    finally:
-        handle.remove()
-    if needed(dict.fromkeys(missing)):
-        raise RuntimeError(fault)
-
-
-def _init_fault(
-    name: str, module: nn.Module, init_cfg: Mapping, checkpoint: dict
-) -> str:
-    """What an ``init_cfg`` does not fill; '' if it fills all."""
-    prefix, path = init_cfg.get('prefix'), init_cfg['checkpoint']
-    state = tensors_of(checkpoint)
-    if prefix is None:
-        strip = 'module.'
-        state = {key.removeprefix(strip): v for key, v in state.items()}
-    else:
-        strip = prefix if prefix.endswith('.') else f'{prefix}.'
-        state = {
-            key.removeprefix(strip): value
-            for key, value in state.items()
-            if key.startswith(strip)
-        }
-    own = module.state_dict()
-    check_finite(own, state, path)
-    report = LoadReport(own, as_loaded(module, state), list(own))
-    missing, mismatched = [], []
-    for row in report.rows.values():
-        missing += row['missing']
-        mismatched += row['mismatched']
-    if not missing and not mismatched:
-        return ''
-    lines = [
-        f'{len(keys)} tensors are {kind}: {some(keys)}'
-        for kind, keys in (
-            ('missing', missing),
-            ('of another shape', mismatched),
-        )
-        if keys
-    ]
-    if missing:
-        lines.append(advise(own, checkpoint, path, name, init_cfg=True))
-    written = '' if prefix is None else f' with prefix={prefix!r}'
-    listed = '\n  '.join(lines)
-    return (
-        f'{path}{written} does not fill the {name or "model"} whose init_cfg '
-        f'names it:\n  {listed}'
-    )
 
 
 class StrictCheckpointHook(Hook):
