@@ -30,7 +30,7 @@ def pretrained_modules(
         yield name, module, chosen[-1]
         return
     for key, child in module.named_children():
-        yield from _pretrained(child, f'{name}.{key}' if name else key)
+        yield from pretrained_modules(child, f'{name}.{key}' if name else key)
 
 
 def loads_itself(module: nn.Module) -> bool:
