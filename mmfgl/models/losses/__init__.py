@@ -1,15 +1,23 @@
 """Losses of the pretraining."""
 
+from .dense_distill_loss import DenseDistillLoss
+from .patch_similarity_loss import PatchSimilarityLoss
+from .queue_similarity_loss import QueueSimilarityLoss
 from .region_distill_loss import (
     RegionDistillLoss,
     RegionTargets,
     target_statistics,
 )
 from .region_diversity_loss import RegionDiversityLoss
+from .similarity_kl import similarity_kl
 
 __all__ = [
+    'PatchSimilarityLoss',
+    'QueueSimilarityLoss',
+    'DenseDistillLoss',
     'RegionDistillLoss',
     'RegionDiversityLoss',
     'RegionTargets',
+    'similarity_kl',
     'target_statistics',
 ]

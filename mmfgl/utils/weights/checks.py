@@ -52,9 +52,9 @@ def check_weights(cfg: Config) -> None:
         check_checkpoint(cfg.load_from, 'checkpoint to start from', hint)
     for key, path in _checkpoints(cfg.model):
         hint = ''
-        if 'efficientnet-lite0' in path:
-            tool = 'tools/model_converters/efficientnet_lite0.py'
-            hint = f'write it: python {tool} --out {path}'
+        if found := re.search(r'efficientnet-lite([012])', path):
+            tool = 'tools/model_converters/efficientnet_lite.py'
+            hint = f'write it: python {tool} --variant {found[1]} --out {path}'
         if key == 'init_cfg':
             check_checkpoint(path, 'file of weights of an init_cfg', hint)
         else:
