@@ -16,7 +16,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmfgl.utils.cpu_dist import init_cpu_dist
-from mmfgl.utils.weights import check_checkpoint
+from mmfgl.utils.weights import (  # noqa: F401  (check_file: for others)
+    check_checkpoint,
+    check_file,
+)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
