@@ -135,7 +135,9 @@ def pictures(out: Path, count: int = 4) -> list:
     from mmengine.runner import find_latest_checkpoint
 
     from mmfgl.utils.reports.pictures import detection_pictures, side_by_side
+    from mmfgl.utils.weights import use_safe_loading
 
+    use_safe_loading()
     init_default_scope('mmdet')
     drawn = {
         arm: detection_pictures(

@@ -16,16 +16,19 @@ from mmdet.evaluation import DumpDetResults
 
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.utils.checks import (
-    StrictCheckpointHook,
     check_data_root,
     check_num_classes,
 )
 from mmfgl.utils.launch import (
     add_common_arguments,
     build_runner,
-    check_checkpoint,
     load_config,
     set_tta,
+)
+from mmfgl.utils.weights import (
+    StrictCheckpointHook,
+    check_checkpoint,
+    use_safe_loading,
 )
 
 
@@ -65,6 +68,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check config and checkpoint, then test."""
     args = parse_args()
+    use_safe_loading(args.trust_checkpoint)
     check_checkpoint(args.checkpoint)
     cfg = load_config(args)
     if cfg.get('test_dataloader') is None:
@@ -79,8 +83,7 @@ def main() -> None:
         trigger_visualization_hook(cfg, args)
     if args.tta:
         set_tta(cfg)
-    runner = build_runner(cfg)
-    runner.register_hook(StrictCheckpointHook())
+    runner = build_runner(cfg, StrictCheckpointHook())
     if args.out:
         dump = DumpDetResults(out_file_path=args.out)
         runner.test_evaluator.metrics.append(dump)

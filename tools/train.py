@@ -15,7 +15,6 @@ import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.utils.checks import (
     check_data_root,
     check_num_classes,
-    check_weights,
 )
 from mmfgl.utils.launch import (
     add_common_arguments,
@@ -24,6 +23,11 @@ from mmfgl.utils.launch import (
     set_amp,
     set_auto_scale_lr,
     set_resume,
+)
+from mmfgl.utils.weights import (
+    StrictLoadHook,
+    check_weights,
+    use_safe_loading,
 )
 
 
@@ -62,6 +66,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check the config, then train."""
     args = parse_args()
+    use_safe_loading(args.trust_checkpoint)
     cfg = load_config(args)
     if args.amp or cfg.get('amp', False):
         set_amp(cfg)
@@ -71,7 +76,7 @@ def main() -> None:
     check_data_root(cfg)
     check_num_classes(cfg)
     check_weights(cfg)
-    build_runner(cfg).train()
+    build_runner(cfg, StrictLoadHook()).train()
 
 
 if __name__ == '__main__':

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmfgl.utils.cpu_dist import init_cpu_dist
+from mmfgl.utils.weights import (  # noqa: F401  (check_file: for others)
+    check_checkpoint,
+    check_file,
+)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +37,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='job launcher',
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints that hold more than weights and the like, '
+        'which can run any code: only for files whose source you trust',
     )
     # torchrun of PyTorch >= 2.0 passes --local-rank, older ones --local_rank.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -169,39 +179,14 @@ def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
             yield from leaf_datasets(child)
 
 
-def check_file(path: str, what: str, hint: str = '') -> None:
-    """Raise ``FileNotFoundError`` unless a local file (or a URL) is there."""
-    if '://' not in path and not osp.isfile(path):
-        hint = hint and f'\n  - {hint}'
-        raise FileNotFoundError(f'The {what} does not exist: {path}{hint}')
+def build_runner(cfg: Config, *hooks: Hook) -> Runner:
+    """Build the Runner of a config, on one process or several.
 
-
-def check_checkpoint(
-    path: str, what: str = 'checkpoint', hint: str = ''
-) -> None:
-    """Make sure that a checkpoint, unless remote, is there and complete.
-
-    The message says ``what`` it is for and, if it is missing, a ``hint``.
-
-    Raises:
-        FileNotFoundError: It does not exist.
-        ValueError: It is empty or was cut off.
+    ``hooks`` are registered besides those of the config.
     """
-    check_file(path, what, hint)
-    if '://' in path:
-        return
-    with open(path, 'rb') as file:
-        start = file.read(4)
-    # torch.save writes a zip archive, whose table of contents comes last
-    if not start or (start == b'PK\x03\x04' and not zipfile.is_zipfile(path)):
-        raise ValueError(
-            f'The {what} is incomplete ({osp.getsize(path)} bytes): {path}\n'
-            '  - its copying or saving was interrupted: take an older one of '
-            'its folder, or copy it again'
-        )
-
-
-def build_runner(cfg: Config) -> Runner:
-    """Build the Runner of a config, on one process or several."""
     init_cpu_dist(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    known = 'runner_type' in cfg
+    runner = RUNNERS.build(cfg) if known else Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    return runner

@@ -30,11 +30,15 @@ class Bench:
         self.folder, self.record = folder, record
 
     def start(self, cfg, name, *args, tool='train.py', before=None):
-        """Start a tool; return its process id and the file of its output."""
+        """Start a tool; return its process id and the file of its output.
+
+        Without a config its arguments are all.
+        """
         work_dir = self.folder / name
         work_dir.mkdir(exist_ok=True)
         path = self.folder / f'{name}.py'
-        cfg.dump(str(path))
+        if cfg is not None:
+            cfg.dump(str(path))
         log = work_dir / f'output_{time.monotonic_ns()}.txt'
         pid = os.fork()
         if pid:
@@ -51,8 +55,12 @@ class Bench:
             if before is not None:
                 before()
             script = str(TOOLS / tool)
-            sys.argv = [script, str(path), *map(str, args)]
-            sys.argv += ['--work-dir', str(work_dir)]
+            sys.argv = [script, *map(str, args)]
+            if cfg is not None:
+                sys.argv.insert(1, str(path))
+                sys.argv += ['--work-dir', str(work_dir)]
+            # as `python SCRIPT` does
+            sys.path.insert(0, str(Path(script).parent))
             runpy.run_path(script, run_name='__main__')
             code = 0
         except BaseException:

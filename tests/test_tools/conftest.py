@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 for name in ('benchmarks', 'dataset_converters'):
@@ -13,8 +14,10 @@ for name in ('benchmarks', 'dataset_converters'):
 
 @pytest.fixture(scope='module', autouse=True)
 def scopes():
-    """Leave no default scope behind for other test files."""
+    """Leave no default scope or loader behind for other test files."""
     before = DefaultScope._instance_dict.copy()
+    loaders = CheckpointLoader._schemes.copy()
     yield
+    CheckpointLoader._schemes = loaders
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmfgl.utils.checks import check_weights
-from mmfgl.utils.launch import check_checkpoint, set_resume
+from mmfgl.utils.launch import set_resume
+from mmfgl.utils.weights import check_checkpoint, check_weights
 
 
 @pytest.mark.parametrize('new', [True, False])  # that of PyTorch >= 1.6

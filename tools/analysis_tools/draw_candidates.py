@@ -15,6 +15,11 @@ from pathlib import Path
 from mmdet.apis import init_detector
 
 import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.utils.weights import (
+    check_test_checkpoint,
+    safe_load,
+    use_safe_loading,
+)
 from mmfgl.visualization.candidates import draw_trace, trace_image
 
 
@@ -32,6 +37,8 @@ def parse_args() -> argparse.Namespace:
     add('--target', type=int, default=0, help='whose attention: 0 is the best')
     add('--score-thr', type=float, default=0.3)
     add('--device', default='cpu')
+    trust = 'unpickle whatever the checkpoint holds, which can run any code'
+    add('--trust-checkpoint', action='store_true', help=trust)
     return parser.parse_args()
 
 
@@ -41,14 +48,18 @@ def main() -> None:
     for path in (args.image, args.config, args.checkpoint):
         if not Path(path).is_file():
             sys.exit(f'no such file: {path}')
-    model = init_detector(
-        args.config, args.checkpoint, palette='random', device=args.device
-    )
+    use_safe_loading(args.trust_checkpoint)
     try:
+        model = init_detector(
+            args.config, args.checkpoint, palette='random', device=args.device
+        )
+        check_test_checkpoint(
+            model, safe_load(args.checkpoint, args.trust_checkpoint)
+        )
         figure = draw_trace(
             trace_image(model, args.image), args.target, args.score_thr
         )
-    except (TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         sys.exit(str(error))
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=80)

@@ -77,6 +77,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--workers', type=int, default=2, help='that load pretraining data')
     add('--amp', action='store_true', help='mixed precision everywhere')
     add('--redo', default='', help='arms to run anew, e.g. objectness,byol')
+    trust = 'for checkpoints of arms: unpickle whatever they hold, any code'
+    add('--trust-checkpoint', action='store_true', help=trust)
     add('--dry-run', action='store_true', help='print the plan and stop')
     add('--out', required=True, help='folder of the results')
     args = parser.parse_args(argv)

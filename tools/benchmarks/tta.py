@@ -34,11 +34,10 @@ from lib.tta_measure import (
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
 
 from mmfgl.utils.checks import check_data_root, check_num_classes
-from mmfgl.utils.launch import check_file
 from mmfgl.utils.reports import markdown_table
+from mmfgl.utils.weights import safe_load
 
 ARMS = dict(
     plain='plain',
@@ -76,15 +75,16 @@ def parse_args() -> argparse.Namespace:
         help='override settings of the config; tta_model.KEY=VALUE sets '
         'options of RoITTAModel',
     )
+    trust = 'unpickle whatever the checkpoint holds, which can run any code'
+    add('--trust-checkpoint', action='store_true', help=trust)
     return parser.parse_args()
 
 
 def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     """Read config and checkpoint and check that they fit the data."""
-    check_file(args.checkpoint, 'checkpoint')
     cfg = read_config(args.config, args.data_root, args.cfg_options)
     check_data_root(cfg)
-    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu')
+    checkpoint = safe_load(args.checkpoint, args.trust_checkpoint)
     fit_classes(cfg, checkpoint)
     check_num_classes(cfg, loaders=['test_dataloader'])
     set_views(cfg, args.views)

@@ -56,6 +56,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='cluster by features of the backbone of CONFIG with these '
         'weights instead of colours and gradients',
     )
+    trust = 'unpickle whatever WEIGHTS holds, which can run any code'
+    add('--trust-checkpoint', action='store_true', help=trust)
     args = parser.parse_args(argv)
     if args.workers < 0 or args.clusters < 0:
         parser.error('--workers and --clusters cannot be negative')
@@ -106,6 +108,8 @@ def run(args: argparse.Namespace) -> dict:
     proposer = Config(dict(type=args.proposer))
     proposer.merge_from_dict(args.cfg_options or {})
     images = list_images(args)
+    if args.features:  # a fault of theirs is told before hours of search
+        describer = BackboneDescriber(*args.features, args.trust_checkpoint)
     search = propose_all(
         [image['path'] for image in images],
         proposer.to_dict(),
@@ -122,7 +126,6 @@ def run(args: argparse.Namespace) -> dict:
     found = [regions for regions in found if regions is not None]
     paths = [image.pop('path') for image in images]
     if args.features:
-        describer = BackboneDescriber(*args.features)
         described = describe_with_backbone(paths, found, describer)
         list(track_iter_progress((described, len(paths))))
     if args.clusters:

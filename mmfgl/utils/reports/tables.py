@@ -15,11 +15,21 @@ def markdown_table(
     Cells are text, numbers (floats with so many ``digits``), or ``None`` or
     NaN for a dash. There is no line break at the end.
     """
+
+    def shown(cells: Sequence[str]) -> list[str]:
+        return [markdown_text(cell).replace('|', r'\|') for cell in cells]
+
     rule = ['--:' if right else ':--' for right in _numeric(header, rows)]
     return '\n'.join(
-        '| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |'
-        for line in (header, rule, *_texts(rows, digits))
+        '| ' + ' | '.join(line) + ' |'
+        for line in (shown(header), rule, *map(shown, _texts(rows, digits)))
     )
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, links or line breaks."""
+    text = ' '.join(text.replace('&', '&amp;').replace('<', '&lt;').split())
+    return text.replace('[', r'\[').replace('`', r'\`')
 
 
 def html_table(

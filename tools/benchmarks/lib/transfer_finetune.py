@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import CheckpointLoader
 
 from lib.coco_data import DataSet
 from lib.transfer_arms import BACKBONES, CONFIGS, DETECTORS
 from mmfgl.utils.launch import set_amp
+from mmfgl.utils.weights import safe_load
 
 # Modules that a pretraining may hold for a detector, whole or not at all.
 # fc_cls is never among them: its classes are others.
@@ -28,9 +28,11 @@ SHARED = {
 MARKS = {'neck': 'neck.lateral_convs'}
 
 
-def modules_to_load(checkpoint: str | Path, detector: str) -> list[str]:
+def modules_to_load(
+    checkpoint: str | Path, detector: str, trust: bool = False
+) -> list[str]:
     """Which of a detector's modules a checkpoint holds, backbone first."""
-    content = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu')
+    content = safe_load(str(checkpoint), trust)
     state = content.get('state_dict', content)
     return ['backbone'] + [
         name
@@ -72,7 +74,7 @@ def finetune_config(
     cfg.load_from = None if checkpoint is None else str(checkpoint)
     hooks = [h for h in cfg.custom_hooks if 'ChainHook' not in h['type']]
     if checkpoint is not None:
-        modules = modules_to_load(checkpoint, detector)
+        modules = modules_to_load(checkpoint, detector, args.trust_checkpoint)
         chain = dict(type='mmfgl.CheckpointChainHook', modules=modules)
         hooks.insert(0, chain)
     cfg.custom_hooks = hooks

@@ -121,6 +121,8 @@ class Runs:
         before = path.read_text() if path.is_file() else ''
         cfg.dump(path)
         command = [ROOT / 'tools/train.py', path, '--work-dir', work_dir]
+        if self.args.trust_checkpoint:
+            command.append('--trust-checkpoint')
         command, outputs = [*map(str, command)], [work_dir / 'last_checkpoint']
         step = Step(
             name, command, outputs, seconds, needs, str(path), work_dir

@@ -12,7 +12,7 @@ from torch import nn
 from lib.tta_config import BASES
 from mmfgl.engine.hooks import ChannelsLastHook
 from mmfgl.models.test_time_augs import RoITTAModel
-from mmfgl.utils.checks import check_test_checkpoint
+from mmfgl.utils.weights import check_test_checkpoint
 
 # https://mmdetection.readthedocs.io/en/latest/user_guides/test.html
 DET_TTA_CFG = ConfigDict(

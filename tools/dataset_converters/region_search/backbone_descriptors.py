@@ -11,10 +11,19 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader, load_state_dict
+from mmengine.runner import load_state_dict
 from torch import Tensor, nn
 
 from mmfgl.registry import MODELS
+from mmfgl.utils.weights import (
+    advise,
+    as_loaded,
+    check_finite,
+    needed,
+    part_of,
+    safe_load,
+    tensors_of,
+)
 from region_search.cache import ImageProposals
 
 MARGIN = 1.15  # side of the square around a region, over its longer side
@@ -29,12 +38,15 @@ class BackboneDescriber:
         config: Config file of a detector or of ReToD, whose backbone and
             normalisation are used.
         weights: Checkpoint with the backbone under ``backbone.``.
+        trust: Unpickle whatever it holds, see
+            :func:`mmfgl.utils.weights.safe_load`.
 
     Raises:
-        ValueError: If the checkpoint does not fill the backbone.
+        ValueError: If the checkpoint does not fill the backbone, or is not
+            safe to open.
     """
 
-    def __init__(self, config: str, weights: str) -> None:
+    def __init__(self, config: str, weights: str, trust: bool = False) -> None:
         cfg = Config.fromfile(config)
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         model, backbone = cfg.model, cfg.model.get('backbone')
@@ -44,20 +56,18 @@ class BackboneDescriber:
             backbone = {'_scope_': 'mmdet', **model.backbone}
         self.backbone: nn.Module = MODELS.build(backbone)
         self.backbone.eval()  # mmpretrain's backbones return None here
-        state = CheckpointLoader.load_checkpoint(weights, map_location='cpu')
-        state = state.get('state_dict', state)
-        own = {
-            key.removeprefix('backbone.'): value
-            for key, value in state.items()
-            if key.startswith('backbone.')
-        }
-        missing = set(self.backbone.state_dict()) - set(own)
+        checkpoint = safe_load(weights, trust)
+        wanted = self.backbone.state_dict()
+        own = part_of(tensors_of(checkpoint), 'backbone')
+        missing = set(needed(wanted)) - set(as_loaded(self.backbone, own))
         if missing:
+            advice = advise(wanted, checkpoint, weights, 'backbone')
             raise ValueError(
                 f'{weights} lacks {len(missing)} tensors of the backbone of '
                 f'{config}, the first is backbone.{min(missing)}: give the '
-                'checkpoint that the pretraining starts from'
+                f'checkpoint that the pretraining starts from\n  ({advice})'
             )
+        check_finite(wanted, own, weights)
         load_state_dict(self.backbone, own)
         preprocess = model.data_preprocessor
         self.mean = torch.tensor(preprocess.mean).view(3, 1, 1)
