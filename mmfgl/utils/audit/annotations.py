@@ -100,7 +100,7 @@ def _mend_box(ann: dict, report: AuditReport) -> None:
         text = 'annotations without bbox: computed from the segmentation'
         report.add('repair', text, ann)
         return
-    text = 'boxes are not four finite numbers x, y, width, height'
+    text = 'boxes that are not four finite numbers x, y, width, height'
     report.add('error', text, ann)
     ann['bbox'] = [0, 0, 0, 0]
 

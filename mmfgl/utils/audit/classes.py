@@ -91,10 +91,10 @@ def compare_names(
     missing = [name for name in classes if name not in names]
     if missing:
         text = (
-            f'of the {len(classes)} classes of the config are not among the '
-            f'{len(names)} categories of the file; missing: {some(missing)}; '
-            f'the file has: {some(names)}; set metainfo=dict(classes=(...)) '
-            'of the dataset to the names in the file'
+            f'classes of the config that are not among the {len(names)} '
+            f'categories of the file: missing: {some(missing)}; the file has: '
+            f'{some(names)}; set metainfo=dict(classes=(...)) of the dataset '
+            'to the names in the file'
         )
         for name in missing:
             same = [n for n in names if _plain(n) == _plain(name)]
@@ -136,7 +136,7 @@ def check_masks(
         read = ann['category_id'] in wanted and not ann.get('ignore')
         if read and not ann.get('segmentation'):
             text = (
-                'annotations have no segmentation, which the mask head of '
+                'annotations without segmentation, which the mask head of '
                 'this config needs: add it, or use a config without masks, '
                 f'such as configs/fgl_faster_rcnn/{EXAMPLE}'
             )

@@ -87,15 +87,14 @@ def _count_images(content: dict, use: Use, report: AuditReport) -> None:
         elif min(image['width'], image['height']) < use.min_size:
             small += 1
     for number, why in (
-        (without, 'without object, by filter_empty_gt'),
+        (without, 'without an object (filter_empty_gt)'),
         (small, f'smaller than min_size={use.min_size}'),
     ):
         if number:
             report.left_out_images[why] = number
     if without + small == len(content['images']):
-        why = ', '.join(f'{n} {w}' for w, n in report.left_out_images.items())
-        text = f'the file has no usable image: {why or "it lists none"}'
-        report.tell('error', text)
+        why = report.left_out() or 'the file lists none'
+        report.tell('error', f'no image is left to train on: {why}')
 
 
 def write_mended(content: dict, path: str, folder: str) -> str:

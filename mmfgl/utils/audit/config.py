@@ -53,7 +53,7 @@ def audit_config(
 
 def _audit(cfg: Config, loaders: Sequence[str]) -> dict[Use, str]:
     """Audit all files; gives the mended ones."""
-    folder = osp.join(cfg.work_dir, 'annotations')
+    folder = osp.join(cfg.get('work_dir') or 'work_dirs', 'annotations')
     mended, reports, failures = {}, {}, []
     for loader in loaders:
         datasets = [use for _, use in dataset_uses(cfg, loader) if use]
@@ -81,8 +81,9 @@ def _audit(cfg: Config, loaders: Sequence[str]) -> dict[Use, str]:
 
 def _log(report: AuditReport, mended: str | None) -> None:
     """One line a file, a kind of repair, and a kind of warning."""
-    if not report.findings('error'):
-        print_log(report.summary(), 'current')
+    if report.findings('error'):  # they will be raised
+        return
+    print_log(report.summary(), 'current')
     for finding in report.findings('repair'):
         print_log(f'{report.path}: {finding}', 'current')
     if mended:

@@ -89,8 +89,8 @@ def _without_twins(
         else:
             names = f'{twin.get(label)!r} and {entry.get(label)!r}'
             text = (
-                f'{key} share an id with another, whose objects cannot be '
-                'told from theirs'
+                f'{key} that share an id with another: their objects cannot '
+                'be told apart'
             )
             report.add('error', text, f'id {entry["id"]!r}: {names}')
     return list(first.values())
@@ -170,14 +170,16 @@ def mend_category_names(content: dict, report: AuditReport) -> None:
         in_use = [i for i in ids if used[i]]
         if len(in_use) > 1:
             text = (
-                'names of several categories that all have objects: rename '
-                'or merge them'
+                'names that several categories with objects have: rename or '
+                'merge them'
             )
             report.add('error', text, f'{name!r}: ids {in_use}')
         elif len(ids) > 1:
             keep = in_use[0] if in_use else ids[-1]
             dropped.update(set(ids) - {keep})
-            text = 'category names are there twice: the one in use is taken'
+            text = (
+                'category names that are there twice: the one in use is taken'
+            )
             report.add('repair', text, f'{name!r}: id {keep!r} of {ids}')
     kept = [c for c in content['categories'] if c['id'] not in dropped]
     content['categories'] = kept

@@ -43,7 +43,7 @@ def mend_images(
     kept = []
     for image, header in zip(named, headers, strict=True):
         if header is not None and not header.width:
-            report.add('warning', 'files are no readable image', image)
+            report.add('warning', 'files that are no readable image', image)
             header = None
         if _mend_size(image, header, report, turned):
             kept.append(image)
@@ -53,8 +53,8 @@ def mend_images(
     for name, number in counts.items():
         if number > 1:
             text = (
-                'files are listed as several images, each with a part of '
-                'the objects'
+                'files that are listed as several images: each has but a part '
+                'of the objects'
             )
             report.add('warning', text, f'{name!r}: {number} times')
 
@@ -106,12 +106,12 @@ def _missing(
     hint = 'set data_root and data_prefix.img'
     for place in places:
         if osp.isfile(osp.join(place, missing[0])):
-            hint = f'it is in {place}: set data_prefix.img to that folder'
+            hint = f'set data_prefix.img to {place}, where they are'
     if osp.isfile(osp.join(folder, osp.basename(missing[0]))):
-        hint = 'the folder holds it without the folder in its file_name'
+        hint = 'there they are without the folder in their file_name'
     if not osp.isdir(folder):
-        hint = f'there is no such folder: {hint}'
-    text = f'images, all there are, have no file in {folder}; {hint}'
+        hint = f'there is no such folder, {hint}'
+    text = f'images without a file in {folder}, all there are: {hint}'
     for name in missing:
         report.add('error', text, repr(name))
 
@@ -128,7 +128,7 @@ def _mend_size(
             report.add('repair', text, image)
             return False
         if size != given:
-            text = 'sizes written as text or decimals: read as numbers'
+            text = 'images whose size is text or decimals: read as numbers'
             report.add('repair', text, image)
         image['width'], image['height'] = size
         return True
@@ -139,25 +139,26 @@ def _mend_size(
         report.add('repair', text, image)
     elif size != real and size == stored:
         text = (
-            'files are turned by their EXIF orientation when they are read, '
-            'but width and height, and so the boxes, are of the image '
-            'before: turn the pixels, or take the EXIF out'
+            'files that their EXIF orientation turns when they are read, '
+            'while width and height, and so the boxes, are of the image '
+            'before: turn the pixels for good, or take the EXIF out'
         )
         report.add('error', text, image)
     elif max(abs(a - b) for a, b in zip(size, real, strict=True)) > ROUNDING:
         report.add(
             'error',
-            'images have another size than the JSON says, so the boxes may be '
-            'of another scale: scale the boxes (or delete width and height '
-            'from the JSON if the boxes are in pixels of the files)',
+            'images of another size than the JSON says: scale the boxes (if '
+            'they are right, delete width and height from the JSON)',
             f'{image["file_name"]!r} is {real[0]} x {real[1]}, the JSON says '
             f'{size[0]} x {size[1]}',
         )
     elif size != real:
-        text = 'sizes differ by a pixel or two: taken from the file'
+        text = (
+            'images whose size differs by a pixel or two: taken from the file'
+        )
         report.add('repair', text, image)
     elif size != given or type(given[0]) is not int:
-        text = 'sizes written as text or decimals: read as numbers'
+        text = 'images whose size is text or decimals: read as numbers'
         report.add('repair', text, image)
     _note_turn(image, header, report, turned)
     image['width'], image['height'] = real
@@ -183,9 +184,9 @@ def _note_turn(
         report.add('note', text, image)
     else:
         text = (
-            'files mirrored or turned by their EXIF orientation when they '
+            'files that their EXIF orientation mirrors or turns when they '
             'are read, which width and height do not show: look whether the '
-            'boxes are of the turned image'
+            'boxes are of the image after it'
         )
         report.add('warning', text, image)
 

@@ -9,8 +9,8 @@ import numpy as np
 from mmfgl.utils.audit.report import AuditReport
 
 TOLERANCE = 2  # pixels that boxes may leave their image by
-NOT_USED = 'of a class that is not used'  # left out on purpose
-CROWD = 'crowd regions, which are ignored'
+NOT_USED = 'of classes that the config does not use'
+CROWD = 'crowd regions (iscrowd=1), which only mask false positives'
 
 
 def count_objects(
@@ -43,7 +43,7 @@ def count_objects(
     report.objects['used'] = int(used.sum())
     report.objects = +report.objects  # without zeros
     for reason, index in odd if labels else ():
-        report.add('warning', f'objects left out: {reason}', anns[index])
+        report.add('warning', f'objects {reason}: left out', anns[index])
         _keep(report, reason, anns[index])
     if labels:
         _leaving(anns, boxes, sizes, report)
@@ -56,7 +56,7 @@ def count_objects(
         if found:
             for name in classes:
                 if name not in found:
-                    text = 'classes have no object to learn from'
+                    text = 'classes without an object to learn from'
                     report.add('warning', text, repr(name))
 
 
@@ -80,22 +80,22 @@ def _reasons(
     def mask(values: Iterator[object]) -> np.ndarray:
         return np.fromiter(map(bool, values), bool, len(anns))
 
-    yield 'the file does not list their image', np.isnan(sizes[:, 0])
+    yield 'of images that the file does not list', np.isnan(sizes[:, 0])
     known = mask(a['category_id'] in names for a in anns)
-    yield 'the file does not list their category', ~known
+    yield 'of categories that the file does not list', ~known
     yield (
         NOT_USED,
         mask(names.get(a['category_id']) not in wanted for a in anns),
     )
     yield 'marked ignore', mask(a.get('ignore', False) for a in anns)
     start, extent = boxes[:, :2], boxes[:, 2:]
-    yield 'negative width or height', (extent < 0).any(axis=1)
+    yield 'of negative width or height', (extent < 0).any(axis=1)
     thin = (extent < 1).any(axis=1)
     inside = np.minimum(start + extent, sizes) - np.maximum(start, 0)
-    yield 'outside the image', (inside <= 0).any(axis=1) & ~thin
+    yield 'outside their image', (inside <= 0).any(axis=1) & ~thin
     yield 'under 1 px wide or high', thin
     area = np.array([a['area'] for a in anns], float)
-    text = "area is not positive: delete the key 'area' to have it computed"
+    text = "with an area of 0 or less (without the key 'area' it is computed)"
     yield text, area <= 0
     yield CROWD, mask(a['iscrowd'] for a in anns)
 
@@ -117,12 +117,12 @@ def _leaving(
     leaving = np.flatnonzero(np.nan_to_num(over) > TOLERANCE)
     if not len(leaving):
         return
-    text = f'boxes leave their image by more than {TOLERANCE} px'
+    text = f'boxes that leave their image by more than {TOLERANCE} px'
     fits = (extent > start) & (extent <= sizes + TOLERANCE)
     if fits.all():
         text += (
-            '; as corners x1, y1, x2, y2 all boxes of the file would fit, but '
-            'COCO wants x, y, width, height: convert them'
+            ': as corners x1, y1, x2, y2 all boxes of the file would fit, but '
+            'COCO wants x, y, width, height, so convert them'
         )
     for index in leaving:
         report.add('warning', text, anns[index])
@@ -133,12 +133,9 @@ def _nothing_used(boxes: np.ndarray, report: AuditReport, train: bool) -> None:
     if report.objects['used']:
         return
     total = sum(report.objects.values())
-    reasons = [
-        f'{number}: {reason}' for reason, number in report.objects.items()
-    ]
-    text = 'the file has no usable object'
+    text = 'the file has no object'
     if total:
-        text += f': of {total}, ' + ', '.join(reasons)
+        text = f'none of its {total} objects can be used: {report.left_out()}'
         if len(boxes) and ((boxes >= 0) & (boxes <= 1)).all():
             text += (
                 '; all coordinates lie between 0 and 1, but they are to be '

@@ -17,16 +17,19 @@ class Finding:
     """Things of one kind: how many, and the names of the first of them."""
 
     level: str  # one of LEVELS
-    text: str  # plural, with what it means or what was done
+    text: str  # what they are, in the plural, ': ' and what follows from it
     number: int = 0  # 0: about the file as a whole
     examples: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """One line, e.g. '2 annotations without id: numbered (...)'."""
-        more = ', ...' if self.number > len(self.examples) else ''
+        """One line, e.g. 'annotations without id: 2; numbered (...)'."""
+        if not self.number:
+            return self.text
+        what, _, follows = self.text.partition(': ')
+        follows = follows and f'; {follows}'
+        more = '; ...' if self.number > len(self.examples) else ''
         named = f' ({"; ".join(self.examples)}{more})' * bool(self.examples)
-        number = f'{self.number} ' if self.number else ''
-        return f'{number}{self.text}{named}'
+        return f'{what}: {self.number}{follows}{named}'
 
 
 class AuditReport:
@@ -70,7 +73,8 @@ class AuditReport:
             self._found[key] = Finding(level, text)
         finding = self._found[key]
         finding.number += 1
-        if item != '' and len(finding.examples) < EXAMPLES:
+        limit = EXAMPLES if level in ('error', 'warning') else 1
+        if item != '' and len(finding.examples) < limit:
             finding.examples.append(self._name(item))
 
     def tell(self, level: str, text: str) -> None:
@@ -86,15 +90,25 @@ class AuditReport:
     def summary(self) -> str:
         """One line about the objects."""
         total = sum(self.objects.values())
-        left_out = ''.join(
-            f', {number} left out: {reason}'
-            for reason, number in self.objects.most_common()
-            if reason != 'used'
-        )
+        left_out = self.left_out()
         return (
             f'{self.path}: {self.objects["used"]} of {total} objects in '
-            f'{len(self.images)} images are used{left_out}'
+            f'{len(self.images)} images are used'
+            + (f'; left out: {left_out}' if left_out else '')
         )
+
+    def left_out(self) -> str:
+        """Numbers of objects and images that are left out, and why."""
+        parts = [
+            f'{number} {reason}'
+            for reason, number in self.objects.most_common()
+            if reason != 'used'
+        ]
+        parts += [
+            f'{number} images {reason}'
+            for reason, number in self.left_out_images.items()
+        ]
+        return ', '.join(parts)
 
     def failure(self) -> str:
         """Message of the errors, one line each; empty if there are none."""
