@@ -93,8 +93,10 @@ def _count_images(content: dict, use: Use, report: AuditReport) -> None:
         if number:
             report.left_out_images[why] = number
     if without + small == len(content['images']):
-        why = report.left_out() or 'the file lists none'
-        report.tell('error', f'no image is left to train on: {why}')
+        images = report.left_out_images.items()
+        why = ', '.join(f'{number} {reason}' for reason, number in images)
+        text = f'no image is left to train on: {why or "the file lists none"}'
+        report.tell('error', text)
 
 
 def write_mended(content: dict, path: str, folder: str) -> str:

@@ -101,8 +101,8 @@ def _log_leaks(reports: dict[Use, AuditReport]) -> None:
     if pairs:
         named = '; '.join(f'{a} is {b}' for a, b in pairs[:EXAMPLES])
         print_log(
-            f'{len(pairs)} images are trained on and evaluated on, which '
-            f'makes results too good ({named})',
+            f'images to train on that are evaluated on too: {len(pairs)}; '
+            f'results will be too good ({named})',
             'current',
             logging.WARNING,
         )

@@ -46,7 +46,7 @@ def count_objects(
         report.add('warning', f'objects {reason}: left out', anns[index])
         _keep(report, reason, anns[index])
     if labels:
-        _leaving(anns, boxes, sizes, report)
+        _leaving(anns, used, boxes, sizes, report)
         _nothing_used(boxes, report, train)
     if labels and train and classes is not None:
         labels_of = {c['id']: c['name'] for c in content['categories']}
@@ -107,19 +107,20 @@ def _keep(report: AuditReport, reason: str, ann: dict) -> None:
 
 def _leaving(
     anns: list[dict],
+    used: np.ndarray,
     boxes: np.ndarray,
     sizes: np.ndarray,
     report: AuditReport,
 ) -> None:
-    """Boxes that leave their image, and whether they look like corners."""
+    """Used boxes that leave their image, and whether they look like corners."""
     start, extent = boxes[:, :2], boxes[:, 2:]
     over = np.maximum(start + extent - sizes, -start).max(axis=1, initial=0)
-    leaving = np.flatnonzero(np.nan_to_num(over) > TOLERANCE)
+    leaving = np.flatnonzero(used & (np.nan_to_num(over) > TOLERANCE))
     if not len(leaving):
         return
     text = f'boxes that leave their image by more than {TOLERANCE} px'
     fits = (extent > start) & (extent <= sizes + TOLERANCE)
-    if fits.all():
+    if fits[used].all():
         text += (
             ': as corners x1, y1, x2, y2 all boxes of the file would fit, but '
             'COCO wants x, y, width, height, so convert them'
