@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,10 +107,6 @@ def each(key, **values):
 
 
 def boxes(function):
-    return each('annotations', bbox=None) if function is None else _b(function)
-
-
-def _b(function):
     def change(content):
         for ann in content['annotations']:
             ann['bbox'] = function(ann['bbox'])
@@ -174,7 +171,7 @@ def test_sound(root):
         (text_of('categories', 'id'), 'categories whose id is a number'),
         (text_of('annotations', 'image_id'), 'image_id is a number'),
         (text_of('images', 'id'), 'images whose id is a number'),
-        (_b(lambda b: [str(v) for v in b]), 'boxes with numbers in text'),
+        (boxes(lambda b: [str(v) for v in b]), 'boxes with numbers in text'),
         (each('images', width=None, height=None), 'without width and height'),
         (each('images', width=0, height=0), 'without width and height'),
         (each('images', width=-64), 'without width and height'),
@@ -289,9 +286,9 @@ def two_in_use(content):
         (each('annotations', area=0), '3 with an area of 0'),
         (each('annotations', iscrowd=1), '3 crowd regions'),
         (each('annotations', ignore=1), '3 marked ignore'),
-        (_b(lambda b: [v / 64 for v in b]), 'between 0 and 1'),
-        (_b(lambda b: [b[0], b[1], -b[2], b[3]]), '3 of negative width'),
-        (_b(lambda b: [99, b[1], b[2], b[3]]), '3 outside their image'),
+        (boxes(lambda b: [v / 64 for v in b]), 'between 0 and 1'),
+        (boxes(lambda b: [b[0], b[1], -b[2], b[3]]), '3 of negative width'),
+        (boxes(lambda b: [99, b[1], b[2], b[3]]), '3 outside their image'),
         (lambda c: c.update(annotations=[]), 'the file has no object'),
         (lambda c: c.update(images=[]), '3 of images that the file does not'),
         (set_entry('annotations', 2, bbox=[math.nan, 1, 2, 3]), 'bbox [nan'),
@@ -333,7 +330,7 @@ def test_what_is_left_out_on_purpose(root):
     ):
         _, report = audit(root, change, train=False)
         assert not report.failure() and report.findings('warning')
-    _, report = audit(root, _b(lambda b: [v / 64 for v in b]), train=False)
+    _, report = audit(root, boxes(lambda b: [v / 64 for v in b]), train=False)
     assert 'between 0 and 1' in report.failure()
     # unlabelled images of a semi-supervised run
     _, report = audit(
@@ -363,7 +360,7 @@ def test_corners(root):
     def corners(box):
         return [box[0], box[1], box[0] + box[2], box[1] + box[3]]
 
-    _, report = audit(root, _b(corners))
+    _, report = audit(root, boxes(corners))
     (finding,) = report.findings()
     assert finding.level == 'warning' and finding.number == 2
     assert 'as corners' in str(finding)
@@ -541,7 +538,7 @@ def test_config_is_pointed_at_mended_files(root, cfg, caplog):
     assert dataset.ann_file.startswith(str(root / 'work' / 'annotations'))
     val = cfg.val_dataloader.dataset.ann_file
     assert cfg.val_evaluator[0].ann_file == val != str(root / 'val.json')
-    assert json.loads(open(val).read()) == content_of('val')
+    assert json.loads(Path(val).read_text()) == content_of('val')
 
 
 def test_config_names_all_files(root, cfg):

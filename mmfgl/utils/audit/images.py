@@ -153,9 +153,7 @@ def _mend_size(
             f'{size[0]} x {size[1]}',
         )
     elif size != real:
-        text = (
-            'images whose size differs by a pixel or two: taken from the file'
-        )
+        text = 'images with a size off by a pixel or two: taken from the file'
         report.add('repair', text, image)
     elif size != given or type(given[0]) is not int:
         text = 'images whose size is text or decimals: read as numbers'

@@ -112,7 +112,7 @@ def _leaving(
     sizes: np.ndarray,
     report: AuditReport,
 ) -> None:
-    """Used boxes that leave their image, and whether they look like corners."""
+    """Used boxes that leave their image; do they look like corners?"""
     start, extent = boxes[:, :2], boxes[:, 2:]
     over = np.maximum(start + extent - sizes, -start).max(axis=1, initial=0)
     leaving = np.flatnonzero(used & (np.nan_to_num(over) > TOLERANCE))
