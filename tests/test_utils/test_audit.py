@@ -99,9 +99,9 @@ def each(key, **values):
     def change(content):
         for entry in content[key]:
             for name, value in values.items():
-                entry.pop(name, None)
-                if value is not None:
-                    entry[name] = value(entry) if callable(value) else value
+                entry[name] = value(entry) if callable(value) else value
+                if value is None:
+                    del entry[name]
 
     return change
 
@@ -311,7 +311,7 @@ def two_in_use(content):
         (set_entry('categories', 1, id=None), 'categories without a usable'),
         (set_entry('categories', 1, name=None), 'categories without a name'),
         (two_in_use, "'disc': ids [1, 9]"),
-        (name_of('disc '), "'disc' in the config is 'disc ' in the file"),
+        (name_of('disc '), "'disc' is 'disc ' in the file"),
         (name_of(0), "missing: 'disc'; the file has: 0, 'square'"),
         (lambda c: c['categories'].reverse(), 'another order'),
     ],
@@ -447,7 +447,8 @@ def test_bad_files_are_named(root):
     assert 'neither size nor readable file: 1' in str(report.findings()[-2])
     # found one folder higher
     change = each('images', file_name=lambda e: f'train/train{e["id"]}.png')
-    assert 'without the folder in' in audit(root, change)[1].failure()
+    failure = audit(root, change)[1].failure()
+    assert f'set data_prefix.img to {root}, where they are' in failure
 
 
 def test_windows_paths(root):

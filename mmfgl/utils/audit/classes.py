@@ -98,8 +98,8 @@ def compare_names(
         )
         for name in missing:
             same = [n for n in names if _plain(n) == _plain(name)]
-            twin = f'{name!r} in the config is {same[0]!r} in the file'
-            report.add('error', text, twin if same else '')
+            twin = ''.join(f'{name!r} is {n!r} in the file' for n in same[:1])
+            report.add('error', text, twin)
         return
     order = [name for name in names if name in classes]
     if order != list(classes):

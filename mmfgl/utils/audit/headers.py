@@ -21,6 +21,7 @@ from PIL import Image
 from mmfgl.utils.atomic_files import write_atomically
 
 THREADS = 16  # they wait for the disk more than they compute
+PART = 256  # images a task: one of each would cost more than its header
 MANY = 1000  # images from which a cache and a progress bar pay
 ORIENTATION = 0x0112
 # what OpenCV turns by EXIF; a TIFF's size is that of the turned image already
@@ -62,15 +63,18 @@ def read_headers(
     store = _store(folder)
     known = _load(store) if many else {}
 
-    def read(name: str) -> Header | None:
-        return _read(osp.join(folder, name), known.get(name))
+    def read(some: Sequence[str]) -> list[Header | None]:
+        return [_read(osp.join(folder, n), known.get(n)) for n in some]
 
+    parts = [names[i : i + PART] for i in range(0, len(names), PART)]
+    headers = []
     with _huge_images_allowed(), ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(read, names)
+        found = pool.map(read, parts)
         if many and bar:
-            tasks = (found, len(names))
+            tasks = (found, len(parts))
             found = track_iter_progress(tasks, file=sys.stderr)
-        headers = list(found)
+        for part in found:
+            headers += part
     pairs = zip(names, headers, strict=True)
     fresh = {name: header for name, header in pairs if header is not None}
     if many and any(known.get(n) != list(h) for n, h in fresh.items()):

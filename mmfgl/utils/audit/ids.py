@@ -49,8 +49,8 @@ def mend_entries(
     ids = {entry['id']: as_number(entry['id']) for entry in entries}
     if len(set(ids.values())) < len(ids):  # '1' and '01'
         ids = {old: old for old in ids}
-    whole = [type(i) is int and abs(i) < 2**63 for i in ids.values()]
-    if not (all(whole) or all(isinstance(i, str) for i in ids.values())):
+    whole = all(type(i) is int and abs(i) < 2**63 for i in ids.values())
+    if not (whole or all(isinstance(i, str) for i in ids.values())):
         ids = {old: number for number, old in enumerate(ids, 1)}
         text = f'{key} whose ids mix text and numbers or are too long'
         for entry in entries:
@@ -61,7 +61,7 @@ def mend_entries(
         lookup |= {new: new for new in ids.values()} | ids
     for entry in entries:
         new = ids[entry['id']]
-        if all(whole) and type(entry['id']) is not int:
+        if whole and type(entry['id']) is not int:
             text = f'{key} whose id is a number in text: read as a number'
             report.add('repair', text, entry)
         entry['id'] = new

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import os.path as osp
 from collections import Counter
+from collections.abc import Iterable
 
 from mmfgl.utils.audit.headers import Header, read_headers
 from mmfgl.utils.audit.ids import as_number
@@ -104,16 +105,20 @@ def _missing(
     parent, own = osp.split(folder.rstrip('/'))
     places = (parent, osp.dirname(parent), osp.join(folder, own))
     hint = 'set data_root and data_prefix.img'
-    for place in places:
-        if osp.isfile(osp.join(place, missing[0])):
-            hint = f'set data_prefix.img to {place}, where they are'
-    if osp.isfile(osp.join(folder, osp.basename(missing[0]))):
+    if _any_file(folder, map(osp.basename, missing)):
         hint = 'there they are without the folder in their file_name'
+    for place in places:
+        if _any_file(place, missing):
+            hint = f'set data_prefix.img to {place or "."}, where they are'
     if not osp.isdir(folder):
         hint = f'there is no such folder, {hint}'
     text = f'images without a file in {folder}, all there are: {hint}'
     for name in missing:
         report.add('error', text, repr(name))
+
+
+def _any_file(folder: str, names: Iterable[str]) -> bool:
+    return any(osp.isfile(osp.join(folder, name)) for name in names)
 
 
 def _mend_size(
