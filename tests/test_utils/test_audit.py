@@ -5,14 +5,17 @@ import json
 import logging
 import math
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch.distributed as dist
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from PIL import Image
 
+from mmfgl.utils import cpu_dist
 from mmfgl.utils.audit import (
     Use,
     audit_coco,
@@ -21,6 +24,7 @@ from mmfgl.utils.audit import (
     write_mended,
 )
 from mmfgl.utils.audit.headers import read_headers
+from mmfgl.utils.audit.ranks import once_a_machine
 from tools.analysis_tools import audit_coco as tool
 
 CLASSES = ('disc', 'square')
@@ -655,6 +659,41 @@ def test_config_mistakes(cfg):
     del dataset.data_prefix
     with pytest.raises(ValueError, match='data_prefix'):
         audit_config(cfg)
+
+
+def test_all_processes_share_the_outcome(monkeypatch):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    variables = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, MASTER_PORT=port)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    monkeypatch.setattr(cpu_dist, 'get_device', lambda: 'cpu')
+    cfg = Config(dict(launcher='pytorch'))
+    done = []
+
+    def fail():
+        done.append(1)
+        raise ValueError('annotation 7')
+
+    def gather(outcomes, mine, group):
+        outcomes[:] = [mine, *others]
+
+    try:
+        assert once_a_machine(cfg, lambda: {1: 2}) == {1: 2}
+        with pytest.raises(ValueError, match='annotation 7'):
+            once_a_machine(cfg, fail)
+        monkeypatch.setattr(dist, 'all_gather_object', gather)
+        # another process of this machine, and one of another machine
+        monkeypatch.setenv('LOCAL_RANK', '1')
+        others = [({1: 2}, None)]
+        assert once_a_machine(cfg, fail) == {1: 2} and done == [1]
+        monkeypatch.setenv('LOCAL_RANK', '0')
+        with pytest.raises(RuntimeError, match='same data'):
+            once_a_machine(cfg, dict)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_tool(root, capsys):

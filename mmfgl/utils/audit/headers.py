@@ -91,8 +91,10 @@ def _store(folder: str) -> Path:
 
 def _load(store: Path) -> dict[str, list[int]]:
     try:
-        return dict(json.loads(store.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        known = json.loads(store.read_bytes())
+        fields = len(Header._fields)
+        return {n: h for n, h in known.items() if len(h) == fields}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
