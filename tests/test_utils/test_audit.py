@@ -369,10 +369,27 @@ def test_corners(root):
     assert finding.level == 'warning' and finding.number == 2
     assert 'as corners' in str(finding)
     assert [ann['id'] for _, ann in report.odd] == [1, 3]
+    _, report = audit(root, boxes(lambda b: [64 - b[2] / 2, 24, b[2], b[3]]))
+    assert 'as centres and sizes' in str(report.findings()[0])
     # one box that leaves its image is no more than that
     _, report = audit(root, set_entry('annotations', 0, bbox=[-9, 1, 20, 5]))
     (finding,) = report.findings()
     assert finding.number == 1 and 'corners' not in str(finding)
+
+
+def test_percent(root):
+    def change(content):
+        content['images'] = [
+            dict(id=1, file_name='no.png', width=640, height=480)
+        ]
+        content['annotations'] = [
+            annotation(i, 1, (8 * i, 50, 9.5, 50)) for i in range(1, 12)
+        ]
+
+    use = Use(str(root / 'train.json'), None)
+    spoil(root, 'train', change)
+    (finding,) = audit_coco(use)[1].findings()
+    assert 'percent' in str(finding)
 
 
 def test_counts_are_those_of_coco_dataset(root):

@@ -9,6 +9,7 @@ import numpy as np
 from mmfgl.utils.audit.report import AuditReport
 
 TOLERANCE = 2  # pixels that boxes may leave their image by
+MANY = 0.1  # share of such boxes that makes another format likely
 NOT_USED = 'of classes that the config does not use'
 CROWD = 'crowd regions (iscrowd=1), which only mask false positives'
 
@@ -112,18 +113,31 @@ def _leaving(
     sizes: np.ndarray,
     report: AuditReport,
 ) -> None:
-    """Used boxes that leave their image; do they look like corners?"""
+    """Used boxes that leave their image, or look like another format."""
     start, extent = boxes[:, :2], boxes[:, 2:]
     over = np.maximum(start + extent - sizes, -start).max(axis=1, initial=0)
     leaving = np.flatnonzero(used & (np.nan_to_num(over) > TOLERANCE))
-    if not len(leaving):
-        return
     text = f'boxes that leave their image by more than {TOLERANCE} px'
-    fits = (extent > start) & (extent <= sizes + TOLERANCE)
-    if fits[used].all():
-        text += (
-            ': as corners x1, y1, x2, y2 all boxes of the file would fit, but '
-            'COCO wants x, y, width, height, so convert them'
+    half = extent / 2
+    readings = {
+        'corners x1, y1, x2, y2': (extent > start)
+        & (extent <= sizes + TOLERANCE),
+        'centres and sizes': (start >= half - TOLERANCE)
+        & (start + half <= sizes + TOLERANCE),
+    }
+    for reading, fits in readings.items():
+        if len(leaving) > MANY * used.sum() and fits[used].all():
+            text += (
+                f': as {reading} all boxes of the file would fit, but COCO '
+                'wants x, y, width, height, so convert them'
+            )
+            break
+    far = (start + extent)[used].max(initial=0)
+    if used.sum() >= 10 and far <= 100 < sizes[used].min() / 2:
+        report.tell(
+            'warning',
+            'all boxes lie within 100 px of the upper left corner of their '
+            'images: if they are percent, convert them to pixels',
         )
     for index in leaving:
         report.add('warning', text, anns[index])
