@@ -74,13 +74,14 @@ def test_config_names_all_files(root, cfg):
 def test_evaluator_of_other_images(root, cfg, change, text):
     content = coco_content('val')
     change(content)
-    save(root, 'other', content)
-    cfg.val_evaluator.ann_file = str(root / 'other.json')
+    other = root / 'other.json'
+    other.write_text(json.dumps(content))
+    cfg.val_evaluator.ann_file = str(other)
     shutil.copy(root / 'val' / 'val1.png', root / 'val' / 'other.png')
     with pytest.raises(ValueError, match='val_evaluator reads') as error:
         audit_config(cfg)
     assert text in str(error.value)
-    save(root, 'other', coco_content('val'))
+    other.write_text(json.dumps(coco_content('val')))
     audit_config(cfg)
     # a data set without boxes, or several data sets
     write_coco(root, 'val', lambda c: c.update(annotations=[]))
