@@ -58,7 +58,7 @@ def audit(args: argparse.Namespace, ann: str, folder: str) -> AuditReport:
     if not failed:
         for name in files_without_image(content, folder):
             text = 'files of the folder that are no image of the JSON'
-            report.add('note', text, name)
+            report.add('note', text, repr(name))
     print('\n' + (report.path if failed else report.summary()))
     for finding in report.findings():
         print(f'  {finding.level:8} {finding}')

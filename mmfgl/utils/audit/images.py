@@ -163,7 +163,7 @@ def _mend_size(
     elif size != given or type(given[0]) is not int:
         text = 'images whose size is text or decimals: read as numbers'
         report.add('repair', text, image)
-    _note_turn(image, header, report, turned)
+    _note_turn(image, header, report, turned, 0 not in size)
     image['width'], image['height'] = real
     return True
 
@@ -178,11 +178,11 @@ def _side(value: object) -> int:
 
 
 def _note_turn(
-    image: dict, header: Header, report: AuditReport, turned: bool
+    image: dict, header: Header, report: AuditReport, turned: bool, sized: bool
 ) -> None:
     if header.turn == 1 or not turned:
         return
-    if header.turn >= 5 and header.width != header.height:
+    if sized and header.turn >= 5 and header.width != header.height:
         text = 'files turned by EXIF, as width and height in the JSON are'
         report.add('note', text, image)
     else:

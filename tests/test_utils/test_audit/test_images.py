@@ -25,6 +25,9 @@ def test_images_turned_by_exif(root):
     assert not audit(root, turned=False)[1].findings()
     _, report = audit(root, set_entry('images', 0, width=48, height=64))
     assert [f.level for f in report.findings()] == ['note']
+    # without a size nothing tells which way the boxes are
+    _, report = audit(root, each('images', width=None))
+    assert [f.level for f in report.findings()] == ['warning', 'repair']
     save_turned(path, 3)
     _, report = audit(root, lambda c: None)
     assert [f.level for f in report.findings()] == ['warning']
