@@ -107,7 +107,7 @@ def _join(dataset: ConfigDict, path: str) -> str:
 
 def _remote(node: ConfigDict, *paths: str) -> bool:
     backend = (node.get('backend_args') or {}).get('backend', 'local')
-    return backend != 'local' or any(':' in path for path in paths)
+    return backend != 'local' or any('://' in path for path in paths)
 
 
 def _image_folder(
@@ -121,7 +121,8 @@ def _image_folder(
             "it data_prefix=dict(img='FOLDER/')."
         )
     folder = _join(dataset, prefix)
-    return None if any(_remote(step, folder) for step in steps) else folder
+    remote = any(_remote(node, folder) for node in (dataset, *steps))
+    return None if remote else folder
 
 
 def _listed(value: Any) -> list:
