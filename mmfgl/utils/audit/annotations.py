@@ -41,7 +41,7 @@ def mend_annotations(
         if type(box) is not list or len(box) != 4 or not _finite(box):
             _mend_box(ann, report)
         area = ann.get('area')
-        if type(area) not in _NUMBERS or not math.isfinite(area):
+        if type(area) not in _NUMBERS or not -1e18 < area < 1e18:
             _mend_area(ann, report)
 
 
