@@ -15,9 +15,9 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 
 import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.utils.audit import audit_config
 from mmfgl.utils.checks import (
     check_data_root,
-    check_num_classes,
 )
 from mmfgl.utils.launch import (
     add_common_arguments,
@@ -77,7 +77,7 @@ def main() -> None:
             'tested by training a detector from its checkpoint.'
         )
     check_data_root(cfg)
-    check_num_classes(cfg, loaders=['test_dataloader'])
+    audit_config(cfg, loaders=['test_dataloader'])
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:
         trigger_visualization_hook(cfg, args)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 
 import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.utils.audit import audit_config
 from mmfgl.utils.checks import (
     check_data_root,
-    check_num_classes,
 )
 from mmfgl.utils.launch import (
     add_common_arguments,
@@ -74,7 +74,7 @@ def main() -> None:
         set_auto_scale_lr(cfg)
     set_resume(cfg, args.resume)
     check_data_root(cfg)
-    check_num_classes(cfg)
+    audit_config(cfg)
     check_weights(cfg)
     build_runner(cfg, StrictLoadHook()).train()
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import os.path as osp
-from collections.abc import Iterator, Sequence
 
-from mmengine.config import Config, ConfigDict
-
-from mmfgl.utils.launch import leaf_datasets
-from mmfgl.utils.weights import check_file
+from mmengine.config import Config
 
 
 def check_data_root(cfg: Config) -> None:
@@ -31,103 +25,3 @@ def check_data_root(cfg: Config) -> None:
         '  - name your own folder: --cfg-options data_root=DIR, or '
         'MMFGL_DATA_ROOT=PARENT_DIR for configs that read it'
     )
-
-
-def check_num_classes(
-    cfg: Config,
-    loaders: Sequence[str] = ('train_dataloader', 'val_dataloader'),
-) -> None:
-    """Compare the classes of detector, config and annotation files.
-
-    ``CocoDataset`` silently drops annotations of classes that it does not
-    know, and numbers classes in the order of the annotation file. Other data
-    sets and models without box head pass unchecked.
-
-    Raises:
-        FileNotFoundError: An annotation file does not exist.
-        ValueError: The counts differ, the annotation file lacks a class, or
-            has them in another order.
-    """
-    # Every rank would otherwise parse COCO's 450 MB once more.
-    rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))
-    numbers = list(_num_classes(cfg.model))
-    if rank != '0' or not numbers:
-        return
-    datasets = [
-        (loader, dataset)
-        for loader in loaders
-        if cfg.get(loader) is not None
-        for dataset in leaf_datasets(cfg[loader].dataset)
-    ]
-    seen = {}
-    for loader, dataset in datasets:
-        classes = _coco_classes(dataset)
-        if classes is None:
-            continue
-        for number in numbers:
-            if number != len(classes):
-                raise ValueError(
-                    f'The detector has num_classes={number}, but the dataset '
-                    f'of {loader} has {len(classes)} classes: '
-                    f'{_some(classes)}. Set num_classes of the box head or '
-                    'metainfo=dict(classes=(...)) of the dataset.'
-                )
-        root, file = dataset.get('data_root') or '', dataset.get('ann_file')
-        path = osp.join(root, file or '')
-        # else none, remote storage, or looked at already
-        if file and ':' not in path and seen.get(path) != classes:
-            _compare_names(path, classes)
-            seen[path] = classes
-
-
-def _num_classes(model: ConfigDict) -> Iterator[int]:
-    """Class counts of the box heads (several in a cascade)."""
-    model = model.get('detector', model)
-    heads = model.get('roi_head', model).get('bbox_head', [])
-    for head in heads if isinstance(heads, list | tuple) else [heads]:
-        if 'num_classes' in head:
-            yield head['num_classes']
-
-
-def _coco_classes(dataset: ConfigDict) -> list[str] | None:
-    """Class names a ``CocoDataset`` will use; None for other types."""
-    from mmdet.datasets import CocoDataset
-    from mmdet.registry import DATASETS
-
-    kind = dataset.get('type')
-    if isinstance(kind, str):
-        kind = DATASETS.get(kind)
-    if not (isinstance(kind, type) and issubclass(kind, CocoDataset)):
-        return None
-    return list(kind._load_metainfo(dataset.get('metainfo'))['classes'])
-
-
-def _compare_names(path: str, classes: list[str]) -> None:
-    """Compare the config's class names with those of a COCO JSON."""
-    check_file(path, 'annotation file named by the config')
-    with open(path, encoding='utf-8') as file:
-        categories = json.load(file).get('categories', [])
-    names = [category['name'] for category in categories]
-    missing = [name for name in classes if name not in names]
-    if missing:
-        raise ValueError(
-            f'The config names {len(classes)} classes, but {len(missing)} of '
-            f'them are not among the {len(names)} categories of {path}.\n'
-            f'  missing: {_some(missing)}\n'
-            f'  the file has: {_some(names)}\n'
-            'Set metainfo=dict(classes=(...)) of the dataset to the names '
-            'in the file.'
-        )
-    order = [name for name in names if name in classes]
-    if order != classes:
-        raise ValueError(
-            f'The classes of the config are in another order than in {path}; '
-            'MMDetection numbers them as the file does, so every result '
-            f'would carry a wrong name. Use this order: {_some(order, 100)}'
-        )
-
-
-def _some(names: Sequence[str], limit: int = 8) -> str:
-    more = len(names) - limit
-    text = ', '.join(map(str, names[:limit]))
-    return f'{text}, and {more} more' if more > 0 else text or '(none)'

@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmfgl.testing.data import tiny_coco
-from mmfgl.utils.checks import check_num_classes
+from mmfgl.utils.audit import audit_config
 from tools.benchmarks import tta
 
 CONFIG = str(Path(__file__).with_name('tiny_detector.py'))
@@ -142,12 +142,12 @@ def test_classes_come_from_a_checkpoint_that_fits_the_data(data):
 
     digits = tuple('0123456789')
     cfg = fitted(digits)
-    check_num_classes(cfg, loaders=['test_dataloader'])
+    audit_config(cfg, loaders=['test_dataloader'])
     assert cfg.model.roi_head.bbox_head.num_classes == 10
     assert tuple(cfg.test_dataloader.dataset.metainfo.classes) == digits
     for classes in (('cat', 'dog'), ('0', 'dog'), ()):
         with pytest.raises(ValueError, match='not among the 10 categories'):
-            check_num_classes(fitted(classes), loaders=['test_dataloader'])
+            audit_config(fitted(classes), loaders=['test_dataloader'])
 
 
 def test_configs_that_cannot_be_tested(data, tmp_path):

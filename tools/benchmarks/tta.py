@@ -35,7 +35,8 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 
-from mmfgl.utils.checks import check_data_root, check_num_classes
+from mmfgl.utils.audit import audit_config
+from mmfgl.utils.checks import check_data_root
 from mmfgl.utils.reports import markdown_table
 from mmfgl.utils.weights import safe_load
 
@@ -86,7 +87,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     check_data_root(cfg)
     checkpoint = safe_load(args.checkpoint, args.trust_checkpoint)
     fit_classes(cfg, checkpoint)
-    check_num_classes(cfg, loaders=['test_dataloader'])
+    audit_config(cfg, loaders=['test_dataloader'])
     set_views(cfg, args.views)
     return cfg, checkpoint
 

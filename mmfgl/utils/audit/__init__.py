@@ -1,0 +1,18 @@
+"""The audit of annotation files before training and testing."""
+
+from .coco import Use, audit_coco, write_mended
+from .config import audit_config
+from .images import files_without_image
+from .leaks import shared_images
+from .report import AuditReport, Finding
+
+__all__ = [
+    'AuditReport',
+    'Finding',
+    'Use',
+    'audit_coco',
+    'audit_config',
+    'files_without_image',
+    'shared_images',
+    'write_mended',
+]
