@@ -32,9 +32,9 @@ class ExactResumeHook(Hook):
     size, number of processes and number of threads stay the same. On GPUs,
     cuDNN and atomic additions (RoIAlign's backward) still differ in the last
     bits, unless ``randomness=dict(deterministic=True)`` and deterministic
-    operators are used. Save at the end of epochs (``by_epoch=True``) with
-    ``EpochBasedTrainLoop``, which resumes at the start of one, and at a
-    multiple of the gradient accumulation: gradients are in no checkpoint.
+    operators are used. ``EpochBasedTrainLoop`` goes on within an epoch, too.
+    Save at a multiple of the gradient accumulation: gradients are in no
+    checkpoint.
     """
 
     priority = 'VERY_HIGH'
@@ -71,9 +71,22 @@ class ExactResumeHook(Hook):
             loop.dataloader_iterator.skip_iter = lambda num: None
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Tell the batch sampler the epoch."""
-        if not hasattr(runner.train_loop, 'dataloader_iterator'):
-            self.batches.epoch = runner.epoch
+        """Tell the batch sampler the epoch, and where to start in it."""
+        loop = runner.train_loop
+        if hasattr(loop, 'dataloader_iterator'):
+            return
+        self.batches.epoch = runner.epoch
+        done = runner.iter - runner.epoch * len(loop.dataloader)
+        if done > 0:
+            self.batches.start_at(done)
+            # EpochBasedTrainLoop counts the batches that it gets: for the
+            # log, its run_iter of this one epoch gets their real numbers
+            run_iter = loop.run_iter
+            loop.run_iter = lambda idx, batch: run_iter(done + idx, batch)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """The next epoch is whole."""
+        vars(runner.train_loop).pop('run_iter', None)
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Seed everything for this iteration."""
