@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import os.path as osp
@@ -62,6 +63,7 @@ class WorkDirLock:
         )
 
     def __enter__(self) -> WorkDirLock:
+        self._made = not osp.isdir(self.folder)
         os.makedirs(self.folder, exist_ok=True)
         while not self._create():
             self._remove_or_refuse()
@@ -74,6 +76,9 @@ class WorkDirLock:
         self._thread.join()
         if self._is_mine():
             os.remove(self.path)
+        if self._made:  # leave no empty folder, e.g. after a wrong config
+            with contextlib.suppress(OSError):
+                os.rmdir(self.folder)
 
     def check(self) -> None:
         """Make sure that the work dir is still this run's.
