@@ -21,8 +21,8 @@ class Toy(BaseModel):
         self.linear = nn.Linear(1, width)
         self.seen = []
 
-    def forward(self, inputs, mode='loss', **kwargs):
-        inputs = torch.stack(list(inputs))
+    def forward(self, *inputs, mode='loss'):
+        inputs = torch.stack(inputs)
         self.seen.append(inputs.flatten().tolist())
         out = self.linear(self.norm(inputs))
         if mode == 'predict':
@@ -61,7 +61,7 @@ def toy(tmp_path):
             train_cfg=loop,
             val_dataloader=dict(batch_size=2, dataset=images) | val,
             val_cfg=dict(type='ValLoop'),
-            val_evaluator=Count(),
+            val_evaluator=[Count()],
             optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
             param_scheduler=[
                 dict(type='CosineAnnealingLR', by_epoch=False, T_max=12),

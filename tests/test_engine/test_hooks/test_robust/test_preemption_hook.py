@@ -1,5 +1,6 @@
 import os
 import signal
+import traceback
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def train(make, *hooks, **kwargs):
         except SystemExit as error:
             return runner, error.code
         except Exception:
+            traceback.print_exc()
             guard.rescue(runner)
             return runner, 1
     return runner, 0
