@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader
 from mmfgl.registry import HOOKS
 from mmfgl.utils.randomness import SeededBatches, seed_all
 
+IN_EPOCH = 'mmfgl_batches_of_epoch'  # in a checkpoint's meta
+
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
@@ -38,6 +40,10 @@ class ExactResumeHook(Hook):
     """
 
     priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._skip = 0  # batches of the next epoch
+        self._epoch_start: int | None = None  # first iteration of this one
 
     def before_train(self, runner: Runner) -> None:
         """Take over the batch sampler; on resuming, go on at its place.
@@ -70,14 +76,26 @@ class ExactResumeHook(Hook):
             loop.dataloader_iterator._epoch = self.batches.epoch
             loop.dataloader_iterator.skip_iter = lambda num: None
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Read how far the epoch was."""
+        self._skip = checkpoint.get('meta', {}).get(IN_EPOCH, 0)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note how far the epoch is: not known from numbers if data change."""
+        meta = checkpoint['meta']
+        if self._epoch_start is not None:
+            meta[IN_EPOCH] = meta['iter'] - self._epoch_start
+
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the batch sampler the epoch, and where to start in it."""
         loop = runner.train_loop
         if hasattr(loop, 'dataloader_iterator'):
             return
         self.batches.epoch = runner.epoch
-        done = runner.iter - runner.epoch * len(loop.dataloader)
-        if done > 0:
+        # none if weights alone were loaded
+        done, self._skip = self._skip if runner.iter else 0, 0
+        self._epoch_start = runner.iter - done
+        if done:
             self.batches.start_at(done)
             # EpochBasedTrainLoop counts the batches that it gets: for the
             # log, its run_iter of this one epoch gets their real numbers
@@ -86,6 +104,7 @@ class ExactResumeHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """The next epoch is whole."""
+        self._epoch_start = None
         vars(runner.train_loop).pop('run_iter', None)
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from mmfgl.engine.hooks.robust.atomic_checkpoint_hook import (
     AtomicCheckpointHook,
 )
+from mmfgl.engine.hooks.robust.exact_resume_hook import IN_EPOCH
 from mmfgl.utils.work_dir_lock import WorkDirLock
 
 REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: 'try again later'
@@ -108,6 +109,11 @@ class PreemptionHook(Hook):
         self.lock = lock
         self.validating = False
         self.start: int | None = None
+        self.in_epoch = 0
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Read whether an epoch is to be completed."""
+        self.in_epoch = checkpoint.get('meta', {}).get(IN_EPOCH, 0)
 
     def before_train(self, runner: Runner) -> None:
         """Prepare; make up for a validation that a stop has prevented."""
@@ -128,7 +134,7 @@ class PreemptionHook(Hook):
             return False
         if hasattr(loop, 'dataloader_iterator'):  # counts iterations
             done, last = runner.iter, runner.max_iters
-        elif runner.iter % max(1, len(runner.train_dataloader)):
+        elif self.in_epoch:
             return False
         else:
             done, last = runner.epoch, runner.max_epochs

@@ -7,6 +7,8 @@ from typing import Any
 
 from mmengine.runner import Runner
 
+from mmfgl.engine.hooks.robust.exact_resume_hook import IN_EPOCH
+
 # what a scheduler counts and computes; all else in its state are settings
 _PROGRESS = (
     *('last_step', '_global_step', '_last_value', 'verbose'),
@@ -45,7 +47,13 @@ def config_wins(runner: Runner, checkpoint: dict) -> list[str]:
         rescheduled = False
     elif rescheduled:
         meta = checkpoint['meta']
-        _replay(runner, schedulers, meta['iter'], meta['epoch'])
+        length = 0  # of an epoch; a run that counts iterations has but one
+        if meta['epoch'] and not hasattr(
+            runner.train_loop, 'dataloader_iterator'
+        ):
+            whole = meta['iter'] - meta.get(IN_EPOCH, 0)
+            length = whole // meta['epoch']
+        _replay(schedulers, meta['iter'], length)
         states = [s.state_dict() for s in schedulers]
         checkpoint['param_schedulers'] = states
     driven = {s.param_name for s in schedulers}
@@ -112,11 +120,8 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, dict) else value
 
 
-def _replay(runner: Runner, schedulers: list, iters: int, epochs: int) -> None:
+def _replay(schedulers: list, iters: int, length: int) -> None:
     """Step fresh schedulers as a run of so many iterations would have."""
-    length = len(runner.train_dataloader)
-    if hasattr(runner.train_loop, 'dataloader_iterator'):
-        epochs = 0  # a run that counts iterations is a single epoch
     by_iter = [s for s in schedulers if not s.by_epoch]
     by_epoch = [s for s in schedulers if s.by_epoch]
     with warnings.catch_warnings():
@@ -124,6 +129,6 @@ def _replay(runner: Runner, schedulers: list, iters: int, epochs: int) -> None:
         for done in range(1, iters + 1):
             for scheduler in by_iter:
                 scheduler.step()
-            if done % length == 0 and done // length <= epochs:
+            if length and done % length == 0:
                 for scheduler in by_epoch:
                     scheduler.step()

@@ -53,6 +53,7 @@ def toy(tmp_path):
         loader = dict(batch_size=2, dataset=images, sampler=sampler)
         val = dict(sampler=dict(type='DefaultSampler', shuffle=False))
         saving = dict(type='mmfgl.AtomicCheckpointHook', by_epoch=not iters)
+        saving['interval'] = 100 if iters else 1
         saving.update(changes.pop('checkpoint', {}))
         settings = dict(
             model=model or Toy(),
