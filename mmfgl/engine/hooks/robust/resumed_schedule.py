@@ -53,7 +53,7 @@ def config_wins(runner: Runner, checkpoint: dict) -> list[str]:
         ):
             whole = meta['iter'] - meta.get(IN_EPOCH, 0)
             length = whole // meta['epoch']
-        _replay(schedulers, meta['iter'], length)
+        _replay(schedulers, meta['iter'], length, meta['epoch'])
         states = [s.state_dict() for s in schedulers]
         checkpoint['param_schedulers'] = states
     driven = {s.param_name for s in schedulers}
@@ -120,7 +120,7 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, dict) else value
 
 
-def _replay(schedulers: list, iters: int, length: int) -> None:
+def _replay(schedulers: list, iters: int, length: int, epochs: int) -> None:
     """Step fresh schedulers as a run of so many iterations would have."""
     by_iter = [s for s in schedulers if not s.by_epoch]
     by_epoch = [s for s in schedulers if s.by_epoch]
@@ -129,6 +129,6 @@ def _replay(schedulers: list, iters: int, length: int) -> None:
         for done in range(1, iters + 1):
             for scheduler in by_iter:
                 scheduler.step()
-            if length and done % length == 0:
+            if length and done % length == 0 and done <= epochs * length:
                 for scheduler in by_epoch:
                     scheduler.step()
