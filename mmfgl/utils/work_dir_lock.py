@@ -113,14 +113,26 @@ class WorkDirLock:
         """Give signs of life, in a thread."""
         while not self._ended.wait(BEAT):
             try:
-                if not self._is_mine():
-                    self.lost = True
-                    return
-                self.beats += 1
-                with open(self.path, 'r+b') as file:
-                    file.write(self._content())
+                self._beat()
+            except FileNotFoundError:
+                self.lost = True
             except OSError:
                 continue  # of a file server that is away for a moment
+            if self.lost:
+                return
+
+    def _beat(self) -> None:
+        # one handle: a file moved away meanwhile is not the next owner's
+        with open(self.path, 'r+b') as file:
+            try:
+                found = json.loads(file.read()).get('token')
+            except ValueError:
+                found = None
+            self.lost = found != self._about['token']
+            if not self.lost:
+                self.beats += 1
+                file.seek(0)
+                file.write(self._content())
 
     def _is_mine(self) -> bool:
         return _read(self.path).get('token') == self._about['token']

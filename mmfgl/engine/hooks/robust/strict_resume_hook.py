@@ -65,6 +65,11 @@ class StrictResumeHook(Hook):
         """Describe the data; on resuming, compare it with the checkpoint's."""
         if not is_main_process():
             return
+        if runner._resume and runner.iter >= runner.max_iters:
+            runner.logger.warning(
+                f'nothing is left to train: {runner._load_from} has done '
+                f'{runner.iter} of {runner.max_iters} iterations'
+            )
         self.data, before = describe_data(runner), self.before
         if before is None:
             return
