@@ -213,6 +213,8 @@ def test_settings(path):
     assert saving.type == 'mmfgl.AtomicCheckpointHook'
     assert saving.get('by_epoch', True) == ('max_epochs' in cfg.train_cfg)
     assert 3 * saving.interval <= length_of(cfg)
+    assert saving.interval_minutes == 30
+    assert cfg.env_cfg.dist_cfg.timeout == 1800
     check_name(path, cfg)
     check_schedule(cfg)
     if path in DETECTORS:

@@ -8,10 +8,20 @@ SCRIPT=$2
 HERE=$(cd "$(dirname "$0")" && pwd)
 PYTHON=${PYTHON:-python}
 NNODES=${NNODES:-1}
+REQUEUE=75 # mmfgl.engine.hooks.robust.preemption_hook.REQUEUE
 
 if ! [[ $GPUS =~ ^[1-9][0-9]*$ ]]; then
     echo "GPUS must be the number of processes per node, got '$GPUS'" >&2
     exit 2
+fi
+if [ "$NNODES" -gt 1 ]; then # with defaults, all nodes would wait
+    for NAME in MASTER_ADDR NODE_RANK; do
+        if [ -z "${!NAME:-}" ]; then
+            echo "NNODES=$NNODES needs $NAME on each node: MASTER_ADDR is the" \
+                "host name of node 0, NODE_RANK 0 to $((NNODES - 1))" >&2
+            exit 2
+        fi
+    done
 fi
 if [ -z "${PORT:-}" ] && [ "$NNODES" -gt 1 ]; then
     PORT=29500
@@ -32,10 +42,38 @@ export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
 
-exec "$PYTHON" -m torch.distributed.run \
+# torchrun gives its processes 30 s after a signal, and SIGUSR1 ends it alone.
+# So it gets none (its own session), and the processes get them from here: they
+# save after the step in hand, however long that takes. A second one ends all.
+STOPPED=
+stop() {
+    if [ -z "$STOPPED" ] && [ "$SCRIPT" = train.py ]; then
+        STOPPED=1
+        # shellcheck disable=SC2046  # several numbers
+        kill $(cat "/proc/$AGENT/task/$AGENT/children") 2>/dev/null &&
+            return
+    fi
+    kill -TERM "$AGENT" 2>/dev/null || true
+}
+SESSION=$(command -v setsid || true)
+$SESSION "$PYTHON" -m torch.distributed.run \
     --nnodes="$NNODES" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \
     --master_port="$PORT" \
     --nproc_per_node="$GPUS" \
-    "$HERE/$SCRIPT" "${@:3}" --launcher pytorch
+    --max_restarts="${MAX_RESTARTS:-0}" \
+    "$HERE/$SCRIPT" "${@:3}" --launcher pytorch &
+AGENT=$!
+trap stop TERM INT USR1
+
+CODE=0
+while :; do # a signal interrupts `wait`
+    CODE=0
+    wait "$AGENT" || CODE=$?
+    kill -0 "$AGENT" 2>/dev/null || break
+done
+if [ -n "$STOPPED" ]; then
+    exit "$REQUEUE"
+fi
+exit "$CODE"

@@ -5,7 +5,12 @@
 #
 # Environment: NNODES, NODE_RANK, MASTER_ADDR, PORT for several nodes (on one
 # node a free port is chosen); PYTHON, the interpreter; OMP_NUM_THREADS
-# (default: the cores shared out among the processes).
+# (default: the cores shared out among the processes); MAX_RESTARTS, how often
+# torchrun starts all processes again after one has died (default 0): they
+# resume by themselves.
+#
+# SIGTERM, SIGUSR1 or Ctrl-C to this script stop training after the step in
+# hand, with a checkpoint; the exit status is then 75. A second one ends it.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then

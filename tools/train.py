@@ -10,19 +10,23 @@ On one process or several:
 from __future__ import annotations
 
 import argparse
+import os
+
+# Waiting threads sleep: spinning ones are slow on cores that are busy. Read
+# by OpenMP as torch is imported; dist_train.sh sets the same.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.engine.guarded_run import guarded_run
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.checks import (
     check_data_root,
 )
 from mmfgl.utils.launch import (
     add_common_arguments,
-    build_runner,
     load_config,
     set_amp,
     set_auto_scale_lr,
-    set_resume,
 )
 from mmfgl.utils.weights import (
     StrictLoadHook,
@@ -72,11 +76,11 @@ def main() -> None:
         set_amp(cfg)
     if args.auto_scale_lr:
         set_auto_scale_lr(cfg)
-    set_resume(cfg, args.resume)
-    check_data_root(cfg)
-    audit_config(cfg)
-    check_weights(cfg)
-    build_runner(cfg, StrictLoadHook()).train()
+    with guarded_run(cfg, args.resume) as train:
+        check_data_root(cfg)
+        audit_config(cfg)
+        check_weights(cfg)
+        train(StrictLoadHook())
 
 
 if __name__ == '__main__':

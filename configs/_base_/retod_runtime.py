@@ -12,7 +12,14 @@ guards = [
 custom_hooks = guards
 # For configs with an EMA teacher; action='stop' ends a collapsed run.
 collapse_monitor = dict(type='mmfgl.CollapseMonitorHook', action='warn')
-# A kill or a full disk while saving leaves the last checkpoint whole.
+# A kill or a full disk while saving leaves the last checkpoint whole; half an
+# hour is the most that one costs. On a stop, tools/train.py saves anyway.
 default_hooks = dict(
-    checkpoint=dict(type='mmfgl.AtomicCheckpointHook', max_keep_ckpts=5)
+    checkpoint=dict(
+        type='mmfgl.AtomicCheckpointHook',
+        interval_minutes=30,
+        max_keep_ckpts=5,
+    )
 )
+# Seconds after which a rank that waits for another gives up.
+env_cfg = dict(dist_cfg=dict(timeout=1800))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import os.path as osp
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from mmfgl.utils.processes import is_alive, owner_tag
+
 SUFFIX = '.mmfgl-tmp'
+_ABANDONED = 3600  # seconds without a write, of an owner on another host
 
 
 @contextlib.contextmanager
@@ -26,7 +30,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     path = osp.abspath(path)
     folder, name = osp.split(path)
     os.makedirs(folder, exist_ok=True)
-    temporary = osp.join(folder, f'.{name}.{os.getpid()}{SUFFIX}')
+    temporary = osp.join(folder, f'.{name}.{owner_tag()}{SUFFIX}')
     try:
         with open(temporary, 'wb') as file:
             yield file
@@ -59,13 +63,24 @@ def write_atomically(content: bytes, path: str | Path) -> None:
 
 
 def remove_leftovers(folder: str | Path) -> list[str]:
-    """Remove the temporary files of a killed process; return their names.
+    """Remove the temporary files of dead processes; return their names.
 
+    The name of a file tells its owner. One on another host, or before a
+    reboot, counts as dead when its file was not written to for an hour.
     There are none if there is no such folder.
     """
     if not osp.isdir(folder):
         return []
-    names = [name for name in os.listdir(folder) if name.endswith(SUFFIX)]
-    for name in names:
-        os.remove(osp.join(folder, name))
-    return names
+    removed = []
+    for name in os.listdir(folder):
+        if not name.endswith(SUFFIX):
+            continue
+        path = osp.join(folder, name)
+        alive = is_alive(name.removesuffix(SUFFIX).rpartition('.')[2])
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            if alive is None:
+                alive = time.time() - osp.getmtime(path) < _ABANDONED
+            if not alive:
+                os.remove(path)
+                removed.append(name)
+    return removed

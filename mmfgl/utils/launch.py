@@ -11,15 +11,10 @@ from typing import Any
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmfgl.utils.cpu_dist import init_cpu_dist
-from mmfgl.utils.weights import (  # noqa: F401  (check_file: for others)
-    check_checkpoint,
-    check_file,
-)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,30 +120,6 @@ def set_auto_scale_lr(cfg: Config) -> None:
             'auto_scale_lr=dict(enable=False, base_batch_size=N) to it.'
         )
     cfg.auto_scale_lr.enable = True
-
-
-def set_resume(cfg: Config, resume: str | None) -> None:
-    """Set up resuming, in place.
-
-    ``resume`` is a checkpoint, ``'auto'`` for the latest one of
-    ``cfg.work_dir``, or ``None`` for what the config says. With ``'auto'``
-    and no checkpoint yet, the run starts as without the flag, and so keeps
-    the ``load_from`` of a chained config.
-
-    Raises:
-        FileNotFoundError: The checkpoint does not exist.
-        ValueError: It is incomplete.
-    """
-    if resume is None:
-        return
-    if resume == 'auto':
-        resume = find_latest_checkpoint(cfg.work_dir)
-        if resume is None:
-            print_log(f'Nothing to resume in {cfg.work_dir}: a new run.')
-            return
-    check_checkpoint(resume, 'checkpoint to resume from')
-    cfg.resume = True
-    cfg.load_from = resume
 
 
 def set_tta(cfg: Config) -> None:

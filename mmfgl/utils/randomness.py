@@ -96,7 +96,7 @@ class SeededBatches(Sampler):
         return len(self.batches)
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        """Batches of one pass, or the rest of a pass after :meth:`skip`."""
+        """Batches of one pass, or the rest of one after a call below."""
         batches, first = self._started or (iter(self.batches), 0)
         self._started = None
         for number, batch in enumerate(batches, first):
@@ -123,6 +123,13 @@ class SeededBatches(Sampler):
                 batches, number = iter(self.batches), 0
                 next(batches)
             number += 1
+        self._started = batches, number
+
+    def start_at(self, number: int) -> None:
+        """Leave out the first batches of the next pass, unloaded."""
+        batches = iter(self.batches)
+        for _ in range(number):
+            next(batches, None)
         self._started = batches, number
 
     def _set_epoch(self, epoch: int) -> None:

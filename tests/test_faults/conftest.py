@@ -63,6 +63,8 @@ class Bench:
             sys.path.insert(0, str(Path(script).parent))
             runpy.run_path(script, run_name='__main__')
             code = 0
+        except SystemExit as error:
+            code = error.code
         except BaseException:
             traceback.print_exc()
         finally:
@@ -81,6 +83,18 @@ class Bench:
         code, output = self.run(cfg, name, *args)
         assert code == 0, error_of(output)
         return self.folder / name / f'iter_{iters}.pth'
+
+    def stop(self, cfg, name, number, *args):
+        """Start a run, signal it in its first steps; its exit code, output."""
+        pid, log = self.start(cfg, name, *args)
+        limit = time.monotonic() + 120
+        while 'Iter(train)' not in log.read_text():
+            assert time.monotonic() < limit
+            assert not os.waitpid(pid, os.WNOHANG)[0], log.read_text()[-2000:]
+            time.sleep(0.02)
+        os.kill(pid, number)
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status), log.read_text()
 
     def seen(self, text):
         """Write down what was seen."""

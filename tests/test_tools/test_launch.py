@@ -153,25 +153,13 @@ def test_data_root_moves_every_path(cfg, data):
     assert other.y == ('/new',)
 
 
-def test_resume_auto_keeps_load_from(cfg, trained, tmp_path):
-    cfg.work_dir, cfg.load_from = str(tmp_path), 'pretrained.pth'
-    launching.set_resume(cfg, 'auto')
-    assert cfg.load_from == 'pretrained.pth'
-    assert not cfg.get('resume')
-    cfg.work_dir = str(trained)
-    launching.set_resume(cfg, 'auto')
-    assert cfg.resume
-    assert Path(cfg.load_from).name == 'epoch_1.pth'
-    with pytest.raises(FileNotFoundError, match='to resume from'):
-        launching.set_resume(cfg, 'none.pth')
-
-
 @pytest.mark.parametrize('amp', [True, False])
-def test_amp_in_the_config(data, amp, monkeypatch):
+def test_amp_in_the_config(data, amp, monkeypatch, tmp_path):
     built = []
     monkeypatch.setattr(launching.Runner, 'from_cfg', built.append)
-    options = '--cfg-options', f'data_root={data}', f'amp={amp}'
-    with pytest.raises(AttributeError, match='register_hook'):  # of None
+    options = ('--work-dir', tmp_path, '--cfg-options')
+    options += (f'data_root={data}', f'amp={amp}')
+    with pytest.raises(AttributeError, match='register'):  # None has no hooks
         run_tool('train.py', CONFIG, *options)
     assert ('Amp' in built[0].optim_wrapper.type) == amp
 
@@ -255,7 +243,14 @@ def fake_python(tmp_path):
 
 
 def launch(script, *arguments, **env):
-    names = ('PORT', 'NNODES', 'OMP_NUM_THREADS', 'GPUS', 'MASTER_PORT')
+    names = (
+        'SLURM_JOB_ID',
+        'PORT',
+        'NNODES',
+        'OMP_NUM_THREADS',
+        'GPUS',
+        'MASTER_PORT',
+    )
     clean = {k: v for k, v in os.environ.items() if k not in names}
     return subprocess.run(
         ['bash', str(ROOT / 'tools' / script), *map(str, arguments)],
@@ -295,9 +290,19 @@ def test_dist_commands(fake_python):
     assert '--master_port=1234' in result.stdout
     assert '--nproc_per_node=2' in result.stdout
     # nodes share a port
-    result = launch('dist_train.sh', 'C', 8, PYTHON=fake_python, NNODES=2)
+    nodes = dict(PYTHON=fake_python, NNODES=2, NODE_RANK=1)
+    result = launch('dist_train.sh', 'C', 8, **nodes, MASTER_ADDR='a')
     assert '--master_port=29500' in result.stdout
     assert 'same PORT' in result.stderr
+    # all of them would wait for each other
+    result = launch('dist_train.sh', 'C', 8, **nodes)
+    assert result.returncode == 2 and 'needs MASTER_ADDR' in result.stderr
+
+
+def test_exit_status_of_torchrun(fake_python):
+    fake_python.write_text('#!/bin/sh\nexit 3\n')
+    result = launch('dist_train.sh', 'C', 1, PYTHON=fake_python, PORT=1234)
+    assert result.returncode == 3
 
 
 def test_slurm_command(fake_python, tmp_path):
@@ -313,6 +318,29 @@ def test_slurm_command(fake_python, tmp_path):
     assert {'--gres=gpu:4', '--ntasks=4'} <= set(lines)
     expected = 'C --work-dir dir --launcher slurm --amp'
     assert lines[-6:] == expected.split()
+
+
+@pytest.mark.parametrize(
+    ('code', 'state', 'requeued'),
+    [(75, 'RUNNING', True), (75, 'CANCELLED', False), (1, 'RUNNING', False)],
+)
+def test_slurm_requeues_a_stopped_job(tmp_path, code, state, requeued):
+    commands = dict(
+        srun=f'exit {code}',
+        squeue=f'echo {state}',
+        scontrol='echo called "$@"',
+        sbatch='echo submitted "$@"',
+    )
+    for name, command in commands.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\n{command}\n')
+        (tmp_path / name).chmod(0o755)
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    arguments = ('slurm_train.sh', 'part', 'job', 'C', tmp_path / 'dir')
+    result = launch(*arguments, PATH=path, SLURM_JOB_ID=9)
+    assert result.returncode == code
+    assert ('called requeue 9' in result.stdout) == requeued
+    result = launch(*arguments, PATH=path, BATCH=1)
+    assert '--signal=USR1@120 --requeue' in result.stdout
 
 
 def test_two_processes_train_on_the_cpu(data, tmp_path):

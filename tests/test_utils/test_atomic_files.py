@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mmfgl.utils import atomic_files
-from mmfgl.utils.atomic_files import SUFFIX, atomic_file, write_atomically
+from mmfgl.utils.atomic_files import atomic_file, write_atomically
 
 
 def test_write_replaces_in_one_step(tmp_path, monkeypatch):
@@ -40,13 +40,3 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise KeyError  # an error of the caller's own
     assert path.read_bytes() == b'old'
     assert os.listdir(tmp_path) == ['file']
-
-
-def test_leftovers(tmp_path):
-    (tmp_path / f'.iter_2.pth.77{SUFFIX}').write_bytes(b'half')
-    (tmp_path / 'iter_1.pth').write_bytes(b'whole')
-    assert atomic_files.remove_leftovers(tmp_path) == [
-        f'.iter_2.pth.77{SUFFIX}'
-    ]
-    assert os.listdir(tmp_path) == ['iter_1.pth']
-    assert atomic_files.remove_leftovers(tmp_path / 'none') == []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfgl.utils.audit.report import AuditReport
-from mmfgl.utils.launch import check_file
+from mmfgl.utils.weights import check_file
 
 _KINDS = {
     b'\x1f\x8b': 'is compressed: unpack it with gunzip',

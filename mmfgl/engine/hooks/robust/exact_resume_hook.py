@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader
 from mmfgl.registry import HOOKS
 from mmfgl.utils.randomness import SeededBatches, seed_all
 
+IN_EPOCH = 'mmfgl_batches_of_epoch'  # in a checkpoint's meta
+
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
@@ -32,12 +34,16 @@ class ExactResumeHook(Hook):
     size, number of processes and number of threads stay the same. On GPUs,
     cuDNN and atomic additions (RoIAlign's backward) still differ in the last
     bits, unless ``randomness=dict(deterministic=True)`` and deterministic
-    operators are used. Save at the end of epochs (``by_epoch=True``) with
-    ``EpochBasedTrainLoop``, which resumes at the start of one, and at a
-    multiple of the gradient accumulation: gradients are in no checkpoint.
+    operators are used. ``EpochBasedTrainLoop`` goes on within an epoch, too.
+    Save at a multiple of the gradient accumulation: gradients are in no
+    checkpoint.
     """
 
     priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._skip = 0  # batches of the next epoch
+        self._epoch_start: int | None = None  # first iteration of this one
 
     def before_train(self, runner: Runner) -> None:
         """Take over the batch sampler; on resuming, go on at its place.
@@ -70,10 +76,36 @@ class ExactResumeHook(Hook):
             loop.dataloader_iterator._epoch = self.batches.epoch
             loop.dataloader_iterator.skip_iter = lambda num: None
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Read how far the epoch was."""
+        self._skip = checkpoint.get('meta', {}).get(IN_EPOCH, 0)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note how far the epoch is: not known from numbers if data change."""
+        meta = checkpoint['meta']
+        if self._epoch_start is not None:
+            meta[IN_EPOCH] = meta['iter'] - self._epoch_start
+
     def before_train_epoch(self, runner: Runner) -> None:
-        """Tell the batch sampler the epoch."""
-        if not hasattr(runner.train_loop, 'dataloader_iterator'):
-            self.batches.epoch = runner.epoch
+        """Tell the batch sampler the epoch, and where to start in it."""
+        loop = runner.train_loop
+        if hasattr(loop, 'dataloader_iterator'):
+            return
+        self.batches.epoch = runner.epoch
+        # none if weights alone were loaded
+        done, self._skip = self._skip if runner.iter else 0, 0
+        self._epoch_start = runner.iter - done
+        if done:
+            self.batches.start_at(done)
+            # EpochBasedTrainLoop counts the batches that it gets: for the
+            # log, its run_iter of this one epoch gets their real numbers
+            run_iter = loop.run_iter
+            loop.run_iter = lambda idx, batch: run_iter(done + idx, batch)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """The next epoch is whole."""
+        self._epoch_start = None
+        vars(runner.train_loop).pop('run_iter', None)
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Seed everything for this iteration."""

@@ -8,6 +8,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from mmfgl.utils import atomic_files
 from mmfgl.utils.atomic_files import SUFFIX
+from mmfgl.utils.processes import owner_tag
 
 
 def names(folder):
@@ -21,11 +22,13 @@ def full(handle):
 def test_keeps_what_it_should(detector_runner):
     runner = detector_runner(4, checkpoint=dict(interval=1, max_keep_ckpts=2))
     work_dir = Path(runner.work_dir)
-    (work_dir / f'.iter_9.pth.1{SUFFIX}').write_bytes(b'left by a dead run')
+    left = work_dir / f'.iter_9.pth.{owner_tag()}0{SUFFIX}'
+    left.write_bytes(b'left by a dead run')
     before = dict(backends)
     runner.train()
     files = {name for name in names(work_dir) if 'iter' in name}
     assert files == {'iter_3.pth', 'iter_4.pth'}
+    assert not left.exists()
     latest = find_latest_checkpoint(str(work_dir))
     assert latest.endswith('iter_4.pth')
     saved = torch.load(latest, map_location='cpu', weights_only=False)

@@ -1,0 +1,244 @@
+"""Which checkpoint a run goes on from, and what becomes of the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import os.path as osp
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from mmfgl.utils.weights import check_file
+
+POINTER = 'last_checkpoint'
+_NUMBERED = re.compile(r'(iter|epoch)_(\d+)\.pth')
+_RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+# both count from 0: how often torchrun, or Slurm, has started this run again
+_RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+
+
+class DamagedCheckpointError(ValueError):
+    """A complete checkpoint whose content has changed."""
+
+
+def launch_rank(cfg: Config) -> int:
+    """Rank of this process, before there is a process group."""
+    return int(os.environ.get(_RANKS.get(cfg.get('launcher'), ''), 0))
+
+
+def set_resume(cfg: Config, resume: str | None) -> None:
+    """Set up resuming, in place.
+
+    ``resume`` is a checkpoint, ``'auto'`` for the latest whole one of
+    ``cfg.work_dir`` (see :func:`find_checkpoint`), or ``None`` for what the
+    config says. With ``'auto'`` and no checkpoint yet, the run starts as
+    without the flag, and so keeps the ``load_from`` of a chained config.
+    What torchrun or Slurm has started again resumes by itself, from the work
+    dir first.
+
+    Raises:
+        FileNotFoundError: The checkpoint does not exist.
+        ValueError: It is incomplete or damaged, or none of the work dir is
+            whole.
+    """
+    first = launch_rank(cfg) == 0  # decides for all; see StrictResumeHook
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or 'auto'
+    restarted = any(int(os.environ.get(name) or 0) for name in _RESTARTS)
+    path = None
+    if resume == 'auto' or restarted:
+        path = find_checkpoint(cfg.work_dir, check=first)
+    if path is None and resume == 'auto':
+        print_log(f'Nothing to resume in {cfg.work_dir}: a new run.')
+        cfg.resume = False
+    elif path is None and resume is not None:
+        path = resume
+        check_file(path, 'checkpoint to resume from')
+        if first and '://' not in path:
+            check_whole(path)
+    if path is not None:
+        cfg.resume = True
+        cfg.load_from = path
+
+
+def find_checkpoint(folder: str, check: bool = True) -> str | None:
+    """The checkpoint of a work dir to go on from; ``None`` if it has none.
+
+    It is the file of the name that ``last_checkpoint`` tells, within the
+    folder, which may have been moved, or where it tells (``out_dir`` of the
+    hook). If it is missing or cut off, as by a kill of a program that saves in
+    place, the newest whole ``*.pth`` is taken, with a warning.
+
+    Args:
+        folder: The work dir.
+        check: Whether to read the files through, to see if they are whole.
+
+    Raises:
+        DamagedCheckpointError: A file is complete, but not what was written.
+        ValueError: There are files, but none is whole.
+    """
+    pointer, problem = _pointed(folder)
+    files = checkpoints(folder)
+    if pointer is not None:
+        files = [pointer] + [f for f in files if not _same(f, pointer)]
+    problems = [problem] if problem and files else []
+    for path in files:
+        fault = check and incomplete(path)
+        if fault:
+            problems.append(f'{osp.basename(path)} {fault}')
+            continue
+        if check:
+            _check_content(path)
+        if problems and check:
+            text = f'{"; ".join(problems)}: going on from {path}'
+            print_log(text, logger='current', level=logging.WARNING)
+        return path
+    if files:
+        raise ValueError(
+            f'No checkpoint of {folder} is whole ({"; ".join(problems)}): '
+            'copy one there from a backup, or start anew without --resume, '
+            'which moves these files aside'
+        )
+    return None
+
+
+def _pointed(folder: str) -> tuple[str | None, str]:
+    """The file that ``last_checkpoint`` names, and what is wrong with it."""
+    path = osp.join(folder, POINTER)
+    if not osp.isfile(path):
+        return None, f'there is no {POINTER}'
+    with open(path, encoding='utf-8', errors='replace') as file:
+        told = file.read().strip()
+    name = re.split(r'[/\\]', told)[-1]
+    for found in (osp.join(folder, name), told):
+        if name and osp.exists(found):  # a sharded one is a folder
+            return found, ''
+    return None, f'{POINTER} names {name or "nothing"}, which is not there'
+
+
+def checkpoints(folder: str) -> list[str]:
+    """The ``*.pth`` files of a folder, the newest first.
+
+    Checkpoints of iterations or epochs come first, by number, as copying
+    changes times; then others, by time.
+    """
+    if not osp.isdir(folder):
+        return []
+    names = [n for n in os.listdir(folder) if n.endswith('.pth')]
+    names = [n for n in names if osp.isfile(osp.join(folder, n))]
+    found = {n: _NUMBERED.fullmatch(n) for n in names}
+    several = len({m.group(1) for m in found.values() if m}) > 1
+
+    def key(name: str) -> tuple:
+        match = found[name]
+        number = int(match.group(2)) if match and not several else 0
+        time = osp.getmtime(osp.join(folder, name))
+        return match is not None, number, time, name
+
+    return [osp.join(folder, n) for n in sorted(names, key=key, reverse=True)]
+
+
+def incomplete(path: str) -> str:
+    """What shows that a file was not written to its end; '' if nothing."""
+    if osp.isdir(path):
+        return ''
+    with open(path, 'rb') as file:
+        start = file.read(4)
+    if not start:
+        return 'is empty'
+    if start == b'PK\x03\x04':  # its table of contents comes last
+        return '' if zipfile.is_zipfile(path) else 'is cut off'
+    # before PyTorch 1.6, or with _use_new_zipfile_serialization=False
+    return '' if start[0] == 0x80 else 'is no checkpoint'
+
+
+def check_whole(path: str) -> None:
+    """Make sure that a checkpoint is complete and what was written.
+
+    Raises:
+        ValueError: It is not.
+    """
+    fault = incomplete(path)
+    if fault:
+        raise ValueError(
+            f'The checkpoint to resume from is incomplete: {path} {fault} '
+            f'({osp.getsize(path)} bytes); take an older one, or copy it again'
+        )
+    _check_content(path)
+
+
+def _check_content(path: str) -> None:
+    """Compare the content of a checkpoint with its checksums."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        bad = 'its table of contents'
+    if bad is not None:
+        raise DamagedCheckpointError(
+            f'{path} is damaged (checksum of {bad}): what was written has '
+            'changed since, so do not trust this disk or copy; copy the file '
+            'again, or remove it to go on from the one before'
+        )
+
+
+def set_aside(cfg: Config) -> None:
+    """Move checkpoints away that a run would otherwise write over.
+
+    A new run moves all of the work dir into a folder ``earlier_run_N`` there;
+    one that goes on from a certain file moves those that are newer. Files
+    that the config names stay.
+    """
+    folder = cfg.work_dir
+    files = checkpoints(folder)
+    if cfg.get('resume'):
+        used = [_same(file, cfg.load_from) for file in files]
+        if True in used:
+            files = files[: used.index(True)]
+    named = list(_strings(cfg._cfg_dict))
+    files = [f for f in files if not any(_same(f, name) for name in named)]
+    if not files:
+        return
+    number = 1
+    while osp.exists(target := osp.join(folder, f'earlier_run_{number}')):
+        number += 1
+    os.makedirs(target)
+    pointer, _ = _pointed(folder)
+    moved = pointer is None or any(_same(pointer, file) for file in files)
+    last = osp.join(folder, POINTER)
+    if moved and osp.exists(last):  # first: it must not name what is gone
+        os.rename(last, osp.join(target, POINTER))
+    for file in files:
+        os.rename(file, osp.join(target, osp.basename(file)))
+    what = 'checkpoints newer than the one to go on from'
+    if not cfg.get('resume'):
+        what = 'checkpoints of an earlier run (--resume would have gone on)'
+    print_log(
+        f'moved {len(files)} {what} from {folder} into {target}: '
+        f'{", ".join(map(osp.basename, files[:5]))}',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
+def _strings(node: Any) -> Iterator[str]:
+    """Names of checkpoints, wherever in a config they are."""
+    if isinstance(node, str) and node.endswith('.pth'):
+        yield node
+    if isinstance(node, dict):
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from _strings(child)
+
+
+def _same(one: str, other: str) -> bool:
+    return osp.realpath(one) == osp.realpath(other)
