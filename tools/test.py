@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 
-from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 
 import mmfgl  # noqa: F401  (its registry nodes)
@@ -20,6 +19,7 @@ from mmfgl.utils.checks import (
     check_data_root,
     check_num_classes,
 )
+from mmfgl.utils.config_checks import check_launcher
 from mmfgl.utils.launch import (
     add_common_arguments,
     build_runner,
@@ -27,6 +27,7 @@ from mmfgl.utils.launch import (
     load_config,
     set_tta,
 )
+from mmfgl.visualization import show_predictions
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,6 +66,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check config and checkpoint, then test."""
     args = parse_args()
+    check_launcher(args.launcher)
     check_checkpoint(args.checkpoint)
     cfg = load_config(args)
     if cfg.get('test_dataloader') is None:
@@ -76,7 +78,7 @@ def main() -> None:
     check_num_classes(cfg, loaders=['test_dataloader'])
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:
-        trigger_visualization_hook(cfg, args)
+        show_predictions(cfg, args)
     if args.tta:
         set_tta(cfg)
     runner = build_runner(cfg)

@@ -17,6 +17,7 @@ from mmfgl.utils.checks import (
     check_num_classes,
     check_weights,
 )
+from mmfgl.utils.config_checks import check_launcher
 from mmfgl.utils.launch import (
     add_common_arguments,
     build_runner,
@@ -62,6 +63,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check the config, then train."""
     args = parse_args()
+    check_launcher(args.launcher)
     cfg = load_config(args)
     if args.amp or cfg.get('amp', False):
         set_amp(cfg)

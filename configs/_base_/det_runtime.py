@@ -9,4 +9,8 @@ guards = [
 ]
 custom_hooks = guards
 # A kill or a full disk while saving leaves the last checkpoint whole.
-default_hooks = dict(checkpoint=dict(type='mmfgl.AtomicCheckpointHook'))
+default_hooks = dict(
+    checkpoint=dict(type='mmfgl.AtomicCheckpointHook'),
+    # what testing with a folder for pictures draws
+    visualization=dict(type='mmfgl.PictureHook', score_thr=0.3),
+)

@@ -15,6 +15,8 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmfgl.utils.checked_runner import CheckedRunner
+from mmfgl.utils.config_checks import check_options
 from mmfgl.utils.cpu_dist import init_cpu_dist
 
 
@@ -47,6 +49,7 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     options = dict(args.cfg_options or {})
+    check_options(cfg, options)
     if 'data_root' in options and 'data_root' in cfg:
         replace_data_root(cfg, str(options.pop('data_root')))
     cfg.merge_from_dict(options)
@@ -204,4 +207,6 @@ def check_checkpoint(
 def build_runner(cfg: Config) -> Runner:
     """Build the Runner of a config, on one process or several."""
     init_cpu_dist(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return CheckedRunner.from_cfg(cfg)
