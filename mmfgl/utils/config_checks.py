@@ -176,9 +176,9 @@ def closest(name: str, known: Iterable[str]) -> str | None:
         swapped = len(mine) == 2 and mine == theirs[::-1]
         single = max(len(mine), len(theirs)) == 1
         numbered = (mine + theirs).isdigit()
-        if min(len(name), len(other)) > 3 and not numbered:
-            if swapped or single:
-                return other
+        long = min(len(name), len(other)) > 3
+        if long and not numbered and (swapped or single):
+            return other
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
     digits = re.sub(r'\d', '', name)
     return next((n for n in near if re.sub(r'\d', '', n) != digits), None)
