@@ -141,8 +141,8 @@ def _check_option(cfg: Config, option: str) -> None:
             logger='current',
             level=logging.WARNING,
         )
-    node: Any = cfg
-    for part in option.split('.'):
+    node: Any = cfg.get(first)
+    for part in option.split('.')[1:]:
         if isinstance(node, list | tuple):
             if not part.isdigit() or int(part) >= len(node):
                 return  # MMEngine says so
@@ -153,7 +153,7 @@ def _check_option(cfg: Config, option: str) -> None:
             node = node[part]
         else:
             meant = closest(part, node)
-            if meant and node is not cfg:
+            if meant:
                 raise ValueError(
                     f'--cfg-options {option}: there is no {part}, did you '
                     f'mean {meant}?'

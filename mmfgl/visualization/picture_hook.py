@@ -149,11 +149,13 @@ def show_predictions(cfg: Config, args: Namespace) -> None:
         cfg: The config.
         args: ``show``, ``show_dir`` and ``wait_time`` of the command line.
     """
-    hooks = cfg.setdefault('default_hooks', {})
-    hook = hooks.setdefault('visualization', dict(type='PictureHook'))
-    if hook['type'] in ('DetVisualizationHook', 'PictureHook'):
-        hook['type'] = 'mmfgl.PictureHook'
-    cfg.setdefault('visualizer', dict(type='DetLocalVisualizer'))
+    ours = dict(type='mmfgl.PictureHook')
+    hook = cfg.get('default_hooks', {}).get('visualization') or ours
+    if hook['type'] == 'DetVisualizationHook':
+        hook = {**hook, **ours}
+    cfg.merge_from_dict({'default_hooks.visualization': hook})
+    if cfg.get('visualizer') is None:
+        cfg.visualizer = dict(type='DetLocalVisualizer')
     trigger_visualization_hook(cfg, args)
 
 

@@ -1,0 +1,94 @@
+import cv2
+import pytest
+from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
+from mmengine.runner import Runner
+
+from mmfgl.utils.checked_runner import CheckedRunner, NamingPipeline
+
+
+class Images(BaseDataset):
+    """Four images, on the last of which the pipeline fails."""
+
+    def __init__(self, error=None, folder='', **kwargs):
+        self.error, self.folder = error, folder
+        super().__init__(pipeline=[self.fail], **kwargs)
+
+    def load_data_list(self):
+        return [dict(img_path=f'{self.folder}cam/{i}.jpg') for i in range(4)]
+
+    def fail(self, data):
+        if self.error and data['img_path'].endswith('3.jpg'):
+            raise self.error
+        return data['sample_idx']
+
+
+def loader(dataset, **options):
+    options = dict(batch_size=2, num_workers=0, drop_last=False) | options
+    sampler = dict(type='DefaultSampler', shuffle=False)
+    return CheckedRunner.build_dataloader(
+        dict(dataset=dataset, sampler=sampler, **options)
+    )
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize(
+    'error',
+    [cv2.error('no name'), KeyError('x'), ZeroDivisionError()],
+    ids=str,
+)
+def test_errors_name_the_image(error, workers):
+    dataset = Images(error, ann_file='train.json')
+    with pytest.raises(RuntimeError, match=r'image cam/3\.jpg') as raised:
+        list(loader(dataset, num_workers=workers))
+    text = str(raised.value)
+    assert type(error).__name__ in text and 'leave it out of ' in text
+    assert 'train.json' in text
+
+
+def test_data_sets_in_wrappers():
+    parts = [Images(), Images(OSError())]
+    whole = ConcatDataset([RepeatDataset(part, times=2) for part in parts])
+    with pytest.raises(RuntimeError, match=r'cam/3\.jpg'):
+        list(loader(whole))
+    again = CheckedRunner.build_dataloader(loader(whole))
+    assert again.dataset is whole
+    for part in parts:
+        assert isinstance(part.pipeline, NamingPipeline)
+        assert not isinstance(part.pipeline.pipeline, NamingPipeline)
+
+
+def test_what_to_do(tmp_path):
+    (tmp_path / 'cam').mkdir()
+    (tmp_path / 'cam/3.jpg').write_bytes(b'')
+    folder = f'{tmp_path}/'
+    for error, reason in [
+        (cv2.error('!buf.empty()'), 'is empty'),
+        (KeyError('mask'), 'without masks'),
+    ]:
+        with pytest.raises(RuntimeError, match=reason):
+            list(loader(Images(error, folder)))
+    thin = cv2.error("inv_scale_x > 0 in function 'resize'")
+    with pytest.raises(RuntimeError, match='so thin'):
+        list(loader(Images(thin)))
+
+
+def test_data_stay_the_same():
+    dataset = Images()
+    config = dict(dataset=dataset, batch_size=2, sampler=None)
+    config['sampler'] = dict(type='DefaultSampler', shuffle=True)
+    plain = list(Runner.build_dataloader(config, seed=1))
+    assert plain == list(CheckedRunner.build_dataloader(config, seed=1))
+    assert sorted(sum(plain, [])) == [0, 1, 2, 3]
+
+
+def test_loaders_are_checked():
+    with pytest.raises(ValueError, match='at most 4'):
+        loader(Images(), batch_size=5, drop_last=True)
+
+
+def test_name_that_is_no_text():
+    def fail(data):
+        raise OSError
+
+    with pytest.raises(RuntimeError, match=r'image bad_\\udcff'):
+        NamingPipeline(fail)(dict(img_path='bad_\udcff.jpg'))
