@@ -11,7 +11,9 @@ class Images(BaseDataset):
 
     def __init__(self, error=None, folder='', **kwargs):
         self.error, self.folder = error, folder
-        super().__init__(pipeline=[self.fail], **kwargs)
+        # serializing collects garbage, which takes a second
+        kwargs |= dict(pipeline=[self.fail], serialize_data=False)
+        super().__init__(**kwargs)
 
     def load_data_list(self):
         return [dict(img_path=f'{self.folder}cam/{i}.jpg') for i in range(4)]
@@ -31,11 +33,7 @@ def loader(dataset, **options):
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-@pytest.mark.parametrize(
-    'error',
-    [cv2.error('no name'), KeyError('x'), ZeroDivisionError()],
-    ids=str,
-)
+@pytest.mark.parametrize('error', [cv2.error('!'), KeyError('x')])
 def test_errors_name_the_image(error, workers):
     dataset = Images(error, ann_file='train.json')
     with pytest.raises(RuntimeError, match=r'image cam/3\.jpg') as raised:
@@ -45,16 +43,16 @@ def test_errors_name_the_image(error, workers):
     assert 'train.json' in text
 
 
-def test_data_sets_in_wrappers():
-    parts = [Images(), Images(OSError())]
-    whole = ConcatDataset([RepeatDataset(part, times=2) for part in parts])
+@pytest.mark.parametrize('wrap', [ConcatDataset, RepeatDataset])
+def test_data_sets_in_wrappers(wrap):
+    part = Images(OSError())
+    whole = RepeatDataset(part, 2) if wrap is RepeatDataset else wrap([part])
     with pytest.raises(RuntimeError, match=r'cam/3\.jpg'):
         list(loader(whole))
     again = CheckedRunner.build_dataloader(loader(whole))
     assert again.dataset is whole
-    for part in parts:
-        assert isinstance(part.pipeline, NamingPipeline)
-        assert not isinstance(part.pipeline.pipeline, NamingPipeline)
+    assert isinstance(part.pipeline, NamingPipeline)
+    assert not isinstance(part.pipeline.pipeline, NamingPipeline)
 
 
 def test_what_to_do(tmp_path):
