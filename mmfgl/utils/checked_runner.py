@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
+from mmengine.dataset import Compose
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -49,11 +50,12 @@ def inner_datasets(dataset: Any) -> Iterator[Any]:
             yield from inner_datasets(child)
 
 
-class NamingPipeline:
+class NamingPipeline(Compose):
     """A data pipeline whose errors name the image.
 
     OpenCV's do not, and a data loader of several workers does not tell which
-    image it was at.
+    image it was at. ``OSError`` and ``cv2.error`` stay what they are, for
+    whoever skips images that cannot be read; others become ``RuntimeError``.
 
     Args:
         pipeline: The pipeline itself.
@@ -61,24 +63,29 @@ class NamingPipeline:
     """
 
     def __init__(self, pipeline: Callable, source: str = '') -> None:
-        self.pipeline = pipeline
+        plain = type(pipeline) is Compose
+        super().__init__(pipeline.transforms if plain else [pipeline])
         self.source = source
 
     def __call__(self, data: dict) -> Any:
         """Run the pipeline on the information of one image.
 
         Raises:
-            RuntimeError: Names the image, what is wrong, and what to do.
+            Exception: Names the image, what is wrong, and what to do.
         """
         path = str(data.get('img_path', data.get('img_id', 'without a path')))
         try:
-            return self.pipeline(data)
+            return super().__call__(data)
         except Exception as error:
+            if getattr(error, 'path', None):  # it names the image itself
+                raise
+            kinds = (OSError, cv2.error, RuntimeError)
+            kind = next((k for k in kinds if isinstance(error, k)), kinds[-1])
             name = path.encode('utf-8', 'backslashreplace').decode()
             text = ' '.join(f'{type(error).__name__}: {error}'.split())
-            raise RuntimeError(
-                f'image {name} cannot be used: {self._reason(path, error)}'
-                f'\n  ({text})'
+            raise kind(
+                f'image {name} cannot be used: {self._reason(path, error)} '
+                f'({text})'
             ) from error
 
     def _reason(self, path: str, error: Exception) -> str:

@@ -36,7 +36,9 @@ def loader(dataset, **options):
 @pytest.mark.parametrize('error', [cv2.error('!'), KeyError('x')])
 def test_errors_name_the_image(error, workers):
     dataset = Images(error, ann_file='train.json')
-    with pytest.raises(RuntimeError, match=r'image cam/3\.jpg') as raised:
+    # what a guard of images catches stays what it is
+    kind = cv2.error if isinstance(error, cv2.error) else RuntimeError
+    with pytest.raises(kind, match=r'image cam/3\.jpg') as raised:
         list(loader(dataset, num_workers=workers))
     text = str(raised.value)
     assert type(error).__name__ in text and 'leave it out of ' in text
@@ -47,12 +49,12 @@ def test_errors_name_the_image(error, workers):
 def test_data_sets_in_wrappers(wrap):
     part = Images(OSError())
     whole = RepeatDataset(part, 2) if wrap is RepeatDataset else wrap([part])
-    with pytest.raises(RuntimeError, match=r'cam/3\.jpg'):
+    with pytest.raises(OSError, match=r'cam/3\.jpg'):
         list(loader(whole))
     again = CheckedRunner.build_dataloader(loader(whole))
     assert again.dataset is whole
     assert isinstance(part.pipeline, NamingPipeline)
-    assert not isinstance(part.pipeline.pipeline, NamingPipeline)
+    assert part.pipeline.transforms == [part.fail]
 
 
 def test_what_to_do(tmp_path):
@@ -63,10 +65,10 @@ def test_what_to_do(tmp_path):
         (cv2.error('!buf.empty()'), 'is empty'),
         (KeyError('mask'), 'without masks'),
     ]:
-        with pytest.raises(RuntimeError, match=reason):
+        with pytest.raises((RuntimeError, cv2.error), match=reason):
             list(loader(Images(error, folder)))
     thin = cv2.error("inv_scale_x > 0 in function 'resize'")
-    with pytest.raises(RuntimeError, match='so thin'):
+    with pytest.raises(cv2.error, match='so thin'):
         list(loader(Images(thin)))
 
 
@@ -84,9 +86,17 @@ def test_loaders_are_checked():
         loader(Images(), batch_size=5, drop_last=True)
 
 
+def test_errors_with_a_name_stay():
+    error = ValueError('cam/3.jpg: broken')
+    error.path = 'cam/3.jpg'
+    with pytest.raises(ValueError) as raised:
+        list(loader(Images(error)))
+    assert raised.value is error
+
+
 def test_name_that_is_no_text():
     def fail(data):
         raise OSError
 
-    with pytest.raises(RuntimeError, match=r'image bad_\\udcff'):
+    with pytest.raises(OSError, match=r'image bad_\\udcff'):
         NamingPipeline(fail)(dict(img_path='bad_\udcff.jpg'))
