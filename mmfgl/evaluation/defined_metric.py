@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from mmfgl.evaluation.ground_truth import category_ids, read_ground_truth
 from mmfgl.registry import METRICS
 
 AP_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+# pixels, of COCO's small, medium and large objects
+AREAS = dict(s=(0, 32**2), m=(32**2, 96**2), l=(96**2, math.inf))
 RECALL_ITEMS = (
     *('AR@100', 'AR@300', 'AR@1000'),
     *('AR_s@1000', 'AR_m@1000', 'AR_l@1000'),
@@ -110,33 +113,39 @@ class DefinedCocoMetric(CocoMetric):
 
     def _without_predictions(self) -> dict:
         """The keys of CocoMetric, 0 where there is an object and else -1."""
-        counts = self._object_counts()
-        overall = 0.0 if any(counts.values()) else -1.0
+        areas = self._object_areas()
+        every = sum(areas.values(), [])
         metrics = {}
         for metric in self.metrics:
-            if metric == 'proposal_fast':
-                items = [f'AR@{number}' for number in self.proposal_nums]
-            elif metric == 'proposal':
-                items = self.metric_items or RECALL_ITEMS
-            else:
-                items = self.metric_items or AP_ITEMS
-                items = [f'{metric}_{item}' for item in items]
-                if self.classwise:
-                    metrics |= {
-                        f'{name}_precision': 0.0 if count else -1.0
-                        for name, count in counts.items()
-                    }
-            metrics |= dict.fromkeys(items, overall)
+            if metric == 'proposal_fast':  # CocoMetric has counted it
+                continue
+            items = RECALL_ITEMS if metric == 'proposal' else AP_ITEMS
+            prefix = '' if metric == 'proposal' else f'{metric}_'
+            if self.classwise and prefix:
+                for name, of_class in areas.items():
+                    metrics[f'{name}_precision'] = _least('mAP', of_class)
+            for item in self.metric_items or items:
+                metrics[prefix + item] = _least(item, every)
         return metrics
 
-    def _object_counts(self) -> dict[str, int]:
-        """Number of objects, without crowd regions, by class name."""
+    def _object_areas(self) -> dict[str, list[float]]:
+        """Areas of the objects, without crowd regions, by class name."""
         coco = self._coco_api
         if coco is None or self.cat_ids is None:  # nothing was evaluated
             return {}
         return {
-            coco.cats[cat]['name']: len(
-                coco.get_ann_ids(cat_ids=[cat], iscrowd=False)
-            )
+            coco.cats[cat]['name']: [
+                annotation['area']
+                for annotation in coco.load_anns(
+                    coco.get_ann_ids(cat_ids=[cat], iscrowd=False)
+                )
+            ]
             for cat in self.cat_ids
         }
+
+
+def _least(item: str, areas: Sequence[float]) -> float:
+    """Worst value of an item of COCO: 0, or -1 without objects of its size."""
+    size = re.search(r'_([sml])(?:@|$)', item)
+    low, high = AREAS[size.group(1)] if size else (0, math.inf)
+    return 0.0 if any(low <= area <= high for area in areas) else -1.0

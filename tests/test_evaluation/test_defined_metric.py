@@ -9,7 +9,7 @@ from mmfgl.evaluation import DefinedCocoMetric, FGLMetric
 
 CLASSES = ('cat', 'lynx', 'dog')
 BOX, FAR = (10, 10, 30, 30), (60, 10, 80, 30)
-METRICS = ['bbox', 'segm', 'proposal', 'proposal_fast']
+METRICS = ['bbox', 'segm', 'proposal']
 KINDS = [DefinedCocoMetric, FGLMetric]
 
 

@@ -84,6 +84,12 @@ def precision(model, dtype):
         yield
 
 
+def bf16(dtype):
+    return torch.autocast(
+        'cpu', torch.bfloat16, enabled=dtype == torch.bfloat16
+    )
+
+
 def build(cfg=None):
     torch.manual_seed(0)
     return MODELS.build(cfg or tiny_fgl_cfg()).train()
@@ -201,7 +207,7 @@ def test_box_head(dtype, agnostic, decoded):
         tokens = torch.ones(len(MIXED), 8)
         rois = F.pad(priors, (1, 0))
         train_cfg = ConfigDict(pos_weight=-1)
-        with torch.autocast('cpu', dtype, enabled=dtype == torch.bfloat16):
+        with bf16(dtype):
             outputs = head(tokens)
             losses = head.loss_and_target(
                 *outputs, rois, [sampled], train_cfg
@@ -230,7 +236,7 @@ def test_attention_bias(dtype):
     bias = randomise_weights(GeometryBias(2))
     boxes = finite_boxes(MIXED)[None]
     mask = iou_attention_mask(boxes)
-    with torch.autocast('cpu', dtype, enabled=dtype == torch.bfloat16):
+    with bf16(dtype):
         scores = bias(mask, boxes, boxes)
     weights = scores.float().softmax(-1)
     assert weights.isfinite().all()
