@@ -33,7 +33,7 @@ TASK_UTILS = _node(
     'datasets.region_proposers',
 )
 # Hooks of the training loop.
-HOOKS = _node('hook', roots.HOOKS, 'engine')
+HOOKS = _node('hook', roots.HOOKS, 'engine', 'visualization')
 # Optimizer wrappers, e.g. mixed precision on a CPU.
 OPTIM_WRAPPERS = _node('optim_wrapper', roots.OPTIM_WRAPPERS, 'engine')
 # Evaluation metrics.

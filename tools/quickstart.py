@@ -39,7 +39,7 @@ CONFIGS = {
 }
 ARMS = {'imagenet': 'ImageNet', 'objectness': 'ImageNet, then objectness'}
 MODES = {'plain': [], 'tta': ['--tta']}
-# Metrics; CocoMetric leaves them out when nothing at all was detected.
+# Metrics and their names in the logs.
 AP = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 # Expected durations on 2 cores.
 SECONDS = dict(data=20, weights=10, regions=50, pretrain=170)

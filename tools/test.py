@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 
-from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 
 import mmfgl  # noqa: F401  (its registry nodes)
@@ -19,6 +18,7 @@ from mmfgl.utils.audit import audit_config
 from mmfgl.utils.checks import (
     check_data_root,
 )
+from mmfgl.utils.config_checks import check_launcher
 from mmfgl.utils.launch import (
     add_common_arguments,
     build_runner,
@@ -30,6 +30,7 @@ from mmfgl.utils.weights import (
     check_checkpoint,
     use_safe_loading,
 )
+from mmfgl.visualization import show_predictions
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,6 +69,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check config and checkpoint, then test."""
     args = parse_args()
+    check_launcher(args.launcher)
     use_safe_loading(args.trust_checkpoint)
     check_checkpoint(args.checkpoint)
     cfg = load_config(args)
@@ -80,7 +82,7 @@ def main() -> None:
     audit_config(cfg, loaders=['test_dataloader'])
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:
-        trigger_visualization_hook(cfg, args)
+        show_predictions(cfg, args)
     if args.tta:
         set_tta(cfg)
     runner = build_runner(cfg, StrictCheckpointHook())

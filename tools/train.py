@@ -22,6 +22,7 @@ from mmfgl.utils.audit import audit_config
 from mmfgl.utils.checks import (
     check_data_root,
 )
+from mmfgl.utils.config_checks import check_launcher
 from mmfgl.utils.launch import (
     add_common_arguments,
     load_config,
@@ -70,6 +71,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check the config, then train."""
     args = parse_args()
+    check_launcher(args.launcher)
     use_safe_loading(args.trust_checkpoint)
     cfg = load_config(args)
     if args.amp or cfg.get('amp', False):

@@ -11,7 +11,9 @@ custom_hooks = guards
 # A kill or a full disk while saving leaves the last checkpoint whole; half an
 # hour is the most that one costs. On a stop, tools/train.py saves anyway.
 default_hooks = dict(
-    checkpoint=dict(type='mmfgl.AtomicCheckpointHook', interval_minutes=30)
+    checkpoint=dict(type='mmfgl.AtomicCheckpointHook', interval_minutes=30),
+    # what testing with a folder for pictures draws
+    visualization=dict(type='mmfgl.PictureHook', score_thr=0.3),
 )
 # Seconds after which a rank that waits for another gives up.
 env_cfg = dict(dist_cfg=dict(timeout=1800))

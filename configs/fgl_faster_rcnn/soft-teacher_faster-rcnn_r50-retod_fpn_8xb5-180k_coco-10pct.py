@@ -6,7 +6,7 @@
 # Cost and AP on val2017: not yet measured.
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
-    'mmdet::_base_/datasets/semi_coco_detection.py',
+    '../_base_/datasets/semi_coco_detection.py',
     '../_base_/det_runtime.py',
 ]
 

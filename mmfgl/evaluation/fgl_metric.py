@@ -5,20 +5,20 @@ import io
 
 import numpy as np
 from mmdet.datasets.api_wrappers import COCOeval
-from mmdet.evaluation import CocoMetric
 from mmengine.fileio import dump
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
 from mmfgl.evaluation.confusion import confused_pairs, plot_confusion
+from mmfgl.evaluation.defined_metric import DefinedCocoMetric
 from mmfgl.evaluation.matching import ImageBoxes, MatchStatistics
 from mmfgl.evaluation.tide import ERROR_TYPES, tide_report
 from mmfgl.registry import METRICS
 
 
 @METRICS.register_module()
-class FGLMetric(CocoMetric):
-    """:class:`mmdet.CocoMetric` plus statistics for look-alike classes.
+class FGLMetric(DefinedCocoMetric):
+    """:class:`DefinedCocoMetric` plus statistics for look-alike classes.
 
     All of CocoMetric's results stay, under the same keys. Added, from boxes
     (also where masks are evaluated):
@@ -37,11 +37,8 @@ class FGLMetric(CocoMetric):
     APs lie in [0, 1]; -1 says that there was nothing to measure. With
     ``outfile_prefix`` the statistics and the confusion counts are written to
     ``PREFIX.fgl.json`` and drawn in ``PREFIX.confusion.png``. Nothing is
-    added with ``format_only`` or for proposals alone.
-
-    If a detector predicts nothing at all, CocoMetric logs an error and
-    returns no AP, which stops a run that saves its best checkpoint; here the
-    AP is then 0. Arguments are those of CocoMetric.
+    added with ``format_only`` or for proposals alone. Arguments
+    are those of CocoMetric.
     """
 
     TOP_CONFUSED = 5
@@ -54,9 +51,9 @@ class FGLMetric(CocoMetric):
         metrics = super().compute_metrics(results)
         if self.format_only or not {'bbox', 'segm'} & set(self.metrics):
             return metrics
+        if not results:  # not even an image
+            return metrics
         images = self._images(results)
-        if not any(len(image.boxes) for image in images):
-            metrics.update(self._no_predictions(images))
         metrics.update(self._agnostic_ap(images))
         metrics.update(self._statistics(images))
         return metrics
@@ -86,22 +83,10 @@ class FGLMetric(CocoMetric):
                     gt_labels=labels[~crowd],
                     crowd_boxes=boxes[crowd],
                     crowd_labels=labels[crowd],
-                    size=(gt['width'], gt['height']),
+                    size=(gt.get('width', 1), gt.get('height', 1)),
                 )
             )
         return images
-
-    def _no_predictions(self, images: list[ImageBoxes]) -> dict:
-        """CocoMetric's keys where it gives none."""
-        items = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l']
-        items = self.metric_items or items
-        none = 0.0 if any(len(i.gt_boxes) for i in images) else -1.0
-        return {
-            f'{metric}_{item}': none
-            for metric in self.metrics
-            if metric in ('bbox', 'segm')
-            for item in items
-        }
 
     def _agnostic_ap(self, images: list[ImageBoxes]) -> dict:
         """COCO AP of boxes with all classes as one."""

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 
 # launcher -> where it puts RANK, WORLD_SIZE and LOCAL_RANK
 _MPI = 'OMPI_COMM_WORLD_'
-_RANK_VARIABLES = dict(
+RANK_VARIABLES = dict(
     pytorch=('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
     slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
     mpi=(f'{_MPI}RANK', f'{_MPI}SIZE', f'{_MPI}LOCAL_RANK'),
@@ -35,7 +35,7 @@ def init_cpu_dist(cfg: Config) -> None:
     if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu':
         return
     names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
-    for name, source in zip(names, _RANK_VARIABLES[cfg.launcher], strict=True):
+    for name, source in zip(names, RANK_VARIABLES[cfg.launcher], strict=True):
         os.environ[name] = _variable(source, cfg.launcher)
     if cfg.launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
         nodes = _variable('SLURM_NODELIST', 'slurm')

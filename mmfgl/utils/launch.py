@@ -14,6 +14,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmfgl.utils.checked_runner import CheckedRunner
+from mmfgl.utils.config_checks import check_options
 from mmfgl.utils.cpu_dist import init_cpu_dist
 
 
@@ -52,6 +54,7 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     options = dict(args.cfg_options or {})
+    check_options(cfg, options)
     if 'data_root' in options and 'data_root' in cfg:
         replace_data_root(cfg, str(options.pop('data_root')))
     cfg.merge_from_dict(options)
@@ -157,7 +160,7 @@ def build_runner(cfg: Config, *hooks: Hook) -> Runner:
     """
     init_cpu_dist(cfg)
     known = 'runner_type' in cfg
-    runner = RUNNERS.build(cfg) if known else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if known else CheckedRunner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
     return runner

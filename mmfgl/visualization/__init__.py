@@ -1,1 +1,5 @@
-"""Pictures of what the FGL RoI head reads."""
+"""Pictures of predictions, and of what the FGL RoI head reads."""
+
+from .picture_hook import PictureHook, show_predictions
+
+__all__ = ['PictureHook', 'show_predictions']

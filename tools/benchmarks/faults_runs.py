@@ -159,7 +159,9 @@ def detection(
             ),
         )
 
-    val = dict(type='CocoMetric', ann_file=f'{data}/annotations/val.json')
+    val = dict(
+        type='mmfgl.DefinedCocoMetric', ann_file=f'{data}/annotations/val.json'
+    )
     return Config(
         dict(
             **_settings(

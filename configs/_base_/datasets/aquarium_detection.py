@@ -74,7 +74,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='CocoMetric',
+    type='mmfgl.DefinedCocoMetric',
     ann_file=data_root + 'annotations/val.json',
     metric='bbox',
     format_only=False,

@@ -5,6 +5,7 @@ from mmdet.models.detectors import FasterRCNN
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmfgl.models.layers import has_area
 from mmfgl.registry import MODELS, TASK_UTILS
 
 
@@ -72,7 +73,14 @@ class FGLFasterRCNN(FasterRCNN):
         return [sample.proposals for sample in batch_data_samples]
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list) -> dict:
-        """Losses of a batch; see :class:`FasterRCNN`."""
+        """Losses of a batch; see :class:`FasterRCNN`.
+
+        Objects whose box is not finite or has no area (cut off by a crop,
+        annotated in another image size) are left out.
+        """
+        for sample in batch_data_samples:
+            truth = sample.gt_instances
+            sample.gt_instances = truth[has_area(truth.bboxes)]
         self._add_proposals(batch_data_samples, batch_inputs.device)
         return super().loss(batch_inputs, batch_data_samples)
 

@@ -2,7 +2,14 @@
 
 from .attention_mask import close_leaks, iou_attention_mask, log_geometry
 from .box_voting import vote_neighbours
-from .boxes import border_overlap, box_area, normalise_boxes, pairwise_iou
+from .boxes import (
+    border_overlap,
+    box_area,
+    finite_boxes,
+    has_area,
+    normalise_boxes,
+    pairwise_iou,
+)
 from .masked_attention import GeometryBias, MaskedAttention
 from .position_embedding import BoxPositionEmbedding
 from .region_transformer import RegionTransformer
@@ -18,6 +25,8 @@ __all__ = [
     'border_overlap',
     'box_area',
     'close_leaks',
+    'finite_boxes',
+    'has_area',
     'iou_attention_mask',
     'level_positions',
     'log_geometry',

@@ -13,6 +13,19 @@ def box_area(boxes: Tensor) -> Tensor:
     return sides[..., 0] * sides[..., 1]
 
 
+def has_area(boxes: Tensor) -> Tensor:
+    """(...,) bool: whether (..., 4) boxes are finite and have an inside."""
+    return boxes.isfinite().all(-1) & (boxes[..., 2:] > boxes[..., :2]).all(-1)
+
+
+def finite_boxes(boxes: Tensor) -> Tensor:
+    """(..., 4) boxes whose NaN and infinite coordinates are 0.
+
+    RoI operators read memory at the coordinates that they are given.
+    """
+    return boxes.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
 def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """IoU of every pair of boxes; 0 where either is empty.
 
@@ -28,7 +41,8 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     height = height.sub_(torch.maximum(a[..., 1], b[..., 1])).clamp_(min=0)
     inter = width * height
     union = box_area(boxes1).unsqueeze(-1) + box_area(boxes2).unsqueeze(-2)
-    return inter / (union - inter).clamp(min=1e-9)
+    least = max(1e-9, torch.finfo(inter.dtype).tiny)  # fp16 has no 1e-9
+    return inter / (union - inter).clamp(min=least)
 
 
 def border_overlap(

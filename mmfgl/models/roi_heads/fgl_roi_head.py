@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmfgl.models.layers import (
+    finite_boxes,
     iou_attention_mask,
     normalise_boxes,
     readable_levels,
@@ -139,7 +140,7 @@ class FGLRoIHead(StandardRoIHead):
         gt_added = getattr(self.bbox_sampler, 'add_gt_as_proposals', False)
         sampling_results, contexts = [], []
         for index, results in enumerate(rpn_results_list):
-            priors = InstanceData(priors=results.bboxes)
+            priors = InstanceData(priors=finite_boxes(results.bboxes))
             assigned = self.bbox_assigner.assign(
                 priors, truths[index], ignored[index]
             )
@@ -210,20 +211,21 @@ class FGLRoIHead(StandardRoIHead):
             rescale: Return boxes in original pixels.
             level_shift: See :meth:`FGLRoIExtractor.forward`.
         """
-        rois = bbox2roi([results.bboxes for results in rpn_results_list])
+        boxes = [finite_boxes(results.bboxes) for results in rpn_results_list]
+        rois = bbox2roi(boxes)
         if len(rois) == 0:
             return super().predict_bbox(
                 x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
             )
         contexts = [
             RoIContext(
-                results.bboxes,
+                of_image,
                 meta['img_shape'],
                 results.get('scores'),
                 attention_mask=results.get('attention_mask'),
             )
-            for meta, results in zip(
-                batch_img_metas, rpn_results_list, strict=True
+            for of_image, meta, results in zip(
+                boxes, batch_img_metas, rpn_results_list, strict=True
             )
         ]
         outputs = self._bbox_forward(x, rois, contexts, level_shift)

@@ -8,6 +8,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmfgl.models.layers import finite_boxes
 from mmfgl.models.test_time_augs.views import View, ViewBatch
 
 
@@ -71,7 +72,7 @@ def _propose_in_view(
         )
     proposals = [result.clone() for result in results]
     for result in proposals:
-        result.bboxes = get_box_tensor(result.bboxes)
+        result.bboxes = finite_boxes(get_box_tensor(result.bboxes))
     return proposals
 
 

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmfgl.models.balancers import TaskLoss
-from mmfgl.models.layers import readable_levels
+from mmfgl.models.layers import has_area, readable_levels
 from mmfgl.models.selfsup.task_context import TaskContext
 from mmfgl.models.selfsup.tasks.base import PretrainingTask
 from mmfgl.registry import MODELS
@@ -82,6 +82,8 @@ class ObjectnessTask(PretrainingTask):
 def pseudo_samples(context: TaskContext) -> list[DetDataSample]:
     """Pseudo ground truth of the V B views, boxes in view pixels.
 
+    Boxes without area, or not finite, are left out.
+
     Raises:
         KeyError: If the data hold no objects.
     """
@@ -104,6 +106,7 @@ def pseudo_samples(context: TaskContext) -> list[DetDataSample]:
                         'transform an object_proposer, or leave the task out'
                     )
             chosen = source.objects[:, 0] == view
+            chosen = chosen & has_area(source.objects[:, 1:].float())
             boxes = source.objects[chosen, 1:].float()
             labels = source.object_labels[chosen]
             sample = DetDataSample(metainfo=metainfo)

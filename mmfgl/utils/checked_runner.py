@@ -1,0 +1,105 @@
+"""A Runner whose data loaders are checked and name the image of an error."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+from mmengine.dataset import Compose
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmfgl.utils.config_checks import check_loader
+
+
+class CheckedRunner(Runner):
+    """MMEngine's Runner; every data loader passes :func:`check_loader`.
+
+    An error in a data pipeline, also in a worker process, names the image
+    (:class:`NamingPipeline`). What a run computes stays the same.
+    """
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict,
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+    ) -> DataLoader:
+        """Build a data loader as :class:`Runner` does, then check it."""
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        check_loader(loader)
+        for dataset in inner_datasets(loader.dataset):
+            pipeline = getattr(dataset, 'pipeline', None)
+            if callable(pipeline) and not isinstance(pipeline, NamingPipeline):
+                source = getattr(dataset, 'ann_file', '')
+                dataset.pipeline = NamingPipeline(pipeline, source)
+        return loader
+
+
+def inner_datasets(dataset: Any) -> Iterator[Any]:
+    """The data sets inside wrappers such as ``RepeatDataset``."""
+    inner = getattr(dataset, 'datasets', None)
+    if inner is None:
+        inner = [getattr(dataset, 'dataset', None)]
+    for child in inner:
+        if child is None:
+            yield dataset
+        else:
+            yield from inner_datasets(child)
+
+
+class NamingPipeline(Compose):
+    """A data pipeline whose errors name the image.
+
+    OpenCV's do not, and a data loader of several workers does not tell which
+    image it was at. ``OSError`` and ``cv2.error`` stay what they are, for
+    whoever skips images that cannot be read; others become ``RuntimeError``.
+
+    Args:
+        pipeline: The pipeline itself.
+        source: Annotation file of the images, for the message.
+    """
+
+    def __init__(self, pipeline: Callable, source: str = '') -> None:
+        plain = type(pipeline) is Compose
+        super().__init__(pipeline.transforms if plain else [pipeline])
+        self.source = source
+
+    def __call__(self, data: dict) -> Any:
+        """Run the pipeline on the information of one image.
+
+        Raises:
+            Exception: Names the image, what is wrong, and what to do.
+        """
+        path = str(data.get('img_path', data.get('img_id', 'without a path')))
+        try:
+            return super().__call__(data)
+        except Exception as error:
+            if getattr(error, 'path', None):  # it names the image itself
+                raise
+            kinds = (OSError, cv2.error, RuntimeError)
+            kind = next((k for k in kinds if isinstance(error, k)), kinds[-1])
+            name = path.encode('utf-8', 'backslashreplace').decode()
+            text = ' '.join(f'{type(error).__name__}: {error}'.split())
+            raise kind(
+                f'image {name} cannot be used: {self._reason(path, error)} '
+                f'({text})'
+            ) from error
+
+    def _reason(self, path: str, error: Exception) -> str:
+        """What to do about an error."""
+        if isinstance(error, KeyError) and error.args == ('mask',):
+            return (
+                f'{self.source or "its annotation"} has no segmentation for '
+                'an object of it. Take a config without masks, or add them.'
+            )
+        remedy = 'replace it, or leave it out'
+        if self.source:
+            remedy += f' of {self.source}'
+        if osp.isfile(path) and osp.getsize(path) == 0:
+            return f'the file is empty (0 bytes); {remedy}'
+        if isinstance(error, cv2.error) and 'resize' in str(error):
+            return f'it is so thin that no pixel of it is left; {remedy}'
+        return f'a step of the data pipeline fails on it; {remedy}'

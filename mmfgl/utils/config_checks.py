@@ -1,0 +1,213 @@
+"""Checks of launcher, options and loaders: one line before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import os
+import os.path as osp
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmfgl.utils.cpu_dist import RANK_VARIABLES
+
+# Settings: what the Runner takes, and what it, MMEngine's config reader and
+# the tools look up beside that.
+SETTINGS = {
+    *inspect.signature(Runner.__init__).parameters,
+    *('amp', 'tta_model', 'tta_pipeline'),
+    *('custom_imports', 'runner_type', 'compile'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'sync_bn'),
+} - {'self', 'cfg'}
+# of MMDetection 2, and read by nobody today
+RENAMED = dict(resume_from='load_from=CHECKPOINT and resume=True')
+LOCAL_SIZES = dict(
+    pytorch='LOCAL_WORLD_SIZE', mpi='OMPI_COMM_WORLD_LOCAL_SIZE'
+)
+
+
+def check_launcher(launcher: str) -> None:
+    """Make sure that ``--launcher`` fits what started this process.
+
+    Without this check MMEngine stops with a bare ``KeyError: 'RANK'``, CUDA
+    with an invalid device ordinal, or the processes wait for each other.
+
+    Raises:
+        ValueError: A variable of the launcher is missing or out of range,
+            there are more processes than GPUs, or torchrun started several
+            processes and ``launcher`` is ``'none'``.
+    """
+    if launcher == 'none':
+        # none would know of the others
+        size = os.environ.get('WORLD_SIZE', '1')
+        if 'TORCHELASTIC_RUN_ID' in os.environ and size != '1':
+            raise ValueError(
+                f'torchrun started {size} processes, but --launcher is '
+                'missing: each would train alone in the same work dir. Add '
+                '--launcher pytorch.'
+            )
+        return
+    names = RANK_VARIABLES[launcher]
+    if launcher == 'pytorch':
+        names = (*names, 'MASTER_ADDR', 'MASTER_PORT')
+    starter = dict(
+        pytorch='bash tools/dist_train.sh CONFIG GPUS (or dist_test.sh)',
+        slurm='bash tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR',
+        mpi='mpirun',
+    )[launcher]
+    remedy = f'start with {starter}, or leave --launcher out for one process'
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise ValueError(
+            f'--launcher {launcher} needs the environment variables of its '
+            f'launcher, but {", ".join(missing)} are not set: {remedy}'
+        )
+    values = [os.environ[name] for name in names[:3]]
+    rank, size, local = (int(v) if v.isdigit() else -1 for v in values)
+    if min(rank, local) < 0 or rank >= size:
+        seen = ', '.join(f'{n}={v}' for n, v in zip(names, values))
+        raise ValueError(
+            f'--launcher {launcher}: {seen} is no rank of that many '
+            f'processes, so they would wait for each other: {remedy}'
+        )
+    # Slurm may give each task GPUs of its own
+    if launcher not in LOCAL_SIZES or not torch.cuda.is_available():
+        return
+    local_size = os.environ.get(LOCAL_SIZES[launcher], '')
+    wanted = max(local + 1, int(local_size) if local_size.isdigit() else 0)
+    found = torch.cuda.device_count()
+    if wanted > found:
+        raise ValueError(
+            f'{wanted} processes were started on this machine, but it shows '
+            f'{found} GPUs (CUDA_VISIBLE_DEVICES='
+            f'{os.environ.get("CUDA_VISIBLE_DEVICES", "not set")}): start '
+            f'{found} processes'
+        )
+
+
+def check_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
+    """Refuse settings that nothing reads: those of a misspelt name.
+
+    MMEngine keeps any name of a config, since configs have variables of their
+    own. So ``train_cgf=dict(...)`` trains as if it were not there. A name of
+    a config file is refused if it is all but that of a setting and no config
+    uses it; a name of ``--cfg-options``, if neither the config nor the tools
+    know it, or if it is all but that of its neighbours (at any depth).
+
+    Args:
+        cfg: The config before the options are merged.
+        options: ``--cfg-options``.
+
+    Raises:
+        ValueError: Gives the name that was probably meant.
+    """
+    for name in cfg:
+        meant = RENAMED.get(name) or closest(name, SETTINGS)
+        if name not in SETTINGS and meant and not _is_used(name, cfg.text):
+            raise ValueError(
+                f'the config sets {name}, which nothing reads: did you mean '
+                f'{meant}?'
+            )
+    for option in options or {}:
+        _check_option(cfg, option)
+
+
+def _check_option(cfg: Config, option: str) -> None:
+    """Follow one dotted name into the config."""
+    first = option.split('.')[0]
+    if first not in cfg and first not in SETTINGS:
+        known = sorted({*cfg, *SETTINGS})
+        near = difflib.get_close_matches(first, known, n=1)
+        meant = RENAMED.get(first) or ''.join(near)
+        hint = f'did you mean {meant}?' if meant else 'see the config file'
+        raise ValueError(
+            f'--cfg-options {option}: no config sets {first} and nothing '
+            f'reads it: {hint}'
+        )
+    if first in cfg and first not in {*SETTINGS, 'data_root'}:
+        print_log(
+            f'--cfg-options {option}: {first} is a variable of the config '
+            'file. What the file has made of it stays as it was; set that.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    node: Any = cfg.get(first)
+    for part in option.split('.')[1:]:
+        if isinstance(node, list | tuple):
+            if not part.isdigit() or int(part) >= len(node):
+                return  # MMEngine says so
+            node = node[int(part)]
+        elif not isinstance(node, Mapping):
+            return
+        elif part in node:
+            node = node[part]
+        else:
+            meant = closest(part, node)
+            if meant:
+                raise ValueError(
+                    f'--cfg-options {option}: there is no {part}, did you '
+                    f'mean {meant}?'
+                )
+            return
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that ``name`` is a slip of the pen away from, if any.
+
+    One letter more, less or other, two letters exchanged, or, of long names,
+    nine tenths of the letters in order. Numbered names are no slips.
+    """
+    known = [k for k in known if isinstance(k, str) and not k.startswith('_')]
+    for other in known:
+        start = len(osp.commonprefix([name, other]))
+        mine, theirs = name[start:], other[start:]
+        end = len(osp.commonprefix([mine[::-1], theirs[::-1]]))
+        mine, theirs = (rest[: len(rest) - end] for rest in (mine, theirs))
+        swapped = len(mine) == 2 and mine == theirs[::-1]
+        single = max(len(mine), len(theirs)) == 1
+        numbered = (mine + theirs).isdigit()
+        long = min(len(name), len(other)) > 3
+        if long and not numbered and (swapped or single):
+            return other
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+    digits = re.sub(r'\d', '', name)
+    return next((n for n in near if re.sub(r'\d', '', n) != digits), None)
+
+
+def _is_used(name: str, text: str) -> bool:
+    """Whether a config's text reads a variable, not only sets it."""
+    pattern = rf'\b{re.escape(name)}\b(?!["\']?\s*[=:](?!=))'
+    return re.search(pattern, text) is not None
+
+
+def check_loader(loader: DataLoader) -> None:
+    """Make sure that a data loader gives at least one batch.
+
+    Raises:
+        ValueError: A batch of all ranks takes more images than there are;
+            says how many.
+    """
+    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
+    if isinstance(sampler, InfiniteSampler) or len(loader) > 0:
+        return
+    size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
+    ranks, images = get_world_size(), len(loader.dataset)
+    most = -(-images // ranks)  # images a rank
+    total = f'{size} images'
+    if ranks > 1:
+        total += f' on each of {ranks} ranks, {size * ranks} in all'
+    raise ValueError(
+        f'a batch takes {total}, but the data set has {images} that can be '
+        'used, and drop_last leaves out a batch that is not full: set '
+        f'batch_size of the data loader to at most {most}, or drop_last=False'
+    )
