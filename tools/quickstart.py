@@ -62,7 +62,7 @@ def make_steps(out: Path) -> list[Step]:
     command = ['tools/dataset_converters/digit_scenes.py', '--out', DATA]
     outputs = [Path(DATA, 'annotations', 'train.json')]
     data = Step('data', command, outputs, SECONDS['data'])
-    command = ['tools/model_converters/efficientnet_lite0.py']
+    command = ['tools/model_converters/efficientnet_lite.py']
     command += ['--out', WEIGHTS]
     weights = Step('weights', command, [Path(WEIGHTS)], SECONDS['weights'])
     config = CONFIGS['pretrain']

@@ -1,6 +1,6 @@
 # Plain Faster R-CNN from the ImageNet weights of EfficientNet-Lite0, aquarium
 # photographs, 400 iterations.
-#   python tools/model_converters/efficientnet_lite0.py
+#   python tools/model_converters/efficientnet_lite.py
 #   python tools/train.py configs/fgl_faster_rcnn/\
 #       faster-rcnn_efficientnet-lite0_fpn_1xb8-400_aquarium.py
 # Expected: see README.md beside this file.

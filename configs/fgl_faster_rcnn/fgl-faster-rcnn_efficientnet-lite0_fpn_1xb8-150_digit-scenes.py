@@ -1,7 +1,7 @@
 # FGL Faster R-CNN from ImageNet weights on digit scenes, 150 iterations: the
 # fine-tuning without pretraining of `make quickstart`.
 #   python tools/dataset_converters/digit_scenes.py
-#   python tools/model_converters/efficientnet_lite0.py
+#   python tools/model_converters/efficientnet_lite.py
 #   python tools/train.py configs/fgl_faster_rcnn/\
 #       fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-150_digit-scenes.py
 # Expected: see README.md of the project.

@@ -1,7 +1,7 @@
 # Objectness pretraining of FGL Faster R-CNN, from ImageNet weights, on the
 # unlabelled digit scenes, 200 iterations: that of `make quickstart`.
 #   python tools/dataset_converters/digit_scenes.py
-#   python tools/model_converters/efficientnet_lite0.py
+#   python tools/model_converters/efficientnet_lite.py
 #   python tools/dataset_converters/propose_regions.py \
 #       data/digit_scenes/unlabelled \
 #       --out data/digit_scenes/annotations/unlabelled_regions.json \

@@ -1,6 +1,6 @@
 # The same by the objectness task alone, on one view an image: what to take
 # for one's own images (README.md of the project).
-#   python tools/model_converters/efficientnet_lite0.py
+#   python tools/model_converters/efficientnet_lite.py
 #   python tools/train.py \
 #       configs/retod/objectness_efficientnet-lite0-fpn_1xb8-400_aquarium.py
 # Cost and downstream AP: not yet measured.

@@ -1,7 +1,7 @@
 # ReToD of FGL Faster R-CNN, adapting the ImageNet weights of
 # EfficientNet-Lite0 to the aquarium photographs (train images only, no
 # labels), 400 iterations: objectness, distillation, masked regions, diversity.
-#   python tools/model_converters/efficientnet_lite0.py
+#   python tools/model_converters/efficientnet_lite.py
 #   python tools/train.py \
 #       configs/retod/retod_efficientnet-lite0-fpn_1xb8-400_aquarium.py
 # Cost and downstream AP: not yet measured with these tasks.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import os.path as osp
+import re
 import textwrap
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -56,9 +57,9 @@ def check_weights(cfg: Config) -> None:
         check_checkpoint(cfg.load_from, 'checkpoint to start from', hint)
     for path in _init_checkpoints(cfg.model):
         hint = ''
-        if 'efficientnet-lite0' in path:
-            tool = 'tools/model_converters/efficientnet_lite0.py'
-            hint = f'write it: python {tool} --out {path}'
+        if found := re.search(r'efficientnet-lite([012])', path):
+            tool = 'tools/model_converters/efficientnet_lite.py'
+            hint = f'write it: python {tool} --variant {found[1]} --out {path}'
         check_checkpoint(path, 'file of weights of an init_cfg', hint)
 
 

@@ -1,5 +1,6 @@
 """Losses of the pretraining."""
 
+from .dense_distill_loss import DenseDistillLoss
 from .region_distill_loss import (
     RegionDistillLoss,
     RegionTargets,
@@ -8,6 +9,7 @@ from .region_distill_loss import (
 from .region_diversity_loss import RegionDiversityLoss
 
 __all__ = [
+    'DenseDistillLoss',
     'RegionDistillLoss',
     'RegionDiversityLoss',
     'RegionTargets',

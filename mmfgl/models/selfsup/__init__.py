@@ -6,17 +6,20 @@ from .region_projector import RegionProjector
 from .retod import ReToD
 from .task_context import TaskContext
 from .tasks import (
+    DenseDistillTask,
     DiversityTask,
     MaskedRegionTask,
     ObjectnessTask,
     PretrainingTask,
     RegionDistillTask,
 )
-from .teachers import EMATeacher
+from .teachers import EMATeacher, FrozenTeacher
 
 __all__ = [
+    'DenseDistillTask',
     'DiversityTask',
     'EMATeacher',
+    'FrozenTeacher',
     'MaskedRegionTask',
     'ObjectnessTask',
     'PretrainingTask',

@@ -61,13 +61,16 @@ class ReToD(BaseSelfSupervisor):
         init_cfg: dict | None = None,
     ) -> None:
         built = _build_detector(detector)
+        normalisation = data_preprocessor or _normalisation(detector)
         super().__init__(
             backbone=built.backbone,
             neck=built.neck if built.with_neck else None,
             head=head,
-            data_preprocessor=data_preprocessor or _normalisation(detector),
+            data_preprocessor=normalisation,
             init_cfg=init_cfg,
         )
+        # how views reach a teacher that wants them otherwise
+        self.normalisation = normalisation
         averaged = []
         for name, child in built.named_children():
             if name != 'data_preprocessor':
@@ -153,9 +156,8 @@ class ReToD(BaseSelfSupervisor):
         """
         self._check_teacher()
         views = torch.cat(inputs)  # (V B, 3, H, W)
-        context = TaskContext(
-            self, self.extract_feat(views), views, data_samples
-        )
+        context = TaskContext(self, views, data_samples)
+        context.feats  # noqa: B018  (computed here, at no task's cost)
         draw = self.balancer.draw()
         running = {
             name: task
@@ -197,8 +199,7 @@ class ReToD(BaseSelfSupervisor):
         zero = sum(
             param.sum()
             for name, param in self.named_parameters()
-            if param.requires_grad
-            and not name.startswith(('backbone.', 'neck.'))
+            if param.requires_grad and not name.startswith('backbone.')
         )
         name = next(key for key in losses if 'loss' in key)
         losses[name] = losses[name] + zero * 0

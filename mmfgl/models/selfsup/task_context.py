@@ -27,7 +27,6 @@ class TaskContext:
 
     Args:
         model: The :class:`ReToD`.
-        feats: The student's pyramid of all views, each (V B, C, H_l, W_l).
         views: (V B, 3, H, W) all views.
         data_samples: Regions of the B images.
     """
@@ -35,16 +34,25 @@ class TaskContext:
     def __init__(
         self,
         model: nn.Module,
-        feats: tuple[Tensor, ...],
         views: Tensor,
         data_samples: Sequence[RegionDataSample],
     ) -> None:
         self.model = model
-        self.feats = feats
         self.views = views
         self.data_samples = data_samples
         self.num_views = len(views) // len(data_samples)
         self.img_shape = tuple(views.shape[-2:])
+
+    @cached_property
+    def maps(self) -> tuple[Tensor, ...]:
+        """The student's backbone of all views, each (V B, C, H_l, W_l)."""
+        return self.model.backbone(self.views)
+
+    @cached_property
+    def feats(self) -> tuple[Tensor, ...]:
+        """The student's pyramid of all views, each (V B, C, H_l, W_l)."""
+        model = self.model
+        return model.neck(self.maps) if model.with_neck else self.maps
 
     @cached_property
     def boxes(self) -> Tensor:

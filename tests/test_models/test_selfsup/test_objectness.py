@@ -40,9 +40,7 @@ def test_is_the_detectors_own_loss(retod):
     model = retod.build('objectness', detector=detector).eval()
     batch = retod.batch_of(model, num_labels=4)
     views = torch.cat(batch['inputs'])
-    context = TaskContext(
-        model, model.extract_feat(views), views, batch['data_samples']
-    )
+    context = TaskContext(model, views, batch['data_samples'])
     torch.manual_seed(0)
     value = model.tasks['objectness'].loss(context).value
     from mmfgl.registry import MODELS
@@ -62,7 +60,8 @@ def test_half_precision_pools_from_the_same_levels(retod, monkeypatch, dtype):
     batch = retod.batch_of(model)
     views = torch.cat(batch['inputs'])
     feats = tuple(level.to(dtype) for level in model.extract_feat(views))
-    context = TaskContext(model, feats, views, batch['data_samples'])
+    context = TaskContext(model, views, batch['data_samples'])
+    context.feats = feats
     boxes = torch.tensor([[4.0, 4, 40, 50], [10, 8, 60, 30]])
     proposals = [InstanceData(bboxes=boxes) for _ in views]
     monkeypatch.setattr(
@@ -80,7 +79,7 @@ def test_rows_of_the_views(retod):
     batch = region_batch(num_images=3, num_objects=2, num_labels=5)
     images = batch['data_samples']
     model = retod.build('objectness')
-    context = TaskContext(model, (), torch.zeros(6, 3, 64, 48), images)
+    context = TaskContext(model, torch.zeros(6, 3, 64, 48), images)
     samples = pseudo_samples(context)
     assert len(samples) == 6
     for row, sample in enumerate(samples):

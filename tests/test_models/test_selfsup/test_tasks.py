@@ -36,9 +36,7 @@ def context_of(model, seed=0, **options):
     batch = model.data_preprocessor(region_batch(**options), True)
     views = torch.cat(batch['inputs'])
     torch.manual_seed(seed)
-    return TaskContext(
-        model, model.extract_feat(views), views, batch['data_samples']
-    )
+    return TaskContext(model, views, batch['data_samples'])
 
 
 def test_distill_reads_the_other_view(retod):

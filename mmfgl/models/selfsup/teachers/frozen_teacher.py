@@ -1,0 +1,114 @@
+"""A frozen model of images as a teacher in the training loop."""
+
+import torch
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from mmfgl.registry import MODELS
+
+
+@MODELS.register_module()
+class FrozenTeacher(nn.Module):
+    """Feature maps of a trained backbone, for views of the student.
+
+    Its weights are read from a file, never trained and never saved: they are
+    no parameters of the student, its checkpoint or its optimizer, and
+    distributed training does not send them. It runs in evaluation mode
+    without gradient, in the precision of the training.
+
+    Args:
+        backbone: Config of a backbone that returns maps (B, C, H, W), e.g.
+            ``dict(type='mmpretrain.TIMMBackbone', model_name=...,
+            features_only=True, out_indices=(2, 3, 4))``.
+        weights: Checkpoint of it, its keys with or without ``backbone.``;
+            ``None`` leaves it random, for tests of configs.
+        data_preprocessor: How it wants images normalised: ``mean``, ``std``
+            (pixel values 0 to 255) and ``bgr_to_rgb``, as a config of
+            MMDetection says it.
+
+    Raises:
+        ValueError: If the weights do not fill the backbone.
+    """
+
+    def __init__(
+        self, backbone: dict, weights: str | None, data_preprocessor: dict
+    ) -> None:
+        super().__init__()
+        model = MODELS.build(backbone)
+        if weights is not None:
+            load_backbone(model, weights)
+        model.requires_grad_(False)
+        model.eval()
+        # a tuple hides it: see the class
+        self._frozen = (model,)
+        self.data_preprocessor = data_preprocessor
+        for name in ('scale', 'shift'):
+            self.register_buffer(name, torch.ones(1, 3, 1, 1), False)
+        self.flips = False
+        self.match(data_preprocessor)
+        maps = self(torch.zeros(1, 3, 224, 224))
+        self.out_channels = tuple(level.shape[1] for level in maps)
+
+    def match(self, data_preprocessor: dict) -> None:
+        """Say how the views are normalised that it is going to see.
+
+        Args:
+            data_preprocessor: ``mean``, ``std`` and ``bgr_to_rgb`` of the
+                student.
+        """
+        source, target = data_preprocessor, self.data_preprocessor
+        self.flips = bool(source.get('bgr_to_rgb')) != bool(
+            target.get('bgr_to_rgb')
+        )
+        mean, std = (torch.tensor(source[key]) for key in ('mean', 'std'))
+        if self.flips:
+            mean, std = mean.flip(0), std.flip(0)
+        own = torch.tensor(target['std'])
+        shift = (mean - torch.tensor(target['mean'])) / own
+        self.scale.copy_((std / own).view(1, 3, 1, 1))
+        self.shift.copy_(shift.view(1, 3, 1, 1))
+
+    @torch.no_grad()
+    def forward(self, views: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps, each (B, C_l, H_l, W_l), of (B, 3, H, W) views."""
+        if self.flips:
+            views = views.flip(1)
+        return self._frozen[0](views * self.scale + self.shift)
+
+    def _apply(self, fn, *args, **kwargs):  # noqa: ANN001, ANN202
+        """Move the hidden model along (``to``, ``cuda``, ``half``)."""
+        self._frozen[0]._apply(fn, *args, **kwargs)
+        return super()._apply(fn, *args, **kwargs)
+
+
+def load_backbone(model: nn.Module, weights: str) -> None:
+    """Fill a backbone from a checkpoint, whole or not at all.
+
+    Args:
+        model: The backbone.
+        weights: Checkpoint, its keys with or without ``backbone.``.
+
+    Raises:
+        ValueError: If tensors are missing or of another shape.
+    """
+    state = CheckpointLoader.load_checkpoint(weights, map_location='cpu')
+    state = state.get('state_dict', state)
+    if any(key.startswith('backbone.') for key in state):
+        state = {
+            key.removeprefix('backbone.'): value
+            for key, value in state.items()
+            if key.startswith('backbone.')
+        }
+    own = model.state_dict()
+    wrong = [
+        key
+        for key, value in own.items()
+        if key not in state or state[key].shape != value.shape
+    ]
+    if wrong:
+        raise ValueError(
+            f'{weights} does not fill the teacher: {len(wrong)} of '
+            f'{len(own)} tensors are missing or of another shape, the first '
+            f'is {wrong[0]}'
+        )
+    model.load_state_dict({key: state[key] for key in own})
