@@ -1,12 +1,17 @@
 """The EMA teacher: a moving average of the student's modules."""
 
 import copy
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from mmfgl.registry import MODELS
+from mmfgl.utils.host_value import HostValue
+
+
+Pairs = list[tuple[Tensor, Tensor]]
 
 
 @MODELS.register_module()
@@ -34,6 +39,7 @@ class EMATeacher(nn.Module):
             self.add_module(name.rpartition('.')[2], module)
         self.requires_grad_(False)
         self.register_buffer('started', torch.tensor(False))
+        self._started = HostValue()
         self.eval()
 
     def train(self, mode: bool = True) -> 'EMATeacher':
@@ -48,10 +54,11 @@ class EMATeacher(nn.Module):
     @torch.no_grad()
     def start(self, student: nn.Module) -> None:
         """Copy the student unless the teacher has its own weights already."""
-        if not self.started:
-            for old, new in self._pairs(student):
+        if not self._started.get(self.started):
+            weights, buffers = self._pairs(student)
+            for old, new in weights + buffers:
                 old.copy_(new)
-            self.started.fill_(True)
+            self._started.set(self.started, True)
 
     @torch.no_grad()
     def update(self, student: nn.Module, momentum: float) -> None:
@@ -67,16 +74,39 @@ class EMATeacher(nn.Module):
         """
         if not 0 <= momentum <= 1:
             raise ValueError(f'momentum must lie in [0, 1], got {momentum}')
-        for old, new in self._pairs(student):
-            if isinstance(new, nn.Parameter):
-                old.lerp_(new, 1 - momentum)
-            else:
-                old.copy_(new)
+        weights, buffers = self._pairs(student)
+        # all tensors of a kind in one kernel
+        for old, new in _by_dtype(weights):
+            torch._foreach_lerp_(old, new, 1 - momentum)
+        for old, new in _by_dtype(buffers):
+            torch._foreach_copy_(old, new)
 
-    def _pairs(self, student: nn.Module) -> Iterable[tuple[Tensor, Tensor]]:
-        """Matching parameters and buffers of teacher and student."""
+    def _pairs(self, student: nn.Module) -> tuple[Pairs, Pairs]:
+        """Matching parameters, and buffers, of teacher and student."""
+        # walked anew each time (a fraction of a millisecond): a pair that is
+        # remembered is dead once a module is converted, e.g. to SyncBN
+        weights, buffers = [], []
         for name in self.names:
             own = getattr(self, name.rpartition('.')[2])
-            theirs = student.get_submodule(name).state_dict(keep_vars=True)
-            for key, tensor in own.state_dict().items():
-                yield tensor, theirs[key]
+            for old, new in zip(
+                own.modules(),
+                student.get_submodule(name).modules(),
+                strict=True,
+            ):
+                weights += _matches(old._parameters, new._parameters)
+                buffers += _matches(old._buffers, new._buffers)
+        return weights, buffers
+
+
+def _matches(old: dict, new: dict) -> Pairs:
+    """Tensors under the same names."""
+    return [(old[key], new[key]) for key in old if old[key] is not None]
+
+
+def _by_dtype(pairs: Pairs) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """The two lists of each dtype: kernels over many tensors want one."""
+    groups = defaultdict(lambda: ([], []))
+    for old, new in pairs:
+        groups[old.dtype][0].append(old)
+        groups[old.dtype][1].append(new)
+    return list(groups.values())
