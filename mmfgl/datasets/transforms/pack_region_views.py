@@ -15,6 +15,9 @@ class PackRegionViews(BaseTransform):
     Returns ``dict(inputs=[V tensors (3, H, W)], data_samples=
     RegionDataSample)``, in the order that mmpretrain's data preprocessor
     expects. Use ``collate_fn=dict(type='default_collate')``.
+
+    Raises:
+        ValueError: If an object's label is negative.
     """
 
     META_KEYS = ('img_path', 'sample_idx', 'affines', 'skipped')
@@ -37,5 +40,16 @@ class PackRegionViews(BaseTransform):
             ]
             sample.objects = torch.from_numpy(np.concatenate(rows)).float()
             labels = np.concatenate(results['object_labels'])
+            if len(labels) and labels.min() < 0:
+                raise ValueError(
+                    f'object_labels of {results.get("img_path")} hold '
+                    f'{labels.min()}; pseudo-classes are numbered from 0'
+                )
             sample.object_labels = torch.from_numpy(labels)
+            sample.set_metainfo(
+                dict(
+                    num_objects=tuple(map(len, results['objects'])),
+                    max_label=int(labels.max(initial=-1)),
+                )
+            )
         return dict(inputs=inputs, data_samples=sample)

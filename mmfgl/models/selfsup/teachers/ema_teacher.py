@@ -40,6 +40,8 @@ class EMATeacher(nn.Module):
         self.requires_grad_(False)
         self.register_buffer('started', torch.tensor(False))
         self._started = HostValue()
+        self._seen: list[tuple[dict, str, object]] = []
+        self._found: tuple[Pairs, Pairs] = [], []
         self.eval()
 
     def train(self, mode: bool = True) -> 'EMATeacher':
@@ -83,19 +85,35 @@ class EMATeacher(nn.Module):
 
     def _pairs(self, student: nn.Module) -> tuple[Pairs, Pairs]:
         """Matching parameters, and buffers, of teacher and student."""
-        # walked anew each time (a fraction of a millisecond): a pair that is
-        # remembered is dead once a module is converted, e.g. to SyncBN
-        weights, buffers = [], []
+        # remembered, but not once a module was converted (to SyncBN, say) or
+        # a tensor replaced: such pairs are dead
+        if self._seen and all(d.get(k) is v for d, k, v in self._seen):
+            return self._found
+        weights, buffers, seen = [], [], []
         for name in self.names:
             own = getattr(self, name.rpartition('.')[2])
-            for old, new in zip(
-                own.modules(),
-                student.get_submodule(name).modules(),
-                strict=True,
-            ):
+            theirs = student.get_submodule(name)
+            seen.append((vars(self)['_modules'], name.rpartition('.')[2], own))
+            parent = student.get_submodule(name.rpartition('.')[0])
+            seen.append((parent._modules, name.rpartition('.')[2], theirs))
+            pairs = zip(own.modules(), theirs.modules(), strict=True)
+            for old, new in pairs:
                 weights += _matches(old._parameters, new._parameters)
                 buffers += _matches(old._buffers, new._buffers)
-        return weights, buffers
+                for module in (old, new):
+                    for part in ('_modules', '_parameters', '_buffers'):
+                        kept = getattr(module, part)
+                        seen += [(kept, key, kept[key]) for key in kept]
+        self._seen, self._found = seen, (weights, buffers)
+        return self._found
+
+    def __deepcopy__(self, memo: dict) -> 'EMATeacher':
+        """A copy remembers no pairs: they name the original's student."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        state = dict(vars(self), _seen=[], _found=([], []))
+        vars(copied).update(copy.deepcopy(state, memo))
+        return copied
 
 
 def _matches(old: dict, new: dict) -> Pairs:
