@@ -5,14 +5,17 @@
 # Cost and AP on val2017: not yet measured.
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
-    'mmdet::_base_/datasets/coco_detection.py',
+    '../_base_/datasets/coco_detection.py',
     'mmdet::_base_/schedules/schedule_1x.py',
     '../_base_/det_runtime.py',
     '../_base_/tta/scales_flip.py',
 ]
 
 # no ImageNet layers or statistics to keep
-model = dict(backbone=dict(frozen_stages=-1, norm_eval=False, init_cfg=None))
+model = dict(
+    data_preprocessor=dict(non_blocking=True),
+    backbone=dict(frozen_stages=-1, norm_eval=False, init_cfg=None),
+)
 sync_bn = 'torch'
 load_from = 'work_dirs/retod_r50-fpn_8xb64-100e_coco/epoch_100.pth'
 custom_hooks = [

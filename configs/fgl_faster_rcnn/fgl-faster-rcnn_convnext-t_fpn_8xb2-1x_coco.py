@@ -4,7 +4,7 @@
 # Cost and AP on val2017: not yet measured.
 _base_ = [
     '../_base_/models/fgl-faster-rcnn_convnext-t_fpn.py',
-    'mmdet::_base_/datasets/coco_detection.py',
+    '../_base_/datasets/coco_detection.py',
     '../_base_/schedules/coco_adamw_1x.py',
     '../_base_/det_runtime.py',
     '../_base_/tta/scales_flip.py',

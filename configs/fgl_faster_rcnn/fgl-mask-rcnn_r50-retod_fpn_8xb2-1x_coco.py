@@ -4,7 +4,7 @@
 # Cost and box and mask AP on val2017: not yet measured.
 _base_ = [
     '../_base_/models/fgl-mask-rcnn_r50_fpn.py',
-    'mmdet::_base_/datasets/coco_instance.py',
+    '../_base_/datasets/coco_instance.py',
     'mmdet::_base_/schedules/schedule_1x.py',
     '../_base_/det_runtime.py',
     '../_base_/tta/scales_flip.py',

@@ -5,8 +5,10 @@
 # Cost and box and mask AP on val2017: not yet measured.
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
-    'mmdet::_base_/datasets/coco_instance.py',
+    '../_base_/datasets/coco_instance.py',
     'mmdet::_base_/schedules/schedule_1x.py',
     '../_base_/det_runtime.py',
     '../_base_/tta/scales_flip.py',
 ]
+
+model = dict(data_preprocessor=dict(non_blocking=True))

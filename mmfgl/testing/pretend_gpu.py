@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-
 import torch
 from mmcv.ops.nms import ext_module
 from torch import Tensor

@@ -1,5 +1,6 @@
 """Self-supervised pretraining; the one part that imports mmpretrain."""
 
+from .data_preprocessor import RegionDataPreprocessor
 from .prototype_head import PrototypeHead
 from .region_encoding import encode_regions, encode_views
 from .region_projector import RegionProjector
@@ -23,6 +24,7 @@ __all__ = [
     'MaskedRegionTask',
     'ObjectnessTask',
     'PretrainingTask',
+    'RegionDataPreprocessor',
     'PrototypeHead',
     'ReToD',
     'RegionDistillTask',

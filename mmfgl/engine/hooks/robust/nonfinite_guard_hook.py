@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +15,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmfgl.engine.hooks.robust.trained_buffers import TrainedBuffers
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 
@@ -239,52 +238,6 @@ class NonFiniteGuardHook(Hook):
         more = f' and {len(bad) - 3} more' if len(bad) > 3 else ''
         losses = [text for text, _ in _values(self._window[-1].losses)]
         return [f'gradient of {", ".join(bad[:3])}{more}', *losses]
-
-
-class TrainedBuffers:
-    """The buffers that a forward pass may change, to take it back.
-
-    Those of modules in evaluation mode, a teacher's above all, stand still.
-    The copies are made once and then written over, all of a dtype at a time.
-
-    Args:
-        model: The model.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self._modules: list[nn.Module] | None = None
-        self._live: list[Tensor] = []
-        self._groups: list[tuple[list[Tensor], list[Tensor]]] = []
-
-    def save(self) -> None:
-        """Remember their values."""
-        if self._modules is None:  # not before the model is converted
-            modules = self.model.modules()
-            self._modules = [m for m in modules if m._buffers]
-        live = [
-            buffer
-            for module in self._modules
-            if module.training
-            for buffer in module._buffers.values()
-            if buffer is not None
-        ]
-        same = len(live) == len(self._live)
-        if same and all(map(operator.is_, live, self._live)):
-            for buffers, copies in self._groups:
-                torch._foreach_copy_(copies, buffers)
-            return
-        groups = defaultdict(list)
-        for buffer in live:
-            groups[buffer.device, buffer.dtype].append(buffer)
-        self._live = live
-        self._groups = [(g, [x.clone() for x in g]) for g in groups.values()]
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Give them the values of the last :meth:`save` again, in place."""
-        for buffers, copies in self._groups:
-            torch._foreach_copy_(buffers, copies)
 
 
 def _unless_skipped(method: Callable) -> Callable:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from mmfgl.registry import MODELS
 from mmfgl.utils.host_value import HostValue
 
-
 Pairs = list[tuple[Tensor, Tensor]]
 
 
