@@ -185,20 +185,22 @@ class NonFiniteGuardHook(Hook):
             return
         self._dropped = True
         # what a step would have moved; a gradient scaler has to move
-        self._searching = self._lower_scale(values[len(losses) :], kwargs)
-        self._report(bool(values[: len(losses)].isfinite().all()))
+        loss_is_finite = bool(values[: len(losses)].isfinite().all())
+        falls = self._lower_scale(values[len(losses) :], kwargs)
+        self._searching = falls and loss_is_finite and not self._succeeded
+        self._report('gradient' if loss_is_finite else 'loss')
 
     def _lower_scale(self, norms: Tensor, kwargs: dict) -> bool:
-        """Let a gradient scaler see its overflow; whether it is searching."""
+        """Show a gradient scaler its overflow; whether it can do better."""
         scaler = getattr(self.wrapper, 'loss_scaler', None)
         if scaler is None or norms.isfinite().all():
             return False
         before = scaler.get_scale()
         self._plain_step(**kwargs)  # skips the optimizer by itself
         after = scaler.get_scale()
-        return not self._succeeded and 1 <= after < before
+        return 1 <= after < before
 
-    def _report(self, only_gradient: bool) -> None:
+    def _report(self, what: str) -> None:
         """Say what is wrong, on the main process."""
         message = ''
         bad = [
@@ -217,7 +219,6 @@ class NonFiniteGuardHook(Hook):
             images = ', '.join(names) or '(no img_path in the data)'
             message = f'{", ".join(culprits)}; images of the batch: {images}'
         messages = ' | '.join(filter(None, all_gather_object(message)))
-        what = 'gradient' if only_gradient else 'loss'
         iteration = self.runner.iter + 1
         self.message = (
             f'{what} not finite in iteration {iteration}: {messages}'
