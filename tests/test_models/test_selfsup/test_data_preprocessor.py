@@ -13,7 +13,9 @@ def test_same_values_in_few_copies():
         mean=[1.0] * 3, std=[2.0] * 3, non_blocking=False
     )
     with PretendGPU() as gpu:
-        found = preprocess.to('cuda')(region_batch(**options))
+        preprocess.to('cuda')  # with mean and std
+        gpu.clear()
+        found = preprocess(region_batch(**options))
         assert not gpu.uploads and not gpu.waits
         blocking.to('cuda')
         gpu.clear()

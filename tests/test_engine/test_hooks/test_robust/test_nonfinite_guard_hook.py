@@ -115,6 +115,18 @@ def test_accumulation_drops_the_whole_step(guarded, different, bad):
     assert 'backbone.conv1.weight' in different(third, last)
 
 
+def test_bf16_on_a_cpu(guarded, different):
+    adam = dict(type='AdamW', lr=1e-3)
+    wrapper = dict(type='mmfgl.CPUAmpOptimWrapper', optimizer=adam)
+    runner, poison = guarded(
+        {1}, 3, where='gradient', optim_wrapper=wrapper, skips=2
+    )
+    runner.train()
+    moved = [bool(different(*p)) for p in itertools.pairwise(poison.states)]
+    assert moved == [True, False, True]
+    assert runner.param_schedulers[0].last_step == 2
+
+
 def test_healthy_run_is_the_same_with_and_without(detector_runner, different):
     exact = dict(type='mmfgl.ExactResumeHook')
     guard = dict(type='mmfgl.NonFiniteGuardHook')
