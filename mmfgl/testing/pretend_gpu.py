@@ -36,7 +36,7 @@ _WAITS = {
     'repeat_interleave': 1,  # by a tensor
 }
 _MAKE_FROM_HOST = ('tensor', 'as_tensor', 'new_tensor')
-_TO_HOST = ('tolist', 'cpu', 'numpy', '__array__')
+_TO_HOST = ('tolist',)
 # may mix devices, by copying
 _MIXES = ('__getitem__', '__setitem__', 'copy_')
 # asks about two tensors, computes nothing
@@ -108,22 +108,15 @@ class PretendGPU(TorchFunctionMode):
             return 0 if name == 'get_device' else False
         if here:
             _check(name, args, tensors)
-        target = here
         if name in ('to', 'cuda', 'cpu', 'type_as'):
             func = Tensor.to
             args, kwargs, target = self._move(name, args, kwargs)
         else:
-            args, kwargs, target = _without_device(args, kwargs, here)
-            uploads = name in _MAKE_FROM_HOST and target and not here
-            if name == 'new_tensor' and target:
-                uploads = True
-            if uploads:
-                self._count(self.uploads)
-            if here and name in ('tolist', 'numpy', '__array__'):
-                self._count(self.waits)
-                target = False
-            if here and name in _MIXES and not all(map(on_gpu, tensors)):
-                self._count(self.uploads)
+            target = here
+            if (device := kwargs.pop('device', None)) is not None:
+                target = torch.device(device).type == 'cuda'
+            self._count_transfers(name, tensors, target)
+            target &= name not in _TO_HOST
         self._depth += here
         try:
             out = func(*args, **kwargs)
@@ -132,6 +125,20 @@ class PretendGPU(TorchFunctionMode):
         for tensor in _tensors(out):
             _mark(tensor, target)
         return out
+
+    def _count_transfers(
+        self, name: str, tensors: list[Tensor], target: bool
+    ) -> None:
+        """Count what a function copies between the devices by itself."""
+        here = any(map(on_gpu, tensors))
+        if name in _MAKE_FROM_HOST and target:
+            # as_tensor of what is there already copies nothing
+            if name == 'new_tensor' or not here:
+                self._count(self.uploads)
+        elif here and name in _TO_HOST:
+            self._count(self.waits)
+        elif here and name in _MIXES and not all(map(on_gpu, tensors)):
+            self._count(self.uploads)
 
     def _get(
         self, func: Callable, owner: Any, args: tuple, kwargs: dict
@@ -276,16 +283,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
     elif isinstance(value, dict):
         yield from _tensors(list(value.values()))
-
-
-def _without_device(
-    args: tuple, kwargs: dict, here: bool
-) -> tuple[tuple, dict, bool]:
-    """Take a device out of arguments; whether it is the GPU."""
-    device = kwargs.pop('device', None)
-    if device is not None:
-        here = torch.device(device).type == 'cuda'
-    return args, kwargs, here
 
 
 def _check(name: str, args: tuple, tensors: list[Tensor]) -> None:

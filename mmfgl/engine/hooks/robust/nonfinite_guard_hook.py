@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,10 +38,9 @@ def step_was_skipped(runner: Runner) -> bool:
 class _Batch:
     """One batch of a step, for the message if it goes wrong."""
 
-    iteration: int
     data: Any
-    losses: dict[str, list[Tensor]] = field(default_factory=dict)
-    total: Tensor | None = None
+    losses: dict[str, list[Tensor]]
+    total: Tensor
 
 
 @HOOKS.register_module()
@@ -94,6 +93,7 @@ class NonFiniteGuardHook(Hook):
         self.model = unwrap(runner.model)
         self._buffers = TrainedBuffers(self.model)
         self._window: list[_Batch] = []  # batches of the step under way
+        self._data, self._losses = None, {}  # of the latest batch
         self._dropped = self._succeeded = self._searching = False
         self._handle = self.model.register_forward_hook(self._keep_losses)
         # OptimWrapper.update_params and .step of this one object, until
@@ -107,7 +107,9 @@ class NonFiniteGuardHook(Hook):
         wrapper.step = functools.update_wrapper(step, self._plain_step)
         # ParamSchedulerHook.after_train_iter of this run's, likewise
         self._schedulers = [
-            hook for hook in runner.hooks if type(hook) is ParamSchedulerHook
+            hook
+            for hook in runner.hooks
+            if isinstance(hook, ParamSchedulerHook)
         ]
         for hook in self._schedulers:
             hook.after_train_iter = _unless_skipped(hook.after_train_iter)
@@ -118,25 +120,26 @@ class NonFiniteGuardHook(Hook):
         del self.wrapper.update_params, self.wrapper.step
         for hook in self._schedulers:
             del hook.after_train_iter
-        self._window, self._buffers = [], None
+        self._data, self._losses, self._buffers = None, {}, None
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Remember the batch and, before a step's first, the buffers."""
         runner.message_hub.update_info(_FLAG, False)
+        self._data = data_batch
         if not self._window:
             self._buffers.save()
-        self._window.append(_Batch(runner.iter + 1, data_batch))
 
     def _keep_losses(self, _: nn.Module, args: tuple, outputs: Any) -> None:
         """Keep the losses of the forward pass, for their names."""
-        if not self._window or not isinstance(outputs, dict):
-            return
-        for name, value in outputs.items():
+        self._losses = {}
+        for name, value in (
+            outputs.items() if isinstance(outputs, dict) else ()
+        ):
             if 'loss' in name:
                 parts = value if isinstance(value, list | tuple) else [value]
-                self._window[-1].losses[name] = [x.detach() for x in parts]
+                self._losses[name] = [part.detach() for part in parts]
 
     def _update(
         self,
@@ -145,7 +148,8 @@ class NonFiniteGuardHook(Hook):
         zero_kwargs: dict | None = None,
     ) -> None:
         """In place of ``OptimWrapper.update_params``."""
-        self._window[-1].total = loss.detach()
+        batch = _Batch(self._data, self._losses, loss.detach())
+        self._window.append(batch)
         self._plain_update(loss, step_kwargs, zero_kwargs)
         if not self.wrapper.should_update():
             return

@@ -50,4 +50,5 @@ class TrainedBuffers:
     def restore(self) -> None:
         """Give them the values of the last :meth:`save` again, in place."""
         for buffers, copies in self._groups:
-            torch._foreach_copy_(buffers, copies)
+            for buffer, copy in zip(buffers, copies, strict=True):
+                buffer.copy_(copy)  # seen by HostValue
