@@ -56,7 +56,8 @@ class NonFiniteGuardHook(Hook):
     they were, and teacher and learning rate stay.
 
     All ranks agree: the loss of one is enough. With gradient accumulation the
-    whole step is dropped. With a gradient scaler (float16) a gradient that
+    whole step is dropped, but a learning rate that moves with every batch has
+    moved in all but the last of its batches. With a gradient scaler (float16) a gradient that
     overflows is counted too, and the scaler lowers its scale as it would
     alone. Until the first step has succeeded the scaler may search for its
     scale: skips do not count towards ``max_skips`` as long as the scale falls
