@@ -5,6 +5,7 @@ that depend on them are those of a real run. (PyTorch's ``FakeTensorMode`` has
 no values: it cannot pass a sampler or an NMS.)
 """
 
+import functools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -71,6 +72,9 @@ class PretendGPU(TorchFunctionMode):
         nms = self._operator(ext_module.nms)
         self._stack.enter_context(patch.object(ext_module, 'nms', nms))
         self._stack.enter_context(_Operators(self))
+        for name in ('__getitem__', '__setitem__'):
+            run = self._indexing(getattr(Tensor, name))
+            self._stack.enter_context(patch.object(Tensor, name, run))
         return super().__enter__()
 
     def __exit__(self, *args: Any) -> None:
@@ -95,6 +99,8 @@ class PretendGPU(TorchFunctionMode):
         if name in ('backward', 'grad') and callable(func):
             return self._backward(func, args, kwargs)
         tensors = list(_tensors((args, kwargs)))
+        if name == '__deepcopy__':
+            tensors = [args[0]]  # not those that were copied before
         here = any(map(on_gpu, tensors))
         owner = getattr(func, '__self__', None)  # of a property
         if name == '__get__':
@@ -203,6 +209,15 @@ class PretendGPU(TorchFunctionMode):
             return out
 
         return run
+
+    def _indexing(self, func: Callable) -> Callable:
+        """Indexing, which PyTorch 2.1 does not show to a function mode."""
+
+        def run(*args: Any) -> Any:
+            with torch._C.DisableTorchFunction():
+                return self.__torch_function__(func, (), args)
+
+        return functools.wraps(func)(run)
 
     def _count(self, counts: Counter[str], number: int = 1) -> None:
         counts[place()] += number

@@ -57,12 +57,13 @@ class NonFiniteGuardHook(Hook):
 
     All ranks agree: the loss of one is enough. With gradient accumulation the
     whole step is dropped, but a learning rate that moves with every batch has
-    moved in all but the last of its batches. With a gradient scaler (float16) a gradient that
-    overflows is counted too, and the scaler lowers its scale as it would
-    alone. Until the first step has succeeded the scaler may search for its
-    scale: skips do not count towards ``max_skips`` as long as the scale falls
-    and is at least 1. A step costs an all-reduce of one number, its reading
-    from a GPU, and a copy of the buffers of modules in training mode.
+    moved in all but the last of its batches. With a gradient scaler (float16)
+    a gradient that overflows is counted too, and the scaler lowers its scale
+    as it would alone. Until the first step has succeeded the scaler may
+    search for its scale: skips do not count towards ``max_skips`` as long as
+    the scale falls and is at least 1. A step costs an all-reduce of one
+    number, its reading from a GPU, and a copy of the buffers of modules in
+    training mode.
 
     Args:
         max_skips: Training stops when so many steps in a row were skipped;
