@@ -12,7 +12,7 @@ REQUIREMENTS := requirements.txt $(wildcard requirements/*.txt)
 STAMP := $(VENV)/.installed-$(PARENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint format clean distclean
+.PHONY: help install quickstart test test-gpu lint format clean distclean
 
 help:
 	@echo 'make install     $(VENV) with mmfgl, its parents and tools'
@@ -20,6 +20,7 @@ help:
 	@echo 'make quickstart  install, then pretrain, fine-tune, test, report'
 	@echo '                 in work_dirs/quickstart (about 15 min more)'
 	@echo 'make test        install, then the test suite'
+	@echo 'make test-gpu    install, then the tests that need a GPU'
 	@echo 'make lint        install, then style, spelling, docstring coverage'
 	@echo 'make format      install, then rewrite the code in house style'
 	@echo 'make clean       remove caches and build products'
@@ -42,6 +43,9 @@ quickstart: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q tests
+
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -q -m gpu tests/test_gpu
 
 # The same commands as in .pre-commit-config.yaml.
 lint: $(STAMP)

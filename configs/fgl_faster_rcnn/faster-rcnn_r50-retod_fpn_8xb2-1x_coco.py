@@ -12,7 +12,10 @@ _base_ = [
 ]
 
 # no ImageNet layers or statistics to keep
-model = dict(backbone=dict(frozen_stages=-1, norm_eval=False, init_cfg=None))
+model = dict(
+    data_preprocessor=dict(non_blocking=True),
+    backbone=dict(frozen_stages=-1, norm_eval=False, init_cfg=None),
+)
 sync_bn = 'torch'
 load_from = 'work_dirs/retod_r50-fpn_8xb64-100e_coco/epoch_100.pth'
 custom_hooks = [

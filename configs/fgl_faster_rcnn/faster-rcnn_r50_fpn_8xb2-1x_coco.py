@@ -10,3 +10,5 @@ _base_ = [
     '../_base_/det_runtime.py',
     '../_base_/tta/scales_flip.py',
 ]
+
+model = dict(data_preprocessor=dict(non_blocking=True))

@@ -14,6 +14,7 @@ detector = _base_.model
 # every layer is trained; BatchNorm keeps the statistics of the pretraining,
 # because a GPU sees a single labelled image
 detector.backbone.update(frozen_stages=-1, init_cfg=None)
+detector.data_preprocessor.non_blocking = True
 model = dict(
     _delete_=True,
     type='SoftTeacher',
@@ -44,7 +45,8 @@ unlabeled_dataset.ann_file = (
 )
 unlabeled_dataset.data_prefix = dict(img='train2017/')
 train_dataloader = dict(
-    dataset=dict(datasets=[labeled_dataset, unlabeled_dataset])
+    pin_memory=True,
+    dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]),
 )
 max_iters = 180000
 train_cfg = dict(

@@ -18,6 +18,9 @@ class RegionDataSample(BaseDataElement):
     Meta fields:
 
     - ``img_path``: the image's file.
+    - ``num_objects``: objects of each view, V numbers. Beside the tensors,
+      since whoever counts on a GPU makes the host wait.
+    - ``max_label``: largest of the object labels, -1 without objects.
     - ``affines``: (V, 2, 3) array, image pixels to view pixels.
     - ``skipped``: files that could not be read and that this image stands in
       for (usually empty).

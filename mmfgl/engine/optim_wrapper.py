@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmfgl.registry import OPTIM_WRAPPERS
 
-__all__ = ['CPUAmpOptimWrapper']
+__all__ = ['CPUAmpOptimWrapper', 'keep_boxes_in_fp32']
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -61,7 +61,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Run the forward pass of a (wrapped) model under autocast."""
         if not self._hooked:
-            _keep_boxes_in_fp32(model)
+            keep_boxes_in_fp32(model)
             self._hooked = True
         with (
             super().optim_context(model),
@@ -70,8 +70,15 @@ class CPUAmpOptimWrapper(OptimWrapper):
             yield
 
 
-def _keep_boxes_in_fp32(model: nn.Module) -> None:
-    """Hook the modules that touch boxes; their classes stay untouched."""
+def keep_boxes_in_fp32(model: nn.Module) -> None:
+    """Hook the modules that touch boxes; their classes stay untouched.
+
+    For bfloat16: mmcv's operators do not know it, on a GPU neither. The heads
+    of mmfgl and :class:`ReToD` see to themselves; mmdet's own need this.
+
+    Args:
+        model: A detector, changed in place.
+    """
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
     from mmdet.models.roi_heads import BaseRoIExtractor, BBoxHead
 

@@ -91,6 +91,12 @@ def region_samples(
             sample.objects = torch.cat([views[:, None], objects], 1)
             labels = rng.integers(0, num_labels, count)
             sample.object_labels = torch.from_numpy(labels)
+            sample.set_metainfo(
+                dict(
+                    num_objects=(num_objects,) * num_views,
+                    max_label=int(labels.max(initial=-1)),
+                )
+            )
         items.append(dict(inputs=inputs, data_samples=sample))
     return items
 

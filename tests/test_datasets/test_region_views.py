@@ -278,5 +278,19 @@ def test_pack_collate_and_preprocess(num_views):
         np.testing.assert_array_equal(sample.objects, np.concatenate(rows))
         labels = np.concatenate(results['object_labels'])
         np.testing.assert_array_equal(sample.object_labels, labels)
+        assert sample.num_objects == tuple(map(len, results['objects']))
+        assert sample.max_label == labels.max(initial=-1)
     counts = [len(sample.objects) for sample in data['data_samples']]
     assert counts[0] == 0 < min(counts[1:])
+
+
+def test_labels_are_checked_when_packed():
+    results = dict(
+        views=[np.zeros((8, 8, 3), np.uint8)],
+        boxes=np.zeros((1, 0, 4), np.float32),
+        objects=[np.zeros((1, 4), np.float32)],
+        object_labels=[np.array([-1])],
+        img_path='a.jpg',
+    )
+    with pytest.raises(ValueError, match=r'a\.jpg hold -1'):
+        PackRegionViews()(results)

@@ -26,6 +26,7 @@ two_views = dict(
 train_dataloader = dict(
     batch_size=64,
     num_workers=8,
+    pin_memory=True,
     drop_last=True,
     sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
     dataset=dict(

@@ -3,6 +3,7 @@
 _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
 
 model = dict(
+    data_preprocessor=dict(non_blocking=True),
     backbone=dict(
         _delete_=True,
         type='mmpretrain.TIMMBackbone',

@@ -4,6 +4,7 @@
 _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
 
 model = dict(
+    data_preprocessor=dict(non_blocking=True),
     # with mmdet's RoI head this is FasterRCNN, but it knows the layer depths
     # that layer-wise learning rates ask for
     type='mmfgl.FGLFasterRCNN',

@@ -6,6 +6,7 @@ _base_ = [
 
 model = dict(
     type='mmfgl.FGLFasterRCNN',
+    data_preprocessor=dict(non_blocking=True),
     roi_head=dict(
         _delete_=True,
         **_base_.fgl_roi_head,

@@ -14,7 +14,11 @@ class PackRegionViews(BaseTransform):
 
     Returns ``dict(inputs=[V tensors (3, H, W)], data_samples=
     RegionDataSample)``, in the order that mmpretrain's data preprocessor
-    expects. Use ``collate_fn=dict(type='default_collate')``.
+    expects. Use ``collate_fn=dict(type='default_collate')``. Objects without
+    area, or not finite, are left out.
+
+    Raises:
+        ValueError: If an object's label is negative.
     """
 
     META_KEYS = ('img_path', 'sample_idx', 'affines', 'skipped')
@@ -30,12 +34,31 @@ class PackRegionViews(BaseTransform):
         )
         sample.boxes = torch.from_numpy(results['boxes'])
         if 'objects' in results:
+            rows, labels = [], []
+            views = zip(results['objects'], results['object_labels'])
+            for view, (boxes, own) in enumerate(views):
+                used = has_area(boxes)
+                labels.append(own[used])
+                rows.append(np.insert(boxes[used], 0, view, axis=1))
             # lists in a data element would not move to the GPU with it
-            rows = [
-                np.insert(boxes, 0, view, axis=1)  # (M_v, 5)
-                for view, boxes in enumerate(results['objects'])
-            ]
             sample.objects = torch.from_numpy(np.concatenate(rows)).float()
-            labels = np.concatenate(results['object_labels'])
+            labels = np.concatenate(labels)
+            if len(labels) and labels.min() < 0:
+                raise ValueError(
+                    f'object_labels of {results.get("img_path")} hold '
+                    f'{labels.min()}; pseudo-classes are numbered from 0'
+                )
             sample.object_labels = torch.from_numpy(labels)
+            sample.set_metainfo(
+                dict(
+                    num_objects=tuple(map(len, rows)),
+                    max_label=int(labels.max(initial=-1)),
+                )
+            )
         return dict(inputs=inputs, data_samples=sample)
+
+
+def has_area(boxes: np.ndarray) -> np.ndarray:
+    """(M,) bool of (M, 4) boxes that are finite and have an area."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return (sides > 0).all(axis=1) & np.isfinite(boxes).all(axis=1)

@@ -183,8 +183,12 @@ class TaskBalancer(BaseModule):
             [losses.get(name, zero).detach().float() for name in self.tasks]
         )
         all_reduce(values, op='mean')
-        ran = [name in losses for name in self.tasks]
-        return values, torch.tensor(ran, device=values.device)
+        # filled in on the device: a list of Python would be copied there
+        ran = torch.ones_like(values, dtype=torch.bool)
+        for index, name in enumerate(self.tasks):
+            if name not in losses:
+                ran[index].fill_(False)
+        return values, ran
 
 
 def _wait_for_device() -> None:

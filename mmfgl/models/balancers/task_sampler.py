@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmfgl.models.balancers.base import TaskDraw
+from mmfgl.utils.host_value import HostValue
 
 
 class TaskSampler(BaseModule):
@@ -69,9 +70,10 @@ class TaskSampler(BaseModule):
         self.interval = interval
         self.momentum = momentum
         self.seed = seed
-        start = [costs[name] if costs else 0.0 for name in self.tasks]
+        start = [float(costs[name]) if costs else 0.0 for name in self.tasks]
         self.register_buffer('costs', torch.tensor(start))
         self.register_buffer('step', torch.tensor(0))
+        self._step = HostValue()
 
     def draw(self, shares: Tensor) -> TaskDraw:
         """Choose the tasks of a step.
@@ -83,8 +85,8 @@ class TaskSampler(BaseModule):
             The tasks that run; their costs are to be measured where
             ``seconds`` is no ``None``.
         """
-        step = int(self.step)
-        self.step += 1
+        step = self._step.get(self.step)
+        self._step.set(self.step, step + 1)
         warm = step >= self.warmup
         measured = not warm or (step - self.warmup) % self.interval == 0
         seconds = {} if measured and not self.fixed_costs else None

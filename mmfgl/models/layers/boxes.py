@@ -58,9 +58,9 @@ def border_overlap(
         img_shape: (height, width) of the image in the same pixels.
         band: Width of the band as a share of the image's sides, in (0, 0.5).
     """
-    height, width = img_shape[:2]
-    image = boxes.new_tensor([0, 0, width, height])
-    shrink = boxes.new_tensor([width, height, -width, -height]) * band
+    sides = image_sides(boxes, img_shape)
+    image = torch.cat([torch.zeros_like(sides), sides])
+    shrink = torch.cat([sides, -sides]) * band
 
     def within(frame: Tensor) -> Tensor:
         low = torch.maximum(boxes[..., :2], frame[:2])
@@ -79,6 +79,18 @@ def normalise_boxes(boxes: Tensor, img_shape: tuple[int, int]) -> Tensor:
     Returns:
         (..., 4) fp32 normalised boxes.
     """
-    height, width = img_shape[:2]
     boxes = boxes.float()
-    return boxes / boxes.new_tensor([width, height, width, height])
+    return boxes / image_sides(boxes, img_shape).repeat(2)
+
+
+def image_sides(boxes: Tensor, img_shape: tuple[int, int]) -> Tensor:
+    """(2,) width and height of an image, beside its boxes.
+
+    They are filled in on the device: ``new_tensor`` copies from the host and
+    waits for a GPU to come to it. ``boxes`` give dtype and device;
+    ``img_shape`` is (height, width).
+    """
+    sides = boxes.new_empty(2)
+    sides[0].fill_(img_shape[1])
+    sides[1].fill_(img_shape[0])
+    return sides

@@ -1,6 +1,7 @@
 """Self-supervised pretraining; the one part that imports mmpretrain."""
 
 from .backbone_distill import BackboneDistill
+from .data_preprocessor import RegionDataPreprocessor
 from .prototype_head import PrototypeHead
 from .region_encoding import encode_regions, encode_views
 from .region_projector import RegionProjector
@@ -25,6 +26,7 @@ __all__ = [
     'MaskedRegionTask',
     'ObjectnessTask',
     'PretrainingTask',
+    'RegionDataPreprocessor',
     'PrototypeHead',
     'ReToD',
     'RegionDistillTask',

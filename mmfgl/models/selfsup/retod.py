@@ -41,8 +41,8 @@ class ReToD(BaseSelfSupervisor):
             :class:`TaskAdaptiveLoss`. Defaults to :class:`FixedBalancer`, the
             plain sum.
         data_preprocessor: Config of the data preprocessor, by default
-            mmpretrain's ``SelfSupDataPreprocessor`` with the mean, standard
-            deviation and channel order of the detector's.
+            :class:`RegionDataPreprocessor` with the mean, standard deviation
+            and channel order of the detector's.
         init_cfg: Initialisation config of MMEngine.
 
     Raises:
@@ -216,10 +216,10 @@ def _build_detector(cfg: dict) -> nn.Module:
 
 
 def _normalisation(detector: dict) -> dict:
-    """How a detector normalises images, for mmpretrain's preprocessor."""
+    """How a detector normalises images, for the data preprocessor."""
     cfg = detector.get('data_preprocessor') or {}
     keys = ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr')
     return dict(
-        type='mmpretrain.SelfSupDataPreprocessor',
+        type='mmfgl.RegionDataPreprocessor',
         **{key: cfg[key] for key in keys if key in cfg},
     )

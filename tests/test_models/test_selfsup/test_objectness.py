@@ -98,6 +98,13 @@ def test_pseudo_classes(retod):
     model = retod.build('objectness', detector=tiny_fgl_cfg(num_classes=2))
     with pytest.raises(ValueError, match='num_classes is 2'):
         retod.losses_of(model, num_labels=4, num_objects=8)
+    batch = retod.batch_of(model)
+    batch['data_samples'][1].set_metainfo(dict(max_label=2, img_path='a.jpg'))
+    with pytest.raises(ValueError, match='pseudo-class 2 .* a.jpg'):
+        retod.losses_of(model, batch)
+    del batch['data_samples'][0].num_objects
+    with pytest.raises(KeyError, match='PackRegionViews'):
+        retod.losses_of(model, batch)
 
 
 def test_data_without_objects(retod):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmfgl.engine.hooks.robust.trained_buffers import TrainedBuffers
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 
@@ -32,23 +34,36 @@ def step_was_skipped(runner: Runner) -> bool:
     return runner.message_hub.runtime_info.get(_FLAG, False)
 
 
+@dataclass
+class _Batch:
+    """One batch of a step, for the message if it goes wrong."""
+
+    data: Any
+    losses: dict[str, list[Tensor]]
+    total: Tensor
+
+
 @HOOKS.register_module()
 class NonFiniteGuardHook(Hook):
     """Skip a step whose loss or gradient is not finite.
 
-    For pretraining and detection alike. The total loss is looked at before
-    the backward pass, the gradient before the optimizer's step. If either is
-    NaN or infinite, a message names the losses (or the parameters) and the
-    image files of the batch, and nothing moves: weights and optimizer state
-    are not touched, buffers that the forward pass has changed (BatchNorm
-    statistics, the centre of the targets, ...) go back to what they were,
-    and the teacher stays.
+    For pretraining and detection alike. Before the optimizer's step the total
+    loss and the gradient are looked at, together. If either is NaN or
+    infinite, a message names the losses, the parameters and the image files
+    of the batch, and nothing moves: weights and optimizer state are not
+    touched, buffers that the forward pass has changed (BatchNorm statistics,
+    the centre of the targets, the state of a balancer, ...) go back to what
+    they were, and teacher and learning rate stay.
 
     All ranks agree: the loss of one is enough. With gradient accumulation the
-    whole step is dropped. With a gradient scaler (float16), gradients are
-    left to the scaler, which skips and rescales by itself. A step costs an
-    all-reduce of one number, its reading from a GPU, and a copy of the
-    model's buffers.
+    whole step is dropped, but a learning rate that moves with every batch has
+    moved in all but the last of its batches. With a gradient scaler (float16)
+    a gradient that overflows is counted too, and the scaler lowers its scale
+    as it would alone. Until the first step has succeeded the scaler may
+    search for its scale: skips do not count towards ``max_skips`` as long as
+    the scale falls and is at least 1. A step costs an all-reduce of one
+    number, its reading from a GPU, and a copy of the buffers of modules in
+    training mode.
 
     Args:
         max_skips: Training stops when so many steps in a row were skipped;
@@ -78,8 +93,10 @@ class NonFiniteGuardHook(Hook):
             )
         self.runner, self.wrapper = runner, wrapper
         self.model = unwrap(runner.model)
-        self._outputs: Any = None
-        self._dropping, self._window_open = False, False
+        self._buffers = TrainedBuffers(self.model)
+        self._window: list[_Batch] = []  # batches of the step under way
+        self._data, self._losses = None, {}  # of the latest batch
+        self._dropped = self._succeeded = self._searching = False
         self._handle = self.model.register_forward_hook(self._keep_losses)
         # OptimWrapper.update_params and .step of this one object, until
         # after_train; its class is left alone
@@ -90,29 +107,41 @@ class NonFiniteGuardHook(Hook):
         # keeps the marks that schedulers have put on the method
         step = functools.partial(self._step)
         wrapper.step = functools.update_wrapper(step, self._plain_step)
+        # ParamSchedulerHook.after_train_iter of this run's, likewise
+        self._schedulers = [
+            hook
+            for hook in runner.hooks
+            if isinstance(hook, ParamSchedulerHook)
+        ]
+        for hook in self._schedulers:
+            hook.after_train_iter = _unless_skipped(hook.after_train_iter)
 
     def after_train(self, runner: Runner) -> None:
         """Step out again."""
         self._handle.remove()
         del self.wrapper.update_params, self.wrapper.step
-        self._outputs = self._batch = self._buffers = None
+        for hook in self._schedulers:
+            del hook.after_train_iter
+        self._data, self._losses, self._buffers = None, {}, None
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Remember the batch and, before a step's first, the buffers."""
-        self._batch = data_batch
         runner.message_hub.update_info(_FLAG, False)
-        if not self._window_open:
-            self._dropping, self._window_open = False, True
-            self._buffers = {
-                name: buffer.clone()
-                for name, buffer in self.model.named_buffers()
-            }
+        self._data = data_batch
+        if not self._window:
+            self._buffers.save()
 
     def _keep_losses(self, _: nn.Module, args: tuple, outputs: Any) -> None:
         """Keep the losses of the forward pass, for their names."""
-        self._outputs = outputs
+        self._losses = {}
+        for name, value in (
+            outputs.items() if isinstance(outputs, dict) else ()
+        ):
+            if 'loss' in name:
+                parts = value if isinstance(value, list | tuple) else [value]
+                self._losses[name] = [part.detach() for part in parts]
 
     def _update(
         self,
@@ -121,29 +150,23 @@ class NonFiniteGuardHook(Hook):
         zero_kwargs: dict | None = None,
     ) -> None:
         """In place of ``OptimWrapper.update_params``."""
-        if not self._dropping and not _all_ranks(loss.detach()):
-            self._drop(self._bad_losses(), 'loss')
-        if self._dropping:
-            # OptimWrapper._inner_count: gradient accumulation goes on
-            self.wrapper._inner_count += 1
-        else:
-            self._plain_update(loss, step_kwargs, zero_kwargs)
+        batch = _Batch(self._data, self._losses, loss.detach())
+        self._window.append(batch)
+        self._plain_update(loss, step_kwargs, zero_kwargs)
         if not self.wrapper.should_update():
             return
-        self._window_open = False
-        if not self._dropping:
-            self.in_a_row = 0
+        self._window.clear()
+        if not self._dropped:
+            self.in_a_row, self._succeeded = 0, True
             return
-        self.wrapper.zero_grad(**(zero_kwargs or {}))
-        with torch.no_grad():
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(self._buffers[name])
+        self._dropped = False
+        self._buffers.restore()
         self.in_a_row += 1
         self.total += 1
         hub = self.runner.message_hub
         hub.update_info(_FLAG, True)
         hub.update_scalar('train/skipped_steps', self.total)
-        if self.in_a_row >= self.max_skips:
+        if self.in_a_row >= self.max_skips and not self._searching:
             raise NonFiniteError(
                 f'{self.message}\nTraining stops: {self.in_a_row} steps in a '
                 'row were skipped. The weights are those before them. Look at '
@@ -154,26 +177,53 @@ class NonFiniteGuardHook(Hook):
 
     def _step(self, **kwargs: Any) -> None:
         """In place of ``OptimWrapper.step``."""
-        grads = []
-        if not hasattr(self.wrapper, 'loss_scaler'):
-            for group in self.wrapper.param_groups:
-                grads += [p.grad for p in group['params']]
-        grads = [grad for grad in grads if grad is not None]
-        if grads:
-            norms = torch._foreach_norm(grads, float('inf'))
-            if not _all_ranks(torch.stack([n.float() for n in norms])):
-                self._drop(self._bad_gradients(), 'gradient')
-                return
-        self._plain_step(**kwargs)
+        losses = [batch.total for batch in self._window]
+        grads = [
+            param.grad
+            for group in self.wrapper.param_groups
+            for param in group['params']
+            if param.grad is not None
+        ]
+        norms = torch._foreach_norm(grads, float('inf')) if grads else []
+        values = torch.stack([x.float() for x in (*losses, *norms)])
+        if _all_ranks(values):
+            self._plain_step(**kwargs)
+            return
+        self._dropped = True
+        # what a step would have moved; a gradient scaler has to move
+        loss_is_finite = bool(values[: len(losses)].isfinite().all())
+        falls = self._lower_scale(values[len(losses) :], kwargs)
+        self._searching = falls and loss_is_finite and not self._succeeded
+        self._report('gradient' if loss_is_finite else 'loss')
 
-    def _drop(self, culprits: list[str], what: str) -> None:
-        """Report a bad step on the main process."""
-        self._dropping = True
+    def _lower_scale(self, norms: Tensor, kwargs: dict) -> bool:
+        """Show a gradient scaler its overflow; whether it can do better."""
+        scaler = getattr(self.wrapper, 'loss_scaler', None)
+        if scaler is None or norms.isfinite().all():
+            return False
+        before = scaler.get_scale()
+        self._plain_step(**kwargs)  # skips the optimizer by itself
+        after = scaler.get_scale()
+        return 1 <= after < before
+
+    def _report(self, what: str) -> None:
+        """Say what is wrong, on the main process."""
         message = ''
+        bad = [
+            text
+            for batch in self._window
+            for text in _values(batch.losses)
+            if text[1]
+        ]
+        culprits = [text for text, _ in bad] or self._bad_gradients()
         if culprits:
-            names = ', '.join(image_files(self._batch.get('data_samples')))
-            names = names or '(no img_path in the data)'
-            message = f'{", ".join(culprits)}; images of the batch: {names}'
+            names = [
+                name
+                for batch in self._window
+                for name in image_files(batch.data.get('data_samples'))
+            ]
+            images = ', '.join(names) or '(no img_path in the data)'
+            message = f'{", ".join(culprits)}; images of the batch: {images}'
         messages = ' | '.join(filter(None, all_gather_object(message)))
         iteration = self.runner.iter + 1
         self.message = (
@@ -183,28 +233,40 @@ class NonFiniteGuardHook(Hook):
             f'step skipped, nothing has moved: {self.message}'
         )
 
-    def _bad_losses(self) -> list[str]:
-        """Names and values of this rank's losses that are not finite."""
-        outputs = self._outputs if isinstance(self._outputs, dict) else {}
-        bad = []
-        for name, value in outputs.items():
-            if 'loss' not in name:
-                continue
-            parts = value if isinstance(value, list | tuple) else [value]
-            total = sum(float(part.detach().mean()) for part in parts)
-            if not math.isfinite(total):
-                bad.append(f'{name} = {total}')
-        return bad
-
     def _bad_gradients(self) -> list[str]:
-        """The first parameters whose gradient is not finite."""
+        """The first parameters with a bad gradient, and all losses."""
         bad = [
             name
             for name, param in self.model.named_parameters()
             if param.grad is not None and not torch.isfinite(param.grad).all()
         ]
+        if not bad:
+            return []
         more = f' and {len(bad) - 3} more' if len(bad) > 3 else ''
-        return [f'gradient of {", ".join(bad[:3])}{more}'] if bad else []
+        losses = [text for text, _ in _values(self._window[-1].losses)]
+        return [f'gradient of {", ".join(bad[:3])}{more}', *losses]
+
+
+def _unless_skipped(method: Callable) -> Callable:
+    """A hook's method, but not after a skipped step."""
+
+    def after_train_iter(runner: Runner, *args: Any, **kwargs: Any) -> None:
+        if not step_was_skipped(runner):
+            method(runner, *args, **kwargs)
+
+    return after_train_iter
+
+
+def _values(losses: dict[str, list[Tensor]]) -> list[tuple[str, bool]]:
+    """Names and values of losses, and whether they are not finite."""
+    totals = {
+        name: sum(float(part.mean()) for part in parts)
+        for name, parts in losses.items()
+    }
+    return [
+        (f'{name} = {total:.4g}', not math.isfinite(total))
+        for name, total in totals.items()
+    ]
 
 
 def image_files(samples: Any) -> Iterator[str]:

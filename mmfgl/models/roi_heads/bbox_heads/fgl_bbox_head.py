@@ -140,6 +140,8 @@ class FGLBBoxHead(BBoxHead):
         # find_unused_parameters=False holds
         losses.setdefault('loss_cls', class_logits.sum() * 0)
         positive = (labels >= 0) & (labels < self.num_classes)
+        # once: a boolean index makes the host wait for a GPU each time
+        positive = positive.nonzero().squeeze(1)  # (P,)
         target = self._quality_targets(
             bbox_pred[positive],
             rois[positive, 1:],
@@ -165,7 +167,8 @@ class FGLBBoxHead(BBoxHead):
         """(P, 1) IoUs of the P positive RoIs' predicted boxes with objects."""
         if not self.reg_class_agnostic:
             bbox_pred = bbox_pred.unflatten(1, (self.num_classes, -1))
-            bbox_pred = bbox_pred[torch.arange(len(labels)), labels]
+            rows = torch.arange(len(labels), device=labels.device)
+            bbox_pred = bbox_pred[rows, labels]
         boxes = self.bbox_coder.decode(priors, bbox_pred)
         if not self.reg_decoded_bbox:
             bbox_targets = self.bbox_coder.decode(priors, bbox_targets)

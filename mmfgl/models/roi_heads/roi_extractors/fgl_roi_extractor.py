@@ -126,7 +126,9 @@ class FGLRoIExtractor(SingleRoIExtractor):
     ) -> Tensor:
         """(R, c, S, S) features of (R, 5) RoIs from their (R,) own levels."""
         order = own.argsort()
-        counts = torch.bincount(own, minlength=len(feats)).tolist()
+        # in one message from the GPU; bincount reads the extremes first
+        levels = torch.arange(len(feats), device=own.device)
+        counts = (own == levels[:, None]).sum(dim=1).tolist()
         pooled = []
         for layer, level, part in zip(
             self.roi_layers, feats, rois[order].split(counts), strict=True

@@ -6,14 +6,15 @@ are stacked view by view: row ``v * B + b``.
 
 import copy
 import math
+from collections.abc import Sequence
 
-import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from torch import nn
+from torch import Tensor, nn
 
+from mmfgl.datasets.region_data_sample import RegionDataSample
 from mmfgl.models.balancers import TaskLoss
-from mmfgl.models.layers import has_area, readable_levels
+from mmfgl.models.layers import readable_levels
 from mmfgl.models.selfsup.task_context import TaskContext
 from mmfgl.models.selfsup.tasks.base import PretrainingTask
 from mmfgl.registry import MODELS
@@ -57,7 +58,7 @@ class ObjectnessTask(PretrainingTask):
         """
         model = context.model
         samples = pseudo_samples(context)
-        _check_labels(samples, model.roi_head)
+        _check_labels(context.data_samples, model.roi_head)
         objects = copy.deepcopy(samples)  # of one class, for the RPN
         for sample in objects:
             sample.gt_instances.labels.zero_()
@@ -82,8 +83,6 @@ class ObjectnessTask(PretrainingTask):
 def pseudo_samples(context: TaskContext) -> list[DetDataSample]:
     """Pseudo ground truth of the V B views, boxes in view pixels.
 
-    Boxes without area, or not finite, are left out.
-
     Raises:
         KeyError: If the data hold no objects.
     """
@@ -95,20 +94,10 @@ def pseudo_samples(context: TaskContext) -> list[DetDataSample]:
         batch_input_shape=shape,
         scale_factor=(1.0, 1.0),
     )
+    truths = [_objects_by_view(source) for source in context.data_samples]
     samples = []
     for view in range(context.num_views):
-        for source in context.data_samples:
-            for key in ('objects', 'object_labels'):
-                if key not in source:
-                    raise KeyError(
-                        'ObjectnessTask trains on pseudo ground truth, but '
-                        f"the data samples have no '{key}': give the view "
-                        'transform an object_proposer, or leave the task out'
-                    )
-            chosen = source.objects[:, 0] == view
-            chosen = chosen & has_area(source.objects[:, 1:].float())
-            boxes = source.objects[chosen, 1:].float()
-            labels = source.object_labels[chosen]
+        for boxes, labels in (truth[view] for truth in truths):
             sample = DetDataSample(metainfo=metainfo)
             sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
             sample.ignored_instances = InstanceData(
@@ -116,6 +105,21 @@ def pseudo_samples(context: TaskContext) -> list[DetDataSample]:
             )
             samples.append(sample)
     return samples
+
+
+def _objects_by_view(source: RegionDataSample) -> list[tuple[Tensor, Tensor]]:
+    """(M_v, 4) boxes and (M_v,) labels of an image, view by view."""
+    for key in ('objects', 'object_labels', 'num_objects', 'max_label'):
+        if key not in source:
+            raise KeyError(
+                'ObjectnessTask trains on pseudo ground truth, but the data '
+                f"samples have no '{key}': give the view transform an "
+                'object_proposer and pack with mmfgl.PackRegionViews, or '
+                'leave the task out'
+            )
+    counts = list(source.num_objects)
+    boxes = source.objects[:, 1:].float().split(counts)
+    return list(zip(boxes, source.object_labels.split(counts), strict=True))
 
 
 def uninformed_loss(model: nn.Module) -> float:
@@ -136,14 +140,17 @@ def uninformed_loss(model: nn.Module) -> float:
     )
 
 
-def _check_labels(samples: list[DetDataSample], roi_head: nn.Module) -> None:
+def _check_labels(
+    data_samples: Sequence[RegionDataSample], roi_head: nn.Module
+) -> None:
     """Raise unless all labels are pseudo-classes of the box head."""
     heads = roi_head.bbox_head
     head = heads[0] if isinstance(heads, nn.ModuleList) else heads
-    labels = torch.cat([sample.gt_instances.labels for sample in samples])
-    if len(labels) and int(labels.max()) >= head.num_classes:
+    worst = max(data_samples, key=lambda sample: sample.max_label)
+    if worst.max_label >= head.num_classes:
         raise ValueError(
-            f'pseudo-class {int(labels.max())} in object_labels, but '
-            f'roi_head.bbox_head.num_classes is {head.num_classes}: set it to '
-            'the number of pseudo-classes (1 = class-agnostic)'
+            f'pseudo-class {worst.max_label} in object_labels of '
+            f'{worst.get("img_path")}, but roi_head.bbox_head.num_classes is '
+            f'{head.num_classes}: set it to the number of pseudo-classes (1 = '
+            'class-agnostic)'
         )

@@ -1,12 +1,16 @@
 """The EMA teacher: a moving average of the student's modules."""
 
 import copy
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from mmfgl.registry import MODELS
+from mmfgl.utils.host_value import HostValue
+
+Pairs = list[tuple[Tensor, Tensor]]
 
 
 @MODELS.register_module()
@@ -34,6 +38,9 @@ class EMATeacher(nn.Module):
             self.add_module(name.rpartition('.')[2], module)
         self.requires_grad_(False)
         self.register_buffer('started', torch.tensor(False))
+        self._started = HostValue()
+        self._seen: list[tuple[dict, str, object]] = []
+        self._found: tuple[Pairs, Pairs] = [], []
         self.eval()
 
     def train(self, mode: bool = True) -> 'EMATeacher':
@@ -48,10 +55,11 @@ class EMATeacher(nn.Module):
     @torch.no_grad()
     def start(self, student: nn.Module) -> None:
         """Copy the student unless the teacher has its own weights already."""
-        if not self.started:
-            for old, new in self._pairs(student):
+        if not self._started.get(self.started):
+            weights, buffers = self._pairs(student)
+            for old, new in weights + buffers:
                 old.copy_(new)
-            self.started.fill_(True)
+            self._started.set(self.started, True)
 
     @torch.no_grad()
     def update(self, student: nn.Module, momentum: float) -> None:
@@ -67,16 +75,55 @@ class EMATeacher(nn.Module):
         """
         if not 0 <= momentum <= 1:
             raise ValueError(f'momentum must lie in [0, 1], got {momentum}')
-        for old, new in self._pairs(student):
-            if isinstance(new, nn.Parameter):
-                old.lerp_(new, 1 - momentum)
-            else:
-                old.copy_(new)
+        weights, buffers = self._pairs(student)
+        # all tensors of a kind in one kernel
+        for old, new in _by_dtype(weights):
+            torch._foreach_lerp_(old, new, 1 - momentum)
+        for old, new in _by_dtype(buffers):
+            torch._foreach_copy_(old, new)
 
-    def _pairs(self, student: nn.Module) -> Iterable[tuple[Tensor, Tensor]]:
-        """Matching parameters and buffers of teacher and student."""
+    def _pairs(self, student: nn.Module) -> tuple[Pairs, Pairs]:
+        """Matching parameters, and buffers, of teacher and student."""
+        # remembered, but not once a module was converted (to SyncBN, say) or
+        # a tensor replaced: such pairs are dead
+        if self._seen and all(d.get(k) is v for d, k, v in self._seen):
+            return self._found
+        weights, buffers, seen = [], [], []
         for name in self.names:
             own = getattr(self, name.rpartition('.')[2])
-            theirs = student.get_submodule(name).state_dict(keep_vars=True)
-            for key, tensor in own.state_dict().items():
-                yield tensor, theirs[key]
+            theirs = student.get_submodule(name)
+            seen.append((vars(self)['_modules'], name.rpartition('.')[2], own))
+            parent = student.get_submodule(name.rpartition('.')[0])
+            seen.append((parent._modules, name.rpartition('.')[2], theirs))
+            pairs = zip(own.modules(), theirs.modules(), strict=True)
+            for old, new in pairs:
+                weights += _matches(old._parameters, new._parameters)
+                buffers += _matches(old._buffers, new._buffers)
+                for module in (old, new):
+                    for part in ('_modules', '_parameters', '_buffers'):
+                        kept = getattr(module, part)
+                        seen += [(kept, key, kept[key]) for key in kept]
+        self._seen, self._found = seen, (weights, buffers)
+        return self._found
+
+    def __deepcopy__(self, memo: dict) -> 'EMATeacher':
+        """A copy remembers no pairs: they name the original's student."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        state = dict(vars(self), _seen=[], _found=([], []))
+        vars(copied).update(copy.deepcopy(state, memo))
+        return copied
+
+
+def _matches(old: dict, new: dict) -> Pairs:
+    """Tensors under the same names."""
+    return [(old[key], new[key]) for key in old if old[key] is not None]
+
+
+def _by_dtype(pairs: Pairs) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """The two lists of each dtype: kernels over many tensors want one."""
+    groups = defaultdict(lambda: ([], []))
+    for old, new in pairs:
+        groups[old.dtype][0].append(old)
+        groups[old.dtype][1].append(new)
+    return list(groups.values())

@@ -6,7 +6,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmfgl.engine.hooks import NonFiniteError, NonFiniteGuardHook
@@ -14,6 +16,7 @@ from mmfgl.engine.hooks.robust.nonfinite_guard_hook import image_files
 from mmfgl.testing import detection_batch
 
 NAN = float('nan')
+COUNTER = itertools.count()
 
 
 class Poison(Hook):
@@ -112,6 +115,18 @@ def test_accumulation_drops_the_whole_step(guarded, different, bad):
     assert 'backbone.conv1.weight' in different(third, last)
 
 
+def test_bf16_on_a_cpu(guarded, different):
+    adam = dict(type='AdamW', lr=1e-3)
+    wrapper = dict(type='mmfgl.CPUAmpOptimWrapper', optimizer=adam)
+    runner, poison = guarded(
+        {1}, 3, where='gradient', optim_wrapper=wrapper, skips=2
+    )
+    runner.train()
+    moved = [bool(different(*p)) for p in itertools.pairwise(poison.states)]
+    assert moved == [True, False, True]
+    assert runner.param_schedulers[0].last_step == 2
+
+
 def test_healthy_run_is_the_same_with_and_without(detector_runner, different):
     exact = dict(type='mmfgl.ExactResumeHook')
     guard = dict(type='mmfgl.NonFiniteGuardHook')
@@ -123,12 +138,124 @@ def test_healthy_run_is_the_same_with_and_without(detector_runner, different):
     assert 'update_params' not in vars(watched.optim_wrapper)
 
 
-def test_gradients_are_left_to_a_scaler():
-    hook = NonFiniteGuardHook()
-    hook.wrapper, stepped = type('W', (), dict(loss_scaler=1))(), []
-    hook._plain_step = lambda **kwargs: stepped.append(kwargs)
-    hook._step()
-    assert stepped == [{}]
+class Scaler:
+    """What a gradient scaler does; PyTorch 2.1 has none for CPUs."""
+
+    def __init__(self, init_scale):
+        self.value, self.overflow = init_scale, False
+
+    def scale(self, loss):
+        return loss * self.value
+
+    def step(self, optimizer):
+        grads = [p.grad for g in optimizer.param_groups for p in g['params']]
+        self.overflow = not all(grad.isfinite().all() for grad in grads)
+        if not self.overflow:
+            for grad in grads:
+                grad /= self.value
+            optimizer.step()
+
+    def update(self):
+        self.value /= 1 + self.overflow
+
+    def get_scale(self):
+        return self.value
+
+
+class ScaledWrapper(OptimWrapper):
+    """``AmpOptimWrapper`` without its demand for a GPU."""
+
+    def __init__(self, init_scale, **kwargs):
+        super().__init__(**kwargs)
+        if hasattr(torch.amp, 'GradScaler'):
+            scaler = torch.amp.GradScaler('cpu', init_scale=init_scale)
+        else:
+            scaler = Scaler(init_scale)
+        self.loss_scaler = scaler
+
+    def backward(self, loss, **kwargs):
+        self.loss_scaler.scale(loss).backward()
+        self._inner_count += 1
+
+    def step(self, **kwargs):
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()
+
+
+@pytest.fixture
+def scaled(tmp_path, state_of):
+    """Build a guarded Runner with a gradient scaler, and its poison."""
+
+    def build(bad, iters, skips, init_scale=1024.0, where='gradient'):
+        dataset = [dict(inputs=torch.randn(2)) for _ in range(4)]
+        for index, item in enumerate(dataset):
+            sample = BaseDataElement(metainfo=dict(img_path=f'{index}.jpg'))
+            item['data_samples'] = sample
+        runner = Runner(
+            model=Line(),
+            work_dir=str(tmp_path),
+            train_dataloader=dict(
+                batch_size=1,
+                dataset=dataset,
+                sampler=dict(type='InfiniteSampler', shuffle=False),
+                collate_fn=dict(type='default_collate'),
+            ),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=iters),
+            optim_wrapper=dict(
+                type=ScaledWrapper,
+                init_scale=init_scale,
+                optimizer=dict(type='SGD', lr=0.1),
+            ),
+            param_scheduler=dict(
+                type='LinearLR', start_factor=0.1, by_epoch=False, end=10
+            ),
+            custom_hooks=[
+                dict(type='mmfgl.NonFiniteGuardHook', max_skips=skips)
+            ],
+            default_hooks=dict(checkpoint=None),
+            log_level='ERROR',
+            experiment_name=f'scaled_{next(COUNTER)}',
+        )
+        poison = Poison(state_of, bad, where)
+        runner._hooks.insert(0, poison)
+        return runner, poison
+
+    return build
+
+
+def test_skips_of_a_scaler_are_counted(scaled, different):
+    runner, poison = scaled({2}, iters=4, skips=2)
+    runner.train()
+    moved = [bool(different(*p)) for p in itertools.pairwise(poison.states)]
+    assert moved == [True, True, False, True]
+    assert poison.states[-1]['calls'] == 3  # that of the bad step is undone
+    assert runner.message_hub.get_scalar('train/skipped_steps').current() == 1
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 512
+    # the learning rate has waited too
+    assert runner.param_schedulers[0].last_step == 3
+
+
+def test_scaler_that_cannot_help_stops(scaled):
+    runner, _ = scaled({1, 2, 3}, iters=6, skips=3)
+    with pytest.raises(NonFiniteError, match='3 steps in a row') as caught:
+        runner.train()
+    message = str(caught.value)
+    assert runner.iter == 3
+    assert 'gradient of linear.weight, linear.bias' in message
+    assert 'loss_line = ' in message and '3.jpg' in message
+
+
+def test_scaler_may_search_before_the_first_step(scaled):
+    runner, _ = scaled(range(3), iters=4, skips=1, init_scale=8.0)
+    runner.train()  # at 8, 4 and 2 it overflows
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 1
+    runner, _ = scaled(range(9), iters=9, skips=1, init_scale=8.0)
+    with pytest.raises(NonFiniteError, match='4 steps in a row'):
+        runner.train()
+    # a loss that is NaN has nothing to do with the scale
+    runner, _ = scaled(range(9), iters=9, skips=2, where='loss')
+    with pytest.raises(NonFiniteError, match='2 steps in a row'):
+        runner.train()
 
 
 def test_bad_settings():
@@ -155,7 +282,7 @@ class Line(BaseModel):
         self.linear = nn.Linear(2, 1)
         self.register_buffer('calls', torch.zeros(1))
 
-    def forward(self, inputs, mode='loss'):
+    def forward(self, inputs, data_samples=None, mode='loss'):
         self.calls += 1
         return dict(loss_line=self.linear(inputs).square().mean())
 

@@ -113,3 +113,29 @@ def test_no_gradient_and_always_in_evaluation_mode():
     assert not any(param.requires_grad for param in teacher.parameters())
     assert not any(module.training for module in teacher.modules())
     assert student.training
+
+
+def test_follows_a_student_whose_modules_were_replaced():
+    """Conversion to SyncBN, say, comes after the teacher was built."""
+    student, teacher = make()
+    teacher.start(student)
+    teacher.update(student, 0.5)
+    student.backbone[1] = copy.deepcopy(student.backbone[1])
+    student.head.projector = copy.deepcopy(student.head.projector)
+    student.learn(3)
+    teacher.update(student, 0)
+    assert_same(state(teacher), shared(student))
+    student.double()
+    student.float()
+    student.learn(4)
+    copied = copy.deepcopy(teacher)
+    for each in (teacher, copied):
+        each.update(student, 0)
+        assert_same(state(each), shared(student))
+
+
+def test_start_is_read_once(monkeypatch):
+    student, teacher = make()
+    teacher.start(student)
+    monkeypatch.setattr(torch.Tensor, 'item', None)  # would wait for a GPU
+    teacher.start(student)

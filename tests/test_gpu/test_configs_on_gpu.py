@@ -1,0 +1,62 @@
+"""Every config trains a step and predicts, in fp32, fp16 and bf16."""
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.optim import build_optim_wrapper
+
+from tests.test_configs import (
+    DETECTORS,
+    PATHS,
+    batch_of,
+    build,
+    check_results,
+    check_tta,
+    read,
+    scope_of,
+)
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize('path', PATHS, ids=lambda p: p.stem)
+def test_trains_and_predicts(path, precision, device, data):
+    cfg = read(path)
+    MessageHub.get_current_instance().update_info('max_iters', 10)
+    with scope_of(cfg):
+        model = build(cfg).to(device)
+        precision.prepare(model)
+        check_step(cfg, model, precision, data)
+        model.eval()
+        if path in DETECTORS:
+            check_predictions(cfg, model, precision, data)
+
+
+def check_step(cfg, model, precision, data):
+    if hasattr(model, 'teacher_is_driven'):
+        model.teacher_is_driven = True
+    model.train()
+    wrapper = build_optim_wrapper(model, precision.wrapper(cfg.optim_wrapper))
+    before = {k: v.detach().clone() for k, v in model.named_parameters()}
+    batch = batch_of(cfg.train_dataloader, data, 'train')
+    log = model.train_step(batch, wrapper)
+    assert all(value.isfinite().all() for value in log.values()), log
+    moved = 0
+    for name, param in model.named_parameters():
+        assert param.isfinite().all(), name
+        assert param.dtype == torch.float32, name
+        moved += not torch.equal(param, before[name])
+    assert moved > 50
+    if getattr(model, 'teacher', None) is not None:
+        model.update_teacher(0.99)
+        assert all(p.isfinite().all() for p in model.teacher.parameters())
+
+
+@torch.no_grad()
+def check_predictions(cfg, model, precision, data):
+    classes = cfg.model.get('detector', cfg.model).roi_head.bbox_head
+    with precision.autocast():
+        results = model.val_step(batch_of(cfg.val_dataloader, data, 'val'))
+        check_results(results, classes.num_classes)
+        if 'tta_model' in cfg:
+            check_tta(cfg, model, data)
