@@ -6,6 +6,7 @@ files. Nothing may turn them into a NaN loss, gradient or detection.
 
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
+from mmfgl.datasets.transforms import PackRegionViews
 from mmfgl.engine.optim_wrapper import CPUAmpOptimWrapper
 from mmfgl.models.layers import (
     GeometryBias,
@@ -171,8 +173,13 @@ def test_objectness(dtype, plain):
         model = build(cfg)
     batch = region_batch(num_objects=3)
     sample = batch['data_samples'][0]
-    sample.objects = F.pad(MIXED, (1, 0))
-    sample.object_labels = torch.zeros(len(MIXED)).long()
+    image = dict(
+        views=[np.zeros((64, 64, 3), np.uint8)] * 2,
+        boxes=sample.boxes.numpy(),
+        objects=[MIXED.numpy()] * 2,
+        object_labels=[np.zeros(len(MIXED), np.int64)] * 2,
+    )
+    batch['data_samples'][0] = PackRegionViews()(image)['data_samples']
     batch = model.data_preprocessor(batch, True)
     model.teacher_is_driven = True
     check(model, dtype, lambda: model(**batch, mode='loss'))
