@@ -51,7 +51,7 @@ stop() {
         STOPPED=1
         # shellcheck disable=SC2046  # several numbers
         kill $(cat "/proc/$AGENT/task/$AGENT/children") 2>/dev/null &&
-            return
+            return 0 # `return` alone is the status before the trap
     fi
     kill -TERM "$AGENT" 2>/dev/null || true
 }
