@@ -51,16 +51,25 @@ stop() {
         STOPPED=1
         # shellcheck disable=SC2046  # several numbers
         kill $(cat "/proc/$AGENT/task/$AGENT/children") 2>/dev/null &&
-            return
+            return 0 # `return` alone is the status before the trap
     fi
     kill -TERM "$AGENT" 2>/dev/null || true
 }
 SESSION=$(command -v setsid || true)
+MASTER=${MASTER_ADDR:-127.0.0.1}
+MEET=(
+    --node_rank="${NODE_RANK:-0}" --master_addr="$MASTER" --master_port="$PORT"
+)
+if [ "${MAX_RESTARTS:-0}" -gt 0 ]; then
+    # the static way to meet keeps the addresses of the dead (torch 2.10)
+    MEET=(--rdzv_backend=c10d --rdzv_endpoint="$MASTER:$PORT")
+    if [ "$NNODES" -eq 1 ]; then
+        MEET+=(--local_addr="$MASTER")
+    fi
+fi
 $SESSION "$PYTHON" -m torch.distributed.run \
     --nnodes="$NNODES" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="$PORT" \
+    "${MEET[@]}" \
     --nproc_per_node="$GPUS" \
     --max_restarts="${MAX_RESTARTS:-0}" \
     "$HERE/$SCRIPT" "${@:3}" --launcher pytorch &

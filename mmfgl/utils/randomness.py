@@ -80,6 +80,7 @@ class SeededBatches(Sampler):
         self.rank = rank
         self.epoch = 0
         self._started: tuple[Iterator[list[int]], int] | None = None
+        self._left_out = 0
 
     @property
     def sampler(self) -> Any:
@@ -99,6 +100,11 @@ class SeededBatches(Sampler):
         """Batches of one pass, or the rest of one after a call below."""
         batches, first = self._started or (iter(self.batches), 0)
         self._started = None
+        # only now: MMEngine tells samplers their epoch after our hooks
+        while first < self._left_out:
+            next(batches, None)
+            first += 1
+        self._left_out = 0
         for number, batch in enumerate(batches, first):
             key = (self.seed, self.rank, self.epoch, number)
             yield SeededBatch(batch, key)
@@ -127,10 +133,7 @@ class SeededBatches(Sampler):
 
     def start_at(self, number: int) -> None:
         """Leave out the first batches of the next pass, unloaded."""
-        batches = iter(self.batches)
-        for _ in range(number):
-            next(batches, None)
-        self._started = batches, number
+        self._left_out = number
 
     def _set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

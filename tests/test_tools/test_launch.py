@@ -305,6 +305,18 @@ def test_exit_status_of_torchrun(fake_python):
     assert result.returncode == 3
 
 
+def test_launcher_passes_signals_on(fake_python):
+    """The shell waits until the processes, not torchrun, have reacted."""
+    fake_python.write_text(
+        '#!/bin/bash\n'
+        'bash -c \'trap "sleep 0.3; echo saved; exit" TERM; '
+        'kill "$0"; while sleep 0.1; do :; done\' "$PPID" &\n'
+        'wait $!\n'
+    )
+    result = launch('dist_train.sh', 'C', 1, PYTHON=fake_python, PORT=1234)
+    assert (result.returncode, result.stdout) == (75, 'saved\n')
+
+
 def test_slurm_command(fake_python, tmp_path):
     (tmp_path / 'srun').symlink_to(fake_python)
     result = launch(
