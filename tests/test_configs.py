@@ -134,7 +134,7 @@ def check_train_step(cfg, model, data):
             assert param.isfinite().all(), name
             moved.append(not torch.equal(param, before[name]))
     # a residual branch starts at zero: its inner layers move a step later
-    assert sum(moved) > 50
+    assert sum(moved) > 30
 
 
 def check_pretraining(cfg, model, data):

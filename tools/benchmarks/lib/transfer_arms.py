@@ -45,6 +45,11 @@ class Arm:
         """Whether it is pretrained at all."""
         return self.name != 'none'
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether another program pretrains it (LightlyTrain)."""
+        return self.name == 'lightly' and self.path is None
+
     def config(self, init: str, detector: str) -> Path:
         """Find its pretraining config for ``--init`` and one detector.
 
@@ -72,6 +77,29 @@ class Arm:
             + '\n  '.join(map(str, tried))
             + '\nGive one as --arms NAME=CONFIG.py'
         )
+
+
+def lightly_command(args: argparse.Namespace, images: Path) -> list[str]:
+    """The command of the arm that LightlyTrain pretrains, without budget.
+
+    Raises:
+        ValueError: An option it needs is missing or does not fit.
+    """
+    if args.lightly_python is None:
+        raise ValueError(
+            'the arm "lightly" runs LightlyTrain, an outside program: say '
+            'where it is installed with --lightly-python PATH (see '
+            'tools/benchmarks/lightly.py)'
+        )
+    if args.init != 'imagenet':
+        raise ValueError(
+            'the arm "lightly" needs --init imagenet: the half-width '
+            'ResNet-18 is no model that LightlyTrain can build'
+        )
+    command = [str(ROOT / 'tools/benchmarks/lightly.py'), str(images)]
+    command += ['--python', str(Path(args.lightly_python).absolute())]
+    command += [f'--view-size={args.view_size}', f'--workers={args.workers}']
+    return command + ['--amp'] * args.amp
 
 
 def region_search(
@@ -116,6 +144,12 @@ def region_search(
                 )
             command += ['--features', str(path), str(weights)]
     return command
+
+
+def frozen_teachers(cfg: Config) -> list[dict]:
+    """Configs of the frozen teachers in the model of an arm."""
+    parts = parts_of(cfg.model)
+    return [part for part in parts if part['type'] == 'mmfgl.FrozenTeacher']
 
 
 def pretrain_config(

@@ -7,9 +7,9 @@ from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from lib.output import write_json
-from lib.transfer_arms import ROOT, pretrain_config
+from lib.transfer_arms import ROOT, frozen_teachers, pretrain_config
 from lib.transfer_finetune import finetune_config
-from lib.transfer_plan import WEIGHTS, Plan, Row
+from lib.transfer_plan import Plan, Row
 from lib.transfer_results import finetune_dir, pretrain_dir, state_of
 from mmfgl.utils.steps import Step
 
@@ -32,10 +32,10 @@ class Runs:
         machine meets all arms alike.
         """
         plan = self.plan
-        if plan.weights and plan.weights != WEIGHTS:
-            tool = ROOT / 'tools/model_converters/efficientnet_lite.py'
-            command = [str(tool), '--out', str(plan.weights)]
-            yield Step('weights', command, [plan.weights], 15)
+        tool = str(ROOT / 'tools/model_converters/efficientnet_lite.py')
+        for path, variant in plan.conversions.items():
+            command = [tool, f'--variant={variant}', f'--out={path}']
+            yield Step(f'weights{variant}', command, [path], 15)
         done = {}
         for name, path in plan.pretraining.items():
             search = None
@@ -44,6 +44,9 @@ class Runs:
                 search = Step(f'proposals_{name}', command, outputs, 60)
                 yield search
             done[name] = self._pretrain(name, path, search)
+            yield done[name]
+        for name, command in plan.outside.items():
+            done[name] = self._outside(name, command)
             yield done[name]
         if self.subset is not None:
             write_json(self.subset, plan.subset)
@@ -64,8 +67,11 @@ class Runs:
                     f'The region proposals of "{name}" took {spent:.0f} s, '
                     'more than --pretrain-minutes allows.'
                 )
+        cfg = Config.fromfile(path)
+        for teacher in frozen_teachers(cfg):
+            teacher.weights = str(self.plan.locate(teacher.weights))
         cfg = pretrain_config(
-            Config.fromfile(path),
+            cfg,
             args,
             self.plan.data,
             seconds=seconds,
@@ -79,6 +85,19 @@ class Runs:
             pretrain_dir(self.out, name),
             self.plan.pretrain_seconds,
             [] if search is None else [search],
+        )
+
+    def _outside(self, name: str, command: list[str]) -> Step:
+        """A pretraining by another program, of the same budget."""
+        args, work_dir = self.args, pretrain_dir(self.out, name)
+        budget = ['--iters', str(args.pretrain_iters)]
+        if args.pretrain_minutes:
+            budget = ['--seconds', str(60 * args.pretrain_minutes)]
+        command = [*command, *budget, f'--work-dir={work_dir}']
+        outputs = [work_dir / 'last_checkpoint']
+        seconds = self.plan.pretrain_seconds
+        return Step(
+            f'pretrain_{name}', command, outputs, seconds, work_dir=work_dir
         )
 
     def _finetune(self, row: Row, seed: int, start: Step | None) -> Step:
