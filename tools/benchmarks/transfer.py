@@ -11,11 +11,11 @@ results.json and curves into --out:
         --pretrain-minutes 10 --finetune-iters 1000 --seeds 3 --out DIR
 
 An arm is `none`, the name of a config in configs/transfer/ (see
-lib/transfer_arms.py), NAME=CONFIG.py, or `lightly` (see lightly.py). Several data sets, DIR1,DIR2, each
-get a folder in --out, and the table has their means besides. Every run is a
-process of its own; those already done are skipped, so that an interrupted
-benchmark goes on where it was, and arms and seeds can be added to the same
---out.
+lib/transfer_arms.py), NAME=CONFIG.py, or `lightly` (see lightly.py). Several
+data sets, DIR1,DIR2, each get a folder in --out, and the table has their means
+besides. Every run is a process of its own; those already done are skipped, so
+that an interrupted benchmark goes on where it was, and arms and seeds can be
+added to the same --out.
 """
 
 import argparse
