@@ -55,6 +55,7 @@ def narrow_model(model: ConfigDict) -> None:
     (EfficientNet-Lite0, ResNet-18) stay as they are.
     """
     projector = (model.get('head') or {}).get('projector')
+    tasks = model.get('tasks', ())
     model = model.get('detector', model)
     backbone, neck = model.backbone, model.get('neck')
     if backbone.get('depth') == 50:
@@ -66,6 +67,9 @@ def narrow_model(model: ConfigDict) -> None:
     elif backbone.get('model_name') == 'convnext_tiny':
         backbone.update(depths=(1, 1, 1, 1), dims=(8, 16, 32, 64))
         neck.in_channels = [8, 16, 32, 64]
+    for task in tasks:
+        if task['type'] == 'mmfgl.DenseDistillTask':
+            _narrow_dense(task, neck.in_channels)
     if 'roi_head' not in model:
         return
     if 'fc_out_channels' in model.roi_head.bbox_head:
@@ -78,6 +82,21 @@ def narrow_model(model: ConfigDict) -> None:
     for stage in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
         if stage:  # none without an RPN
             stage.update(nms_pre=100, max_per_img=40)
+
+
+def _narrow_dense(task: ConfigDict, in_channels: int | list[int]) -> None:
+    """Fit dense distillation to a narrow backbone; narrow its teacher."""
+    if isinstance(in_channels, int):
+        in_channels = [in_channels]
+    task.backbone = [
+        pair and (channels, pair[1])
+        for pair, channels in zip(task.backbone, in_channels, strict=True)
+    ]
+    teacher = task.teacher.backbone
+    if teacher.get('arch') == 'dinov2-small':
+        teacher.arch = tiny_vit_arch()
+        teacher.arch['num_layers'] = 3
+        teacher.out_indices = (0, 1, 2)
 
 
 def shrink_pipeline(pipeline: list[dict]) -> None:
