@@ -52,7 +52,11 @@ def narrow_model(model: ConfigDict) -> None:
     ``model`` may be a pretraining of one. Backbones that are small already
     (EfficientNet-Lite0, ResNet-18) stay as they are.
     """
-    projector = (model.get('head') or {}).get('projector')
+    readers = [
+        part for part in model.get('tasks', ()) if 'in_channels' in part
+    ]
+    if model.get('head') and 'projector' in model.head:
+        readers.append(model.head.projector)
     model = model.get('detector', model)
     backbone, neck = model.backbone, model.neck
     if backbone.get('depth') == 50:
@@ -68,8 +72,8 @@ def narrow_model(model: ConfigDict) -> None:
         return
     if 'fc_out_channels' in model.roi_head.bbox_head:
         model.roi_head.bbox_head.fc_out_channels = 64
-        if projector:  # reads the shared layers
-            projector.in_channels = 64
+        for reader in readers:  # of the shared layers
+            reader.in_channels = 64
     if 'mask_head' in model.roi_head:
         model.roi_head.mask_head.update(num_convs=1, conv_out_channels=16)
         model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=4)

@@ -75,12 +75,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='embed the regions by this model of timm or backbone of a '
         'config, and cluster the embeddings instead of colours and gradients',
     )
+    by = 'what the clusters are made of; default: the teacher, if there is one'
+    add('--cluster-by', choices=('teacher', 'colour'), help=by)
     size = 'side of the crops that the teacher sees, in pixels'
     add('--teacher-size', type=int, default=64, help=size)
     add('--embed-dims', type=int, default=128, help='width of the embeddings')
     args = parser.parse_args(argv)
     if args.workers < 0 or args.clusters < 0:
         parser.error('--workers and --clusters cannot be negative')
+    if args.cluster_by == 'teacher' and not args.teacher:
+        parser.error('--cluster-by teacher needs a --teacher')
+    args.cluster_by = args.cluster_by or (
+        'teacher' if args.teacher else 'colour'
+    )
     if args.teacher_size < 1 or args.embed_dims < 1:
         parser.error('--teacher-size and --embed-dims must be at least 1')
     return args
@@ -136,7 +143,8 @@ class Collection:
             teacher = RegionTeacher(*args.teacher, args.teacher_size)
             self.teacher = TeacherCache(teacher.cuda_if_any(), self.cache)
         self.spool = RegionSpool(f'{self.cache}/spool')
-        self.features: GrowingArray | None = None
+        # 'colour' and 'teacher', of all regions
+        self.features: dict[str, GrowingArray] = {}
         self.unreadable: set[int] = set()
         self.counts = dict(images=0, regions=0, cached=0, unreadable=0)
 
@@ -162,38 +170,45 @@ class Collection:
         )
         self.counts['images'] += 1
         self.counts['cached'] += found.cached
-        rows = found.descriptors
+        described = dict(colour=found.descriptors)
         if self.teacher is not None:
-            rows = self.teacher(image['path'], found)
-        if self.features is None:
-            path = self.spool.folder / 'features'
-            self.features = GrowingArray(path, rows.dtype, rows.shape[1:])
-        self.features.append(rows)
+            described['teacher'] = self.teacher(image['path'], found)
+        for name, rows in described.items():
+            if name not in self.features:
+                path = self.spool.folder / name
+                array = GrowingArray(path, rows.dtype, rows.shape[1:])
+                self.features[name] = array
+            self.features[name].append(rows)
 
     def write(self, images: Images) -> None:
         """Reduce, cluster, and write the region file."""
         args, arrays = self.args, self.spool.read()
         meta: dict = {}
-        if self.features is None:
+        if not self.features:
             raise ValueError(f'no image of {args.folder} can be read')
-        features = self.features.read()
+        features = {key: rows.read() for key, rows in self.features.items()}
         if self.teacher is not None:
-            features = reduce_embeddings(
-                features, args.embed_dims, self.spool.folder / 'embeddings'
+            features['teacher'] = arrays['embeddings'] = reduce_embeddings(
+                features['teacher'],
+                args.embed_dims,
+                self.spool.folder / 'embeddings',
             )
             meta['teacher'] = self.teacher.teacher.meta
         if args.clusters:
-            path = self.spool.folder / 'clusters'
-            arrays['labels'] = cluster_rows(features, args.clusters, path)
+            arrays['labels'] = cluster_rows(
+                features[args.cluster_by],
+                args.clusters,
+                self.spool.folder / 'clusters',
+            )
         if args.out.endswith('.json'):
             if self.teacher is not None:
-                meta['embeddings'] = write_embeddings(args.out, features)
+                meta['embeddings'] = write_embeddings(
+                    args.out, arrays['embeddings']
+                )
             self.counts['regions'] = write_region_file(
                 args.out, self._listed(images), _regions_of(arrays), meta
             )
             return
-        if self.teacher is not None:
-            arrays['embeddings'] = features
         self.counts['regions'] = write_region_arrays(args.out, arrays, meta)
 
     def _listed(self, images: Images) -> Iterator[dict]:
@@ -225,7 +240,7 @@ def run(args: argparse.Namespace) -> dict:
         images.paths(),
         proposer.to_dict(),
         collection.cache,
-        describe=args.clusters > 0 and not args.teacher,
+        describe=args.clusters > 0 and args.cluster_by == 'colour',
         workers=args.workers,
     )
     pairs = zip(images, search, strict=True)

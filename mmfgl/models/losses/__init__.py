@@ -7,11 +7,15 @@ from .region_distill_loss import (
     target_statistics,
 )
 from .region_diversity_loss import RegionDiversityLoss
+from .region_embedding_loss import RegionEmbeddingLoss
+from .region_relation_loss import RegionRelationLoss
 
 __all__ = [
     'DenseDistillLoss',
     'RegionDistillLoss',
     'RegionDiversityLoss',
+    'RegionEmbeddingLoss',
+    'RegionRelationLoss',
     'RegionTargets',
     'target_statistics',
 ]

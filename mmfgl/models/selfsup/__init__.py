@@ -12,21 +12,30 @@ from .tasks import (
     ObjectnessTask,
     PretrainingTask,
     RegionDistillTask,
+    RegionEmbeddingTask,
 )
-from .teachers import EMATeacher, FrozenTeacher
+from .teachers import (
+    EMATeacher,
+    FrozenTeacher,
+    ImageFeatures,
+    RegionTeacher,
+)
 
 __all__ = [
     'DenseDistillTask',
     'DiversityTask',
     'EMATeacher',
     'FrozenTeacher',
+    'ImageFeatures',
     'MaskedRegionTask',
     'ObjectnessTask',
     'PretrainingTask',
     'PrototypeHead',
     'ReToD',
     'RegionDistillTask',
+    'RegionEmbeddingTask',
     'RegionProjector',
+    'RegionTeacher',
     'TaskContext',
     'encode_regions',
     'encode_views',
