@@ -1,12 +1,14 @@
 # ReToD of FGL Faster R-CNN, ConvNeXt-T of timm with FPN, 100 epochs of COCO
-# train2017 + unlabeled2017.
+# train2017 + unlabeled2017: objectness and dense distillation of DINOv2.
 #   bash tools/dist_train.sh \
 #       configs/retod/retod_convnext-t-fpn_8xb64-100e_coco.py 8
-# Add --amp on GPUs. Region file: see configs/_base_/datasets/coco_regions.py.
+# Add --amp on GPUs. Region file: see configs/_base_/datasets/coco_regions.py;
+# the teacher's weights: configs/_base_/models/dinov2_teacher.py.
 # Cost and downstream AP: not yet measured.
 _base_ = [
     '../_base_/models/fgl-faster-rcnn_convnext-t_fpn.py',
     '../_base_/models/retod_tasks.py',
+    '../_base_/models/dinov2_teacher.py',
     '../_base_/datasets/coco_regions.py',
     '../_base_/schedules/retod_100e.py',
     '../_base_/retod_runtime.py',
@@ -15,18 +17,21 @@ _base_ = [
 detector = _base_.model
 detector.backbone.update(pretrained=False, drop_path_rate=0.0)
 detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+dense = dict(
+    _base_.dense,
+    backbone=[None, (192, 0), (384, 1), (768, 2)],
+    neck=[None, (256, 0), (256, 1), (256, 2)],
+)
 model = dict(
     _delete_=True,
     type='mmfgl.ReToD',
     detector=detector,
-    tasks=[_base_.objectness, _base_.distill, _base_.mask, _base_.diversity],
-    head=_base_.prototype_head,
-    target_generator=_base_.ema_teacher,
+    tasks=[_base_.objectness, dense],
+)
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[_base_.load_image, _base_.one_view, _base_.pack_views]
+    ),
 )
 sync_bn = 'torch'
-custom_hooks = [
-    *_base_.guards,
-    dict(type='mmfgl.TeacherHook', momentum=0.996, export='teacher'),
-    _base_.collapse_monitor,
-    dict(_base_.region_probe, branch='teacher'),
-]
+custom_hooks = [*_base_.guards, _base_.region_probe]

@@ -1,12 +1,14 @@
 # ReToD of FGL Faster R-CNN, R50-FPN, 100 epochs of COCO train2017 +
-# unlabeled2017: objectness, distillation, masked regions, diversity.
+# unlabeled2017: objectness and dense distillation of DINOv2.
 #   bash tools/dist_train.sh \
 #       configs/retod/retod_r50-fpn_8xb64-100e_coco.py 8
-# Region file: see configs/_base_/datasets/coco_regions.py.
+# Region file: see configs/_base_/datasets/coco_regions.py; the teacher's
+# weights: configs/_base_/models/dinov2_teacher.py.
 # Cost and downstream AP: not yet measured.
 _base_ = [
     '../_base_/models/fgl-faster-rcnn_r50_fpn.py',
     '../_base_/models/retod_tasks.py',
+    '../_base_/models/dinov2_teacher.py',
     '../_base_/datasets/coco_regions.py',
     '../_base_/schedules/retod_100e.py',
     '../_base_/retod_runtime.py',
@@ -16,18 +18,21 @@ detector = _base_.model
 # from random weights: no frozen stage, trained BatchNorm statistics
 detector.backbone.update(frozen_stages=-1, norm_eval=False, init_cfg=None)
 detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+dense = dict(
+    _base_.dense,
+    backbone=[None, (512, 0), (1024, 1), (2048, 2)],
+    neck=[None, (256, 0), (256, 1), (256, 2)],
+)
 model = dict(
     _delete_=True,
     type='mmfgl.ReToD',
     detector=detector,
-    tasks=[_base_.objectness, _base_.distill, _base_.mask, _base_.diversity],
-    head=_base_.prototype_head,
-    target_generator=_base_.ema_teacher,
+    tasks=[_base_.objectness, dense],
+)
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[_base_.load_image, _base_.one_view, _base_.pack_views]
+    ),
 )
 sync_bn = 'torch'
-custom_hooks = [
-    *_base_.guards,
-    dict(type='mmfgl.TeacherHook', momentum=0.996, export='teacher'),
-    _base_.collapse_monitor,
-    dict(_base_.region_probe, branch='teacher'),
-]
+custom_hooks = [*_base_.guards, _base_.region_probe]

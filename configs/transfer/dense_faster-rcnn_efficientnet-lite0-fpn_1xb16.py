@@ -1,17 +1,35 @@
-# Dense distillation alone: backbone and pyramid of Faster R-CNN, from
-# ImageNet weights, learn the maps of a frozen EfficientNet-Lite2 besides.
-#   python tools/benchmarks/transfer.py --arms dense --init imagenet \
-#       --detector faster-rcnn ...
+# Ablation of the arm objectness-dense: backbone and pyramid learn the maps of
+# a frozen EfficientNet-Lite2, nothing else.
+#   python tools/benchmarks/transfer.py --arms dense \
+#       --init imagenet --detector faster-rcnn ...
 _base_ = [
-    './objectness_faster-rcnn_efficientnet-lite0-fpn_1xb16.py',
+    '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
+    '../_base_/models/retod_tasks.py',
     '../_base_/models/lite2_teacher.py',
+    '../_base_/datasets/transfer_regions.py',
+    '../_base_/transfer_runtime.py',
 ]
 
+cluster_by = 'backbone'
+detector = _base_.model
+detector.roi_head.bbox_head.num_classes = _base_.num_clusters
 dense = dict(
-    type='mmfgl.DenseDistillTask',
-    teacher=_base_.frozen_teacher,
+    _base_.dense,
     backbone=[(40, 0), (112, 1), (320, 2)],
     neck=[(64, 0), (64, 1), (64, 2)],
-    loss_weight=5.0,
 )
-model = dict(tasks=[dense])
+model = dict(
+    _delete_=True,
+    type='mmfgl.ReToD',
+    detector=detector,
+    tasks=[dense],
+)
+load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
+custom_hooks = [
+    *_base_.guards,
+    _base_.budget,
+    dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.region_probe,
+    _base_.channels_last,
+    _base_.frozen_stem,
+]

@@ -32,6 +32,8 @@ def read_config(path: str | Path) -> Config:
             part['init_cfg'] = None
         if part.get('pretrained'):
             part['pretrained'] = False
+        if part['type'] == 'mmfgl.FrozenTeacher':
+            part['weights'] = None
     return cfg
 
 
@@ -52,13 +54,12 @@ def narrow_model(model: ConfigDict) -> None:
     ``model`` may be a pretraining of one. Backbones that are small already
     (EfficientNet-Lite0, ResNet-18) stay as they are.
     """
-    readers = [
-        part for part in model.get('tasks', ()) if 'in_channels' in part
-    ]
+    tasks = model.get('tasks', ())
+    readers = [task for task in tasks if 'in_channels' in task]
     if model.get('head') and 'projector' in model.head:
         readers.append(model.head.projector)
     model = model.get('detector', model)
-    backbone, neck = model.backbone, model.neck
+    backbone, neck = model.backbone, model.get('neck')
     if backbone.get('depth') == 50:
         backbone.update(base_channels=4, stem_channels=4)
         neck.in_channels = [16, 32, 64, 128]
@@ -68,6 +69,9 @@ def narrow_model(model: ConfigDict) -> None:
     elif backbone.get('model_name') == 'convnext_tiny':
         backbone.update(depths=(1, 1, 1, 1), dims=(8, 16, 32, 64))
         neck.in_channels = [8, 16, 32, 64]
+    for task in tasks:
+        if task['type'] == 'mmfgl.DenseDistillTask':
+            _narrow_dense(task, neck.in_channels)
     if 'roi_head' not in model:
         return
     if 'fc_out_channels' in model.roi_head.bbox_head:
@@ -80,6 +84,21 @@ def narrow_model(model: ConfigDict) -> None:
     for stage in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
         if stage:  # none without an RPN
             stage.update(nms_pre=100, max_per_img=40)
+
+
+def _narrow_dense(task: ConfigDict, in_channels: int | list[int]) -> None:
+    """Fit dense distillation to a narrow backbone; narrow its teacher."""
+    if isinstance(in_channels, int):
+        in_channels = [in_channels]
+    task.backbone = [
+        pair and (channels, pair[1])
+        for pair, channels in zip(task.backbone, in_channels, strict=True)
+    ]
+    teacher = task.teacher.backbone
+    if teacher.get('arch') == 'dinov2-small':
+        teacher.arch = tiny_vit_arch()
+        teacher.arch['num_layers'] = 3
+        teacher.out_indices = (0, 1, 2)
 
 
 def shrink_pipeline(pipeline: list[dict]) -> None:

@@ -41,12 +41,27 @@ byol_views = [
     ]
     for blur_prob, solarize_prob in ((1.0, 0.0), (0.1, 0.2))
 ]
+# LightlyTrain's published defaults (docs.lightly.ai, Distillation), but for
+# crops of 14 % and a blur of at most 0.1 px.
+distill_view = [
+    dict(backend='pillow', **crop),
+    flip,
+    dict(
+        type='RandomApply',
+        transforms=[dict(type='ColorJitter', saturation=0.2, **jitter)],
+        prob=0.8,
+    ),
+    gray,
+]
 load_image = dict(type='mmfgl.LoadCachedImage')
 two_mocov2_views = dict(
     type='MultiView', num_views=2, transforms=[mocov2_view]
 )
 two_byol_views = dict(
     type='MultiView', num_views=[1, 1], transforms=byol_views
+)
+one_distill_view = dict(
+    type='MultiView', num_views=1, transforms=[distill_view]
 )
 pack = dict(type='PackInputs')
 train_dataloader = dict(

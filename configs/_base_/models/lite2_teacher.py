@@ -14,3 +14,6 @@ frozen_teacher = dict(
     weights='checkpoints/efficientnet-lite2_imagenet.pth',
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True),
 )
+dense = dict(
+    type='mmfgl.DenseDistillTask', teacher=frozen_teacher, loss_weight=5.0
+)

@@ -1,5 +1,5 @@
-# A part, for configs/transfer: MMPretrain's methods without their backbone,
-# and the optimizers published with them.
+# A part, for configs/transfer: MMPretrain's methods, and the distillation of
+# LightlyTrain, without their backbone; the optimizers published with them.
 #
 # mocov2_resnet50_8xb32-coslr-200e_in1k.py. Kept: SGD, learning rate 0.03 a
 # batch of 256 (linear in the batch), weight decay, temperature,
@@ -83,4 +83,23 @@ byol_optim_wrapper = dict(
 )
 byol_budget = dict(
     type='mmfgl.BudgetHook', warmup=0.05, min_lr_ratio=0.0, views=2
+)
+# LightlyTrain's distillation v3. Kept, as it documents and prints them: AdamW,
+# weight decay, temperature, weights of the losses. It scales its learning rate
+# of 5e-4 for a batch of 1536 with the root of the batch, to 7e-5 here, for
+# hundreds of epochs; a run of some hundred iterations takes 5e-4 itself, the
+# rate of ReToD's arms. The queue holds half an epoch as for MoCo, as it does
+# there for this many images (transfer.py sets it).
+distill = dict(
+    type='mmfgl.BackboneDistill',
+    queue_len=224,
+    temperature=0.07,
+    local_weight=1.0,
+)
+distill_optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=1e-6),
+)
+distill_budget = dict(
+    type='mmfgl.BudgetHook', warmup=0.05, min_lr_ratio=0.0, views=1
 )

@@ -88,11 +88,12 @@ class FreezeHook(Hook):
                 param.requires_grad_(False)
                 param.grad = None
             counts[param.requires_grad] += param.numel()
-        self._idle = self._frozen_modules(model)
         if wrapped:
             runner.model = None  # the old wrapper's gradient hooks go with it
             cfg = runner.cfg.get('model_wrapper_cfg')
             runner.model = runner.wrap_model(cfg, model)
+        # wrapping with sync_bn has put new modules in the place of BatchNorm
+        self._idle = self._frozen_modules(unwrap(runner.model))
         # groups are kept even if they become empty: schedulers count them
         for group in wrapper.param_groups:
             group['params'] = [p for p in group['params'] if p.requires_grad]

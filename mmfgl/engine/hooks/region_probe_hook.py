@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.utils.data import BatchSampler, SequentialSampler
 
 from mmfgl.engine.hooks.robust.exact_resume_hook import replace_batch_sampler
 from mmfgl.registry import HOOKS
@@ -32,8 +33,8 @@ class RegionProbeHook(Hook):
 
     Args:
         dataloader: Config of a data loader of held-out images with the view
-            transform of the training and a finite sampler
-            (``dict(type='DefaultSampler', shuffle=False)``).
+            transform of the training. The first images of the data set are
+            taken, whatever its sampler and the number of processes.
         interval: Iterations between two probes; the first is before
             training, the last at its end.
         branch: ``'teacher'`` or ``'student'``.
@@ -76,8 +77,11 @@ class RegionProbeHook(Hook):
     def _load(self, runner: Runner) -> list[dict]:
         """The probe's batches, the same whenever they are loaded."""
         loader = runner.build_dataloader(self.dataloader, seed=0)
-        batches = SeededBatches(loader.batch_sampler, seed=0)
-        replace_batch_sampler(loader, batches)
+        # a sampler of the run would share them out among its processes
+        order = BatchSampler(
+            SequentialSampler(loader.dataset), loader.batch_size, False
+        )
+        replace_batch_sampler(loader, SeededBatches(order, seed=0))
         loaded, count = [], 0
         for batch in loader:
             loaded.append(batch)

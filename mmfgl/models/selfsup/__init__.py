@@ -1,5 +1,6 @@
 """Self-supervised pretraining; the one part that imports mmpretrain."""
 
+from .backbone_distill import BackboneDistill
 from .prototype_head import PrototypeHead
 from .region_encoding import encode_regions, encode_views
 from .region_projector import RegionProjector
@@ -22,6 +23,7 @@ from .teachers import (
 )
 
 __all__ = [
+    'BackboneDistill',
     'DenseDistillTask',
     'DiversityTask',
     'EMATeacher',

@@ -149,15 +149,44 @@ def process_group(tmp_path, monkeypatch):
     distributed.destroy_process_group()
 
 
+WRAPPER = dict(
+    type='MMDistributedDataParallel',
+    broadcast_buffers=False,
+    find_unused_parameters=False,
+    device_ids=None,
+)
+
+
+def renewed(module, implementation='torch'):
+    """As a conversion to SyncBatchNorm, for CPUs: new norm modules."""
+    for name, child in module.named_children():
+        is_norm = isinstance(child, torch.nn.BatchNorm2d)
+        new = copy.deepcopy(child) if is_norm else renewed(child)
+        module.add_module(name, new)
+    return module
+
+
+@pytest.mark.usefixtures('process_group')
+def test_frozen_sync_bn_does_not_move(make, monkeypatch):
+    """It replaces BatchNorm modules when the model is wrapped."""
+    convert = 'mmengine.runner.runner.convert_sync_batchnorm'
+    monkeypatch.setattr(convert, renewed)
+    changes = dict(launcher='pytorch', model_wrapper_cfg=WRAPPER)
+    runner = make([freeze()], **changes, sync_bn='torch')
+    (hook,) = (h for h in runner.hooks if isinstance(h, FreezeHook))
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    hook.before_run(runner)
+    runner.model.train()
+    hook.before_train_iter(runner)
+    modules = list(runner.model.modules())
+    norms = [m for m in modules if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) > 10
+    assert not any(module.training for module in norms)
+
+
 @pytest.mark.usefixtures('process_group')
 def test_distributed_waits_for_no_frozen_parameter(make, watcher):
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=False,
-        device_ids=None,
-    )
-    changes = dict(launcher='pytorch', model_wrapper_cfg=wrapper)
+    changes = dict(launcher='pytorch', model_wrapper_cfg=WRAPPER)
     runner = make([freeze(), watcher], **changes)
     assert runner.distributed
     assert watcher.changed(runner.train()) == TRAINED

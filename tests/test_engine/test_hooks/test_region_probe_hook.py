@@ -92,6 +92,16 @@ def test_probe_sees_the_same_views_each_time(retod_runner):
     assert len(RegionProbeHook(loader, max_images=1)._load(runner)) == 1
 
 
+def test_any_number_of_ranks_sees_the_same_images(retod_runner, monkeypatch):
+    runner = retod_runner(1, work_dir='ranks')
+    hook = RegionProbeHook(probe_cfg(runner.cfg)['dataloader'])
+    alone = hook._load(runner)
+    info = 'mmengine.dataset.sampler.get_dist_info'
+    monkeypatch.setattr(info, lambda: (0, 2))
+    for one, other in zip(alone, hook._load(runner), strict=True):
+        assert torch.equal(one['inputs'][0], other['inputs'][0])
+
+
 def test_bad_settings():
     with pytest.raises(ValueError, match="'teacher' or 'student'"):
         RegionProbeHook({}, branch='both')

@@ -8,7 +8,11 @@ import torch
 from mmengine.dist import all_reduce
 
 from mmfgl.models.balancers import TaskAdaptiveLoss, TaskDraw, TaskLoss
-from mmfgl.models.losses import RegionDistillLoss, RegionDiversityLoss
+from mmfgl.models.losses import (
+    QueueSimilarityLoss,
+    RegionDistillLoss,
+    RegionDiversityLoss,
+)
 
 
 def logits_of(rows, seed=0):
@@ -49,11 +53,17 @@ def run_rank(rank):
     chosen = torch.tensor([True, rank == 0, False, True])
     floor = RegionDistillLoss().floor(targets, chosen)
     all_reduce(floor, op='mean')
+
+    queue = QueueSimilarityLoss(8, queue_len=6)
+    for step in range(2):
+        part = logits_of(4, seed=step)[2 * rank : 2 * rank + 2]
+        queue(part, part)
     return dict(
         gradient=gradient.tolist(),
         history=history,
         costs=measured.sampler.costs.tolist(),
         floor=floor.item(),
+        queue=queue.queue.tolist(),
     )
 
 
@@ -78,6 +88,10 @@ def test_two_ranks(tmp_path):
     targets = logits_of(6, seed=3).softmax(dim=1)[[0, 1, 3, 2, 5]]
     entropy = -(targets * targets.log()).sum(dim=1).mean()
     torch.testing.assert_close(torch.tensor(first['floor']), entropy)
+    # the latest 6 of 8, in their places
+    old, new = logits_of(4, seed=0), logits_of(4, seed=1)
+    kept = torch.cat([new[2:], old[2:], new[:2]])
+    torch.testing.assert_close(torch.tensor(first['queue']), kept)
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import nn
 
 from mmfgl.models.balancers import TaskLoss
@@ -16,12 +17,13 @@ class DenseDistillTask(PretrainingTask):
     """Match maps of backbone and pyramid to a frozen teacher's, same view.
 
     Each map of the student goes through a 1x1 convolution of its own, which
-    is dropped after the pretraining.
+    is dropped after the pretraining. They are compared at the smaller of both
+    sizes.
 
     Args:
         teacher: Config of :class:`FrozenTeacher`.
         backbone: (channels, teacher's map) for the maps of the backbone, in
-            their order; those beyond the last are left out.
+            their order; ``None``, and those beyond the last, are left out.
         neck: The same for the pyramid.
         loss_weight: Weight of the loss, the mean over all maps.
 
@@ -34,27 +36,27 @@ class DenseDistillTask(PretrainingTask):
     def __init__(
         self,
         teacher: dict,
-        backbone: Sequence[tuple[int, int]] = (),
-        neck: Sequence[tuple[int, int]] = (),
+        backbone: Sequence[tuple[int, int] | None] = (),
+        neck: Sequence[tuple[int, int] | None] = (),
         loss_weight: float = 5.0,
     ) -> None:
         super().__init__()
-        if not len(backbone) + len(neck):
+        self.teacher = MODELS.build(teacher)
+        self.pairs = {}  # part and level of the student -> teacher's map
+        self.convs = nn.ModuleDict()
+        for part, levels in (('backbone', backbone), ('neck', neck)):
+            for level, pair in enumerate(levels):
+                if pair is not None:
+                    channels, index = pair
+                    width = self.teacher.out_channels[index]
+                    conv = nn.Conv2d(channels, width, 1)
+                    self.convs[f'{part}{level}'] = conv
+                    self.pairs[part, level] = index
+        if not self.pairs:
             raise ValueError(
                 'DenseDistillTask has no map to match: give backbone or neck '
                 "as (channels, teacher's map) a level"
             )
-        self.teacher = MODELS.build(teacher)
-        self.targets = dict(
-            backbone=[index for _, index in backbone],
-            neck=[index for _, index in neck],
-        )
-        for name, levels in (('backbone', backbone), ('neck', neck)):
-            convs = [
-                nn.Conv2d(channels, self.teacher.out_channels[index], 1)
-                for channels, index in levels
-            ]
-            self.add_module(f'{name}_convs', nn.ModuleList(convs))
         self.criterion = DenseDistillLoss(loss_weight)
 
     def check(self, model: nn.Module) -> None:
@@ -63,17 +65,16 @@ class DenseDistillTask(PretrainingTask):
 
     def loss(self, context: TaskContext) -> TaskLoss:
         """Mean over the maps; each is logged as ``dense/<part><level>``."""
-        teacher = self.teacher(context.views)
+        targets = self.teacher(context.views)
+        maps = dict(backbone=context.maps, neck=context.feats)
         parts = {}
-        for name, maps in (
-            ('backbone', context.maps),
-            ('neck', context.feats),
-        ):
-            convs = self.get_submodule(f'{name}_convs')
-            for level, index in enumerate(self.targets[name]):
-                pred = convs[level](maps[level])
-                value = self.criterion(pred, teacher[index])
-                parts[f'{self.name}/{name}{level}'] = value
+        for (part, level), index in self.pairs.items():
+            source, target = maps[part][level], targets[index]
+            if source.shape[-1] > target.shape[-1]:
+                size = target.shape[-2:]
+                source = F.adaptive_avg_pool2d(source, size)
+            pred = self.convs[f'{part}{level}'](source)
+            parts[f'{self.name}/{part}{level}'] = self.criterion(pred, target)
         return TaskLoss(
             sum(parts.values()) / len(parts),
             loss_scale=self.criterion.loss_weight,

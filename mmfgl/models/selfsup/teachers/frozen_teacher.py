@@ -20,7 +20,8 @@ class FrozenTeacher(nn.Module):
         backbone: Config of a backbone that returns maps (B, C, H, W), e.g.
             ``dict(type='mmpretrain.TIMMBackbone', model_name=...,
             features_only=True, out_indices=(2, 3, 4))``.
-        weights: Checkpoint of it, its keys with or without ``backbone.``.
+        weights: Checkpoint of it, its keys with or without ``backbone.``;
+            ``None`` leaves it random, for tests of configs.
         data_preprocessor: How it wants images normalised: ``mean``, ``std``
             (pixel values 0 to 255) and ``bgr_to_rgb``, as a config of
             MMDetection says it.
@@ -30,11 +31,12 @@ class FrozenTeacher(nn.Module):
     """
 
     def __init__(
-        self, backbone: dict, weights: str, data_preprocessor: dict
+        self, backbone: dict, weights: str | None, data_preprocessor: dict
     ) -> None:
         super().__init__()
         model = MODELS.build(backbone)
-        load_backbone(model, weights)
+        if weights is not None:
+            load_backbone(model, weights)
         model.requires_grad_(False)
         model.eval()
         # a tuple hides it: see the class
