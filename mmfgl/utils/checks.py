@@ -56,11 +56,16 @@ def check_weights(cfg: Config) -> None:
     if cfg.get('load_from'):
         check_checkpoint(cfg.load_from, 'checkpoint to start from', hint)
     for path in _init_checkpoints(cfg.model):
-        hint = ''
-        if found := re.search(r'efficientnet-lite([012])', path):
-            tool = 'tools/model_converters/efficientnet_lite.py'
-            hint = f'write it: python {tool} --variant {found[1]} --out {path}'
-        check_checkpoint(path, 'file of weights of an init_cfg', hint)
+        name = 'file of weights of an init_cfg'
+        check_checkpoint(path, name, weights_hint(path))
+
+
+def weights_hint(path: str) -> str:
+    """How to make a file of weights, '' if no tool here does."""
+    if not (found := re.search(r'efficientnet-lite([012])', path)):
+        return ''
+    tool = 'tools/model_converters/efficientnet_lite.py'
+    return f'write it: python {tool} --variant {found[1]} --out {path}'
 
 
 def _init_checkpoints(node: Any) -> Iterator[str]:

@@ -310,7 +310,7 @@ def test_region_search_command(tmp_path):
     common += ['--clusters=8']
     assert command("num_clusters = 8; cluster_by = 'colour'") == common
     backbone = "num_clusters = 8; cluster_by = 'backbone'"
-    features = ['--features', str(config), 'w.pth']
+    features = ['--teacher', str(config), 'w.pth']
     assert command(backbone, Path('w.pth')) == common + features
     with pytest.raises(ValueError, match='--init imagenet'):
         command(backbone)

@@ -29,6 +29,7 @@ class PackRegionViews(BaseTransform):
             metainfo={k: results[k] for k in self.META_KEYS if k in results}
         )
         sample.boxes = torch.from_numpy(results['boxes'])
+        sample.rows = torch.from_numpy(results['rows'])
         if 'objects' in results:
             # lists in a data element would not move to the GPU with it
             rows = [
@@ -36,6 +37,7 @@ class PackRegionViews(BaseTransform):
                 for view, boxes in enumerate(results['objects'])
             ]
             sample.objects = torch.from_numpy(np.concatenate(rows)).float()
-            labels = np.concatenate(results['object_labels'])
-            sample.object_labels = torch.from_numpy(labels)
+            for key in ('object_labels', 'object_rows'):
+                values = np.concatenate(results[key])
+                sample.set_data({key: torch.from_numpy(values)})
         return dict(inputs=inputs, data_samples=sample)

@@ -13,8 +13,14 @@ from .tasks import (
     ObjectnessTask,
     PretrainingTask,
     RegionDistillTask,
+    RegionEmbeddingTask,
 )
-from .teachers import EMATeacher, FrozenTeacher
+from .teachers import (
+    EMATeacher,
+    FrozenTeacher,
+    ImageFeatures,
+    RegionTeacher,
+)
 
 __all__ = [
     'BackboneDistill',
@@ -22,13 +28,16 @@ __all__ = [
     'DiversityTask',
     'EMATeacher',
     'FrozenTeacher',
+    'ImageFeatures',
     'MaskedRegionTask',
     'ObjectnessTask',
     'PretrainingTask',
     'PrototypeHead',
     'ReToD',
     'RegionDistillTask',
+    'RegionEmbeddingTask',
     'RegionProjector',
+    'RegionTeacher',
     'TaskContext',
     'encode_regions',
     'encode_views',
