@@ -20,6 +20,13 @@ a local file; DINOv2, on a GPU::
     --teacher mmpretrain::dinov2/vit-small-p14_dinov2-pre_headless.py WEIGHTS \
         --teacher-size 98
 
+A further round learns from what a pretrained detector finds, and from the
+search's boxes together with it; a detector of few labels serves as well::
+
+    python tools/dataset_converters/propose_regions.py my_photos/ \
+        --detector CONFIG CHECKPOINT --clusters 64 \
+        --cfg-options join=my_photos_regions.json --out my_photos_round2.json
+
 Read the result with ``dict(type='mmfgl.FileRegions', ann_file=...)``. It is
 COCO-format JSON where ``--out`` ends so, with the embeddings beside it, else a
 folder of arrays, which is read memory-mapped: for millions of images. Finished
@@ -27,10 +34,12 @@ images are kept in the cache: a run that was stopped does only the rest.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,7 +73,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--ann-file', default='', help='text list or COCO JSON of the images')
     default = 'mmfgl.SelectiveSearchRegions'
     add('--proposer', default=default, help='type of the proposer')
-    options = 'settings of the proposer, e.g. mode=quality'
+    detector = 'propose what a ReToD or a detector finds'
+    metavar = ('CONFIG', 'CHECKPOINT')
+    add('--detector', nargs=2, metavar=metavar, help=detector)
+    options = 'settings of the proposer, e.g. mode=quality; of a detector '
+    options += 'max_regions, score_thr, flip, snap=FILE, join=FILE'
     add('--cfg-options', nargs='+', action=DictAction, help=options)
     add('--workers', type=int, default=os.cpu_count(), help='processes')
     add('--clusters', type=int, default=0, help='pseudo-labels by k-means')
@@ -230,18 +243,47 @@ def _regions_of(arrays: dict[str, np.ndarray]) -> Iterator[SimpleNamespace]:
         )
 
 
+def proposer_of(args: argparse.Namespace, cache: str) -> tuple[dict, str]:
+    """Config of the proposer, and the folder where its regions are kept.
+
+    That of a detector is named by the content of its files: a training
+    writes another checkpoint under the same name.
+    """
+    proposer = Config(dict(type=args.proposer))
+    if args.detector:
+        # registers it; not before: torch takes some seconds
+        from region_search import detector_regions  # noqa: F401
+
+        proposer = Config(
+            dict(
+                type='mmfgl.DetectorRegions',
+                config=args.detector[0],
+                checkpoint=args.detector[1],
+            )
+        )
+    proposer.merge_from_dict(args.cfg_options or {})
+    if args.detector:
+        digest = hashlib.sha1()
+        files = [*args.detector, proposer.get('snap'), proposer.get('join')]
+        for path in filter(None, files):
+            # a region file of arrays is a folder
+            inside = Path(path).glob('*') if Path(path).is_dir() else [path]
+            for file in sorted(map(Path, inside)):
+                digest.update(file.read_bytes())
+        cache = os.path.join(cache, f'detector-{digest.hexdigest()[:16]}')
+    return proposer.to_dict(), cache
+
+
 def run(args: argparse.Namespace) -> dict:
     """Propose, embed, cluster, write; returns the counts that are printed."""
-    proposer = Config(dict(type=args.proposer))
-    proposer.merge_from_dict(args.cfg_options or {})
     images = Images(args)
     collection = Collection(args)
     search = propose_all(
         images.paths(),
-        proposer.to_dict(),
-        collection.cache,
+        *proposer_of(args, collection.cache),
         describe=args.clusters > 0 and args.cluster_by == 'colour',
-        workers=args.workers,
+        # a detector computes on all cores, or on a GPU
+        workers=0 if args.detector else args.workers,
     )
     pairs = zip(images, search, strict=True)
     try:
@@ -258,7 +300,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         counts = run(args)
-    except (OSError, ImportError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        ImportError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+    ) as error:
         sys.exit(f'propose_regions: {error}')
     numbers = ', '.join(f'{value} {key}' for key, value in counts.items())
     print(f'{numbers} -> {args.out}')
