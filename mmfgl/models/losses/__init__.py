@@ -9,12 +9,9 @@ from .region_distill_loss import (
     target_statistics,
 )
 from .region_diversity_loss import RegionDiversityLoss
-<<<<<<< HEAD
 from .region_embedding_loss import RegionEmbeddingLoss
 from .region_relation_loss import RegionRelationLoss
-=======
 from .similarity_kl import similarity_kl
->>>>>>> main
 
 __all__ = [
     'PatchSimilarityLoss',
