@@ -59,6 +59,7 @@ from mmfgl.datasets.region_arrays import (
     write_region_arrays,
 )
 from mmfgl.datasets.region_file import write_embeddings, write_region_file
+from mmfgl.models.selfsup import RegionTeacher
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -150,9 +151,6 @@ class Collection:
         self.args = args
         self.teacher: TeacherCache | None = None
         if args.teacher:
-            # not before: torch takes some seconds
-            from mmfgl.models.selfsup.teachers import RegionTeacher
-
             teacher = RegionTeacher(*args.teacher, args.teacher_size)
             self.teacher = TeacherCache(teacher.cuda_if_any(), self.cache)
         self.spool = RegionSpool(f'{self.cache}/spool')

@@ -11,7 +11,7 @@ import mmcv
 import numpy as np
 
 from mmfgl.datasets.region_arrays import GrowingArray, chunks_of
-from mmfgl.models.selfsup.teachers import RegionTeacher
+from mmfgl.models.selfsup import RegionTeacher
 from mmfgl.utils.atomic_files import atomic_file, write_atomically
 from region_search.cache import ImageProposals
 
