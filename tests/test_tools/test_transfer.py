@@ -1,6 +1,7 @@
 """transfer.py on tiny data sets: its runs, in this process."""
 
 import json
+import re
 import runpy
 import sys
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from lib import transfer_arms as arms
-from lib import transfer_plan
+from lib import transfer_plan, transfer_results
 from lib.coco_data import DataSet, label_subset
 from lib.transfer_plan import Plan
 from lib.transfer_runs import Runs
@@ -24,6 +25,7 @@ from mmfgl.testing.configs import parts_of
 from mmfgl.utils.reports import read_curve
 from mmfgl.utils.steps import StepRunner
 from tools.benchmarks import lightly, transfer
+from tools.dataset_converters import propose_regions
 
 
 @pytest.fixture(scope='module')
@@ -293,6 +295,78 @@ def test_results_of_an_outside_program(tmp_path):
         seconds=7.0, iters=15, images=15 * 32
     )
     assert read_curve(tmp_path) == [(10, 5.0)]
+
+
+def test_rounds_of_a_pretraining(data, tmp_path):
+    """The second learns from the first, all share the budget."""
+    out = tmp_path / 'out'
+    text = arguments(data, out, 'objectness-rounds', '--seeds=1')
+    args = transfer.parse_args(text)
+    args.pretrain_minutes, args.pretrain_iters = 1, None
+    plan = Plan(args, data, out)
+    steps = {}
+    for step in Runs(plan):
+        steps[step.name] = step
+        state = dict(seconds=6.0, done=True, digest=step.digest())
+        path = out / f'steps/{step.name}.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(state))
+        if step.work_dir:
+            step.work_dir.mkdir(parents=True)
+            checkpoint = str(step.work_dir / 'iter.pth')
+            (step.work_dir / 'last_checkpoint').write_text(checkpoint)
+            Path(checkpoint).touch()
+            spent = dict(seconds=20.0, iters=5, images=40)
+            (step.work_dir / 'budget.json').write_text(json.dumps(spent))
+    name = 'objectness-rounds'
+    first, second = f'{name}-round1', name
+    assert [key for key in steps if 'finetune' not in key] == [
+        f'proposals_{first}',
+        f'pretrain_{first}',
+        f'proposals_{second}',
+        f'quality_{second}',
+        f'pretrain_{second}',
+    ]
+    assert len(steps) == plan.num_steps
+    options = steps[f'proposals_{first}'].command
+    assert 'mode=single' in options and '--detector' not in options
+    config = steps[f'pretrain_{first}'].config
+    options = steps[f'proposals_{second}'].resolved_command()
+    options = propose_regions.parse_args(options[1:])
+    assert options.out == str(plan.regions(second)) and options.clusters == 64
+    found = Path(options.detector[1]).resolve()
+    assert options.detector[0] == config
+    assert found == out / f'pretrain/{first}/iter.pth'
+    assert options.cfg_options['join'] == str(plan.regions(first))
+    cfgs = [
+        Config.fromfile(steps[f'pretrain_{part}'].config)
+        for part in (first, second)
+    ]
+    seconds = [
+        hook['seconds']
+        for cfg in cfgs
+        for hook in cfg.custom_hooks
+        if 'BudgetHook' in hook['type']
+    ]
+    # (60 - 6) / 2, and what two searches and a training leave
+    assert seconds == [27.0, 28.0]
+    assert cfgs[0].get('load_from') is None
+    assert cfgs[1].load_from == str(found)
+    for cfg, part in zip(cfgs, (first, second), strict=True):
+        files = {
+            step.get('object_proposer', {}).get('ann_file')
+            for step in parts_of(cfg.train_dataloader.dataset.pipeline)
+        }
+        assert str(plan.regions(part)) in files
+    state = {'roi_head.bbox_head.fc_cls.weight': 0, 'neck.x': 1}
+    (hook,) = (h for h in cfgs[1].custom_hooks if 'Chain' in h['type'])
+    for pattern, new in hook['revise_keys']:
+        state = {re.sub(pattern, new, key): v for key, v in state.items()}
+    assert 'neck.x' in state
+    assert 'roi_head.bbox_head.fc_cls.weight' not in state
+    arm = transfer_results._read_arm(out, name, name)
+    assert arm['pretrain_seconds'] == 2 * 20 + 2 * 6
+    assert arm['pretrain_iters'] == 10 and arm['images_seen'] == 80
 
 
 def test_region_search_command(tmp_path):

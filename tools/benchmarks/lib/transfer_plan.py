@@ -130,6 +130,10 @@ class Plan:
         self.conversions[there] = match[1]
         return there
 
+    def rounds(self, name: str) -> int:
+        """Number of rounds of a pretraining run."""
+        return Config.fromfile(self.pretraining[name]).get('rounds', 1)
+
     def regions(self, name: str) -> Path:
         """Region file of a pretraining run."""
         return self.out / 'proposals' / f'{name}.json'
@@ -163,7 +167,9 @@ class Plan:
     @property
     def num_steps(self) -> int:
         """How many runs there are, those already done included."""
-        runs = len(self.pretraining) + len(self.outside)
+        # a further round: search, quality, training
+        further = sum(self.rounds(name) - 1 for name in self.pretraining)
+        runs = len(self.pretraining) + len(self.outside) + 3 * further
         runs += self.args.seeds * len(self.rows)
         return runs + len(self.conversions) + len(self.searches)
 
@@ -237,8 +243,8 @@ class Plan:
         for name in self.args.redo:
             for state in (self.out / 'steps').glob('*.json'):
                 if re.fullmatch(
-                    rf'(proposals|pretrain|finetune)_{re.escape(name)}'
-                    r'(-fgl)?(_seed\d+)?',
+                    rf'(proposals|quality|pretrain|finetune)_{re.escape(name)}'
+                    r'(-fgl)?(-round\d+)?(_seed\d+)?',
                     state.stem,
                 ):
                     state.unlink()

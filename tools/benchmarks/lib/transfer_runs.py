@@ -7,9 +7,10 @@ from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from lib.output import write_json
-from lib.transfer_arms import ROOT, frozen_teachers, pretrain_config
+from lib.transfer_arms import ROOT
 from lib.transfer_finetune import finetune_config
 from lib.transfer_plan import Plan, Row
+from lib.transfer_pretraining import Pretraining
 from lib.transfer_results import finetune_dir, pretrain_dir, state_of
 from mmfgl.utils.steps import Step
 
@@ -38,13 +39,9 @@ class Runs:
             yield Step(f'weights{variant}', command, [path], 15)
         done = {}
         for name, path in plan.pretraining.items():
-            search = None
-            if command := plan.searches.get(name):
-                outputs = [plan.regions(name)]
-                search = Step(f'proposals_{name}', command, outputs, 60)
-                yield search
-            done[name] = self._pretrain(name, path, search)
-            yield done[name]
+            for step in Pretraining(plan, name, path, self.train):
+                yield step
+            done[name] = step
         for name, command in plan.outside.items():
             done[name] = self._outside(name, command)
             yield done[name]
@@ -53,39 +50,6 @@ class Runs:
         for seed in range(self.args.seeds):
             for row in plan.rows:
                 yield self._finetune(row, seed, done.get(row.pretraining))
-
-    def _pretrain(self, name: str, path: Path, search: Step | None) -> Step:
-        args, seconds = self.args, None
-        if args.pretrain_minutes:
-            # what an arm computes beforehand is part of its budget
-            spent = 0.0
-            if search is not None:
-                spent = state_of(self.out, search.name)['seconds']
-            seconds = round(60 * args.pretrain_minutes - spent, 1)
-            if seconds <= 0:
-                raise RuntimeError(
-                    f'The region proposals of "{name}" took {spent:.0f} s, '
-                    'more than --pretrain-minutes allows.'
-                )
-        cfg = Config.fromfile(path)
-        for teacher in frozen_teachers(cfg):
-            teacher.weights = str(self.plan.locate(teacher.weights))
-        cfg = pretrain_config(
-            cfg,
-            args,
-            self.plan.data,
-            seconds=seconds,
-            weights=self.plan.weights,
-            regions=self.plan.regions(name),
-        )
-        return self._train(
-            f'pretrain_{name}',
-            name,
-            cfg,
-            pretrain_dir(self.out, name),
-            self.plan.pretrain_seconds,
-            [] if search is None else [search],
-        )
 
     def _outside(self, name: str, command: list[str]) -> Step:
         """A pretraining by another program, of the same budget."""
@@ -112,7 +76,7 @@ class Runs:
             checkpoint=checkpoint,
             ann_file=self.subset,
         )
-        return self._train(
+        return self.train(
             f'finetune_{row.name}_seed{seed}',
             row.name,
             cfg,
@@ -121,7 +85,7 @@ class Runs:
             [] if start is None else [start],
         )
 
-    def _train(
+    def train(
         self,
         name: str,
         arm: str,
