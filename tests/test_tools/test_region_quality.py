@@ -64,7 +64,8 @@ def test_clear_errors(files, tmp_path):
     fails('none.json', str(tmp_path / 'none.json'))
     fails('give the images by --ann', str(tmp_path))
     other = tmp_path / 'other.json'
-    other.write_text('{"images": []}')
+    other.write_text('{"images": [], "annotations": []}')
     fails('none of the images', files[0], '--ann', str(other))
-    other.write_text('[]')
-    fails('no COCO JSON', files[0], '--ann', str(other))
+    for text in ('[]', '{"images": []}', 'no JSON'):
+        other.write_text(text)
+        fails('no COCO JSON', files[0], '--ann', str(other))

@@ -56,36 +56,35 @@ def read_boxes(path: str, names: list[str]) -> dict[str, np.ndarray]:
     }
 
 
-def names_of(path: str) -> list[str]:
-    """File names in a COCO JSON.
+def read_coco(path: str) -> dict[str, np.ndarray]:
+    """(G, 4) boxes of each image of a COCO JSON, without crowd regions.
 
     Raises:
         ValueError: It is none.
     """
     try:
         with open(path, encoding='utf-8') as file:
-            return [image['file_name'] for image in json.load(file)['images']]
+            content = json.load(file)
+        found: dict = {image['id']: [] for image in content['images']}
+        for note in content['annotations']:
+            if not note.get('iscrowd'):
+                found[note['image_id']].append(note['bbox'])
+        names = {
+            image['file_name']: image['id'] for image in content['images']
+        }
     except IsADirectoryError as error:
         raise ValueError(
             f'{path} holds no file names: give the images by --ann COCO.json'
         ) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{path} is no COCO JSON with images') from error
-
-
-def read_objects(path: str) -> dict[str, np.ndarray]:
-    """(G, 4) labelled boxes of each image, without crowd regions."""
-    with open(path, encoding='utf-8') as file:
-        content = json.load(file)
-    found: dict[int, list] = {image['id']: [] for image in content['images']}
-    for note in content['annotations']:
-        if not note.get('iscrowd'):
-            found[note['image_id']].append(note['bbox'])
+        raise ValueError(
+            f'{path} is no COCO JSON with images and annotations'
+        ) from error
     objects = {}
-    for image in content['images']:
-        boxes = np.array(found[image['id']], np.float32).reshape(-1, 4)
+    for name, number in names.items():
+        boxes = np.array(found[number], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        objects[image['file_name']] = boxes
+        objects[name] = boxes
     return objects
 
 
@@ -122,11 +121,10 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         ValueError: A file is not of its format, or has none of the images.
     """
-    names = names_of(args.ann or args.regions[0])
-    files = {path: read_boxes(path, names) for path in args.regions}
-    objects = read_objects(args.ann) if args.ann else None
+    objects = read_coco(args.ann or args.regions[0])
+    files = {path: read_boxes(path, list(objects)) for path in args.regions}
     header = ['regions', 'images', 'an image', 'agreement']
-    if objects is not None:
+    if args.ann:
         header += [f'precision of {count}' for count in FIRST]
         header += [f'recall of {count}' for count in FIRST]
     first = files[args.regions[0]].items()
@@ -138,7 +136,7 @@ def run(args: argparse.Namespace) -> str:
         row = [path, len(boxes)]
         row.append(sum(map(len, boxes.values())) / len(boxes))
         row.append(share_found(boxes, first, FIRST[-1])[0])
-        if objects is not None:
+        if args.ann:
             shares = [share_found(boxes, objects, count) for count in FIRST]
             precisions, recalls = zip(*shares, strict=True)
             row += [*precisions, *recalls]

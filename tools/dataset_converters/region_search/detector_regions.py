@@ -9,7 +9,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.runner import CheckpointLoader, load_state_dict
+from mmengine.runner import CheckpointLoader
 from mmengine.structures import InstanceData
 from torch import nn
 from torchvision.ops import box_iou, nms
@@ -90,7 +90,7 @@ class DetectorRegions(RegionProposer):
         report = LoadReport(self.model.state_dict(), state, used)
         report.check(checkpoint)
         own = {k: v for k, v in state.items() if k.startswith(tuple(used))}
-        load_state_dict(self.model, own)
+        self.model.load_state_dict(own, strict=False)
         if torch.cuda.is_available():
             self.model.cuda()
         self.model.eval()
