@@ -20,6 +20,7 @@ run of some batches, which does not count.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -149,6 +150,7 @@ def count_epochs(args: argparse.Namespace, images: list[Path]) -> int:
     if args.iters:
         return max(round(args.iters / steps), 1)
     folder = args.work_dir / 'trial'
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for path in images[: TRIAL * BATCH]:
         (folder / path.name).symlink_to(path.resolve())
@@ -190,12 +192,12 @@ def write_results(
 def main(argv: list[str] | None = None) -> None:
     """Distil and convert; stop with a one-line message on an error."""
     args = parse_args(argv)
-    args.work_dir.mkdir(parents=True, exist_ok=True)
     suffixes = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
-    images = sorted(
-        p for p in args.images.iterdir() if p.suffix.lower() in suffixes
-    )
     try:
+        images = sorted(
+            p for p in args.images.iterdir() if p.suffix.lower() in suffixes
+        )
+        args.work_dir.mkdir(parents=True, exist_ok=True)
         version = check_environment(args.python)
         write_weights(STUDENT, args.work_dir / 'student.pt')
         write_weights(TEACHER, args.work_dir / 'teacher.pt')
