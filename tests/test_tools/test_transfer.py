@@ -315,7 +315,7 @@ def test_rounds_of_a_pretraining(data, tmp_path):
             step.work_dir.mkdir(parents=True)
             checkpoint = str(step.work_dir / 'iter.pth')
             (step.work_dir / 'last_checkpoint').write_text(checkpoint)
-            Path(checkpoint).touch()
+            torch.save(dict(state_dict={}), checkpoint)
             spent = dict(seconds=20.0, iters=5, images=40)
             (step.work_dir / 'budget.json').write_text(json.dumps(spent))
     name = 'objectness-rounds'
