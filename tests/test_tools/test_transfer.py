@@ -364,6 +364,7 @@ def test_rounds_of_a_pretraining(data, tmp_path):
         state = {re.sub(pattern, new, key): v for key, v in state.items()}
     assert 'neck.x' in state
     assert 'roi_head.bbox_head.fc_cls.weight' not in state
+    (out / f'steps/finetune_{name}_seed0.json').unlink()
     arm = transfer_results._read_arm(out, name, name)
     assert arm['pretrain_seconds'] == 2 * 20 + 2 * 6
     assert arm['pretrain_iters'] == 10 and arm['images_seen'] == 80

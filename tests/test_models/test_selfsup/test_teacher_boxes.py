@@ -64,16 +64,16 @@ def test_which_boxes_join(retod, progress, monkeypatch):
     own = [sample.gt_instances.bboxes for sample in samples]
     # clear of the file's box, one above the other; and that box itself
     corner = 1000.0
-    boxes = torch.tensor([[0.0, 0, 20, 20], [0, 0, 20, 19], [60, 60, 90, 90]])
+    boxes = torch.tensor([[0.0, 0, 20, 20], [0, 0, 20, 19]])
     found = [
         InstanceData(
             bboxes=torch.cat([boxes + corner, box + 1]),
-            scores=torch.tensor([0.6, 0.5, 0.05, 0.9]),
-            labels=torch.tensor([3, 2, 1, 0]),
+            scores=torch.tensor([0.6, 0.5, 0.9]),
+            labels=torch.tensor([3, 2, 0]),
         )
         for box in own
     ]
-    joining = TeacherBoxes(score_thr=0.1, iou_thr=0.5)
+    joining = TeacherBoxes(iou_thr=0.5)
     monkeypatch.setattr(joining, 'detect', lambda *args: found)
     logs = joining.join(context, samples)
     for sample, box in zip(samples, own, strict=True):
@@ -82,6 +82,15 @@ def test_which_boxes_join(retod, progress, monkeypatch):
         torch.testing.assert_close(kept.bboxes, expected)
         assert kept.labels[1:].tolist() == [3]
     assert logs['teacher_boxes'] == 1 and logs['teacher_recall'] == 1
+
+
+def test_only_what_the_rpn_is_sure_of(retod, progress):
+    progress(9)
+    detector = tiny_plain_detector_cfg(num_classes=4)
+    model = build(retod, detector, score_thr=1.1)
+    losses = retod.losses_of(model, num_labels=4)
+    assert losses['objectness/teacher_boxes'] == 0
+    assert losses['loss_objectness'].isfinite()
 
 
 def test_recall():

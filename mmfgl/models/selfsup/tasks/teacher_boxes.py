@@ -26,7 +26,8 @@ class TeacherBoxes:
     Args:
         start: Share of the run, in [0, 1), after which they join.
         num: Proposals of a view that are considered: the most that join.
-        score_thr: Least score, the probability of the pseudo-class.
+        score_thr: Least score of the RPN. That of a pseudo-class, one of many
+            clusters, says little of whether there is an object.
         iou_thr: They may not overlap another box more than this.
 
     Raises:
@@ -37,7 +38,7 @@ class TeacherBoxes:
         self,
         start: float = 0.3,
         num: int = 5,
-        score_thr: float = 0.1,
+        score_thr: float = 0.5,
         iou_thr: float = 0.5,
     ) -> None:
         if not 0 <= start < 1 or num < 1:
@@ -85,7 +86,7 @@ class TeacherBoxes:
         ranks = torch.cat([scores.new_full((count,), 2.0), scores])
         kept = torch.zeros_like(ranks, dtype=torch.bool)
         kept[batched_nms(boxes, ranks, views, self.iou_thr)] = True
-        kept = kept[count:] & (scores >= self.score_thr)
+        kept = kept[count:]
         parts = kept.split([len(f) for f in found])
         logs = dict(
             teacher_boxes=kept.sum() / len(samples),
@@ -111,6 +112,7 @@ class TeacherBoxes:
         feats = readable_levels(teacher.extract_feat(context.views))
         proposals = teacher.rpn_head.predict(feats, samples, rescale=False)
         proposals = [found[: self.num] for found in proposals]
+        proposals = [p[p.scores >= self.score_thr] for p in proposals]
         found = teacher.roi_head.predict(
             feats, proposals, samples, rescale=False
         )
