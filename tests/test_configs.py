@@ -134,22 +134,24 @@ def check_train_step(cfg, model, data):
             assert param.isfinite().all(), name
             moved.append(not torch.equal(param, before[name]))
     # a residual branch starts at zero: its inner layers move a step later
-    assert sum(moved) > 50
+    assert sum(moved) > 30
 
 
 def check_pretraining(cfg, model, data):
     batch = batch_of(cfg.train_dataloader, data, 'train')
-    two_views = cfg.model.get('target_generator') is not None
+    has_teacher = cfg.model.get('target_generator') is not None
+    # objectness alone needs one
+    num_views = 2 if set(model.tasks) & {'distill', 'mask'} else 1
     shapes = [tuple(view.shape[1:]) for view in batch['inputs']]
-    assert shapes == [(3, SIDE, SIDE)] * (1 + two_views)
-    assert ('TeacherHook' in types_of(cfg)) == two_views
-    if two_views:
+    assert shapes == [(3, SIDE, SIDE)] * num_views
+    assert ('TeacherHook' in types_of(cfg)) == has_teacher
+    if has_teacher:
         model.update_teacher(0.99)
     for probe in cfg.custom_hooks:
         if probe.type == 'mmfgl.RegionProbeHook':
             views = batch_of(probe.dataloader, data, 'val')
             branch = probe.get('branch', 'student')
-            assert branch == ('teacher' if two_views else 'student')
+            assert branch == ('teacher' if has_teacher else 'student')
             share, regions = region_top1(model, [views], branch)
             assert 0 <= share <= 1 and regions == 2 * 16
 

@@ -71,7 +71,7 @@ def make_steps(out: Path) -> list[Step]:
     command += [f'{DATA}/unlabelled', f'--out={cfg.proposals}', '--workers=2']
     command += ['--cfg-options', 'mode=single', 'max_regions=15']
     command += [f'--clusters={cfg.num_clusters}']
-    command += ['--features', config, WEIGHTS]
+    command += ['--teacher', config, WEIGHTS]
     outputs, needs = [Path(cfg.proposals)], [data, weights]
     regions = Step('regions', command, outputs, SECONDS['regions'], needs)
     pretrain = train_step(out, 'pretrain', [regions])

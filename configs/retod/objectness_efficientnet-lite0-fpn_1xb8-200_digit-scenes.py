@@ -6,7 +6,7 @@
 #       data/digit_scenes/unlabelled \
 #       --out data/digit_scenes/annotations/unlabelled_regions.json \
 #       --workers 2 --clusters 64 --cfg-options mode=single max_regions=15 \
-#       --features THIS_FILE checkpoints/efficientnet-lite0_imagenet.pth
+#       --teacher THIS_FILE checkpoints/efficientnet-lite0_imagenet.pth
 #   python tools/train.py configs/retod/\
 #       objectness_efficientnet-lite0-fpn_1xb8-200_digit-scenes.py
 # Cost and downstream AP: see README.md of the project.

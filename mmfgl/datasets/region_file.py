@@ -1,18 +1,28 @@
-"""Region files: boxes and clusters of a set of images, as COCO-format JSON.
+"""Region files: boxes, scores, clusters and embeddings of a set of images.
 
-Shape shorthand: N boxes of all images.
+A file is COCO-format JSON, or, for sets that memory does not hold, a folder of
+arrays. A teacher's embeddings are memory-mapped: beside the JSON, or inside
+the folder.
+
+Shape shorthand: N boxes of all images, E embedding width.
 """
 
+import hashlib
 import json
 import os.path as osp
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 
-from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.datasets.region_arrays import (
+    ImageIndex,
+    chunks_of,
+    read_region_arrays,
+)
+from mmfgl.utils.atomic_files import atomic_file, write_atomically
 
 
 @dataclass
@@ -24,13 +34,28 @@ class RegionFile:
             by file name. The rows of an image go from the highest score
             down; without scores they keep the file's order.
         boxes: (N, 4) float32, in pixels of that width and height.
-        labels: (N,) int64, position of the category among the file's sorted
+        labels: (N,) int, position of the category among the file's sorted
             category ids.
+        embeddings: (N, E) float16, the region teacher's, memory-mapped;
+            ``None`` without.
+        meta: What the file says of itself, e.g. ``teacher``.
+        order: (N,) rows of ``embeddings``; ``None`` if they are the same.
     """
 
-    images: dict[str, tuple[int, int, int, int]]
+    images: dict[str, tuple[int, int, int, int]] | ImageIndex
     boxes: np.ndarray
     labels: np.ndarray
+    embeddings: np.ndarray | None = None
+    meta: dict = field(default_factory=dict)
+    order: np.ndarray | None = None
+
+    def embed(self, rows: np.ndarray) -> np.ndarray:
+        """(n, E) float32 embeddings of (n,) rows, of length 1."""
+        if self.order is not None:
+            rows = self.order[rows]
+        found = np.asarray(self.embeddings[rows], np.float32)
+        norms = np.linalg.norm(found, axis=1, keepdims=True)
+        return found / np.maximum(norms, 1e-6)
 
     def find(self, img_path: str) -> tuple[slice, tuple[int, int]] | None:
         """Rows and (width, height) of an image, ``None`` if it is not there.
@@ -50,19 +75,35 @@ def read_region_file(path: str) -> RegionFile:
     Several ``images`` of one file name are one image: their boxes are joined.
 
     Args:
-        path: COCO-format JSON; boxes may have a ``score``.
+        path: COCO-format JSON; boxes may have a ``score``. Or a folder of
+            arrays.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If it is not in COCO format, an annotation belongs to no
-            image of it, or images of one name or id contradict each other.
+            image of it, images of one name or id contradict each other, or
+            its embeddings are of another file.
     """
+    if osp.isdir(path):
+        return _read_folder(osp.abspath(path), osp.getmtime(path))
     if not osp.isfile(path):
         raise FileNotFoundError(
             f'region file {path!r} does not exist: make it with '
             'tools/dataset_converters/propose_regions.py'
         )
     return _read(osp.abspath(path), osp.getmtime(path), osp.getsize(path))
+
+
+@lru_cache(maxsize=4)
+def _read_folder(path: str, mtime: float) -> RegionFile:
+    arrays, meta = read_region_arrays(path)
+    return RegionFile(
+        images=ImageIndex(arrays['images']),
+        boxes=arrays['boxes'],
+        labels=arrays['labels'],
+        embeddings=arrays.get('embeddings'),
+        meta=meta,
+    )
 
 
 @lru_cache(maxsize=4)
@@ -80,6 +121,7 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
         boxes = [row[3:] for row in rows]
         boxes = np.array(boxes, np.float32).reshape(len(rows), 4)
         categories = {c['id'] for c in content.get('categories', ())}
+        meta = dict(content.get('info') or {})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path!r} is not in COCO format: it needs 'images' (id, "
@@ -116,11 +158,67 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
         },
         boxes=boxes[order],
         labels=labels[order],
+        embeddings=_embeddings_beside(path, meta, len(rows)),
+        meta=meta,
+        order=order,
     )
 
 
+def _embeddings_beside(path: str, meta: dict, count: int) -> np.ndarray | None:
+    """The embeddings that a JSON file names, ``None`` if it names none."""
+    if not meta.get('embeddings'):
+        return None
+    beside = Path(path).with_name(meta['embeddings'])
+    try:
+        found = np.load(beside, mmap_mode='r')
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"{path!r} needs its teacher's embeddings, {beside.name}, beside "
+            f'it, which cannot be read ({error}): move both files, or '
+            'propose the regions again'
+        ) from error
+    if len(found) != count:
+        raise ValueError(
+            f'{path!r} has {count} regions but {beside.name} has '
+            f'{len(found)} embeddings: propose the regions again'
+        )
+    return found
+
+
+def write_embeddings(path: str, embeddings: np.ndarray) -> str:
+    """Write embeddings beside the region file that is written after them.
+
+    Args:
+        path: The region file, a JSON.
+        embeddings: (N, E) float16, in the order of its annotations; copied
+            piece by piece.
+
+    Returns:
+        The name for ``embeddings`` of the region file's meta. It holds a
+        digest: an older region file keeps its own.
+    """
+    digest = hashlib.sha1()
+    for rows in chunks_of(len(embeddings)):
+        digest.update(np.ascontiguousarray(embeddings[rows]))
+    stem = Path(path).stem
+    beside = f'{stem}.embeddings-{digest.hexdigest()[:8]}.npy'
+    with atomic_file(Path(path).with_name(beside)) as file:
+        header = dict(
+            descr=np.lib.format.dtype_to_descr(embeddings.dtype),
+            fortran_order=False,
+            shape=embeddings.shape,
+        )
+        np.lib.format.write_array_header_1_0(file, header)
+        for rows in chunks_of(len(embeddings)):
+            file.write(np.ascontiguousarray(embeddings[rows]))
+    return beside
+
+
 def write_region_file(
-    path: str, images: Iterable[dict], regions: Iterable
+    path: str,
+    images: Iterable[dict],
+    regions: Iterable,
+    meta: dict | None = None,
 ) -> int:
     """Write a region file; it appears whole or not at all.
 
@@ -130,6 +228,9 @@ def write_region_file(
         regions: For each image an object with ``img_shape`` (height, width),
             ``boxes`` ((N, 4) in image pixels, the best first) and ``labels``
             ((N,) int from 0). The score falls with the rank.
+        meta: What the file is to say of itself (``info`` of COCO), e.g.
+            ``teacher`` and ``embeddings``. Embeddings of an older file of
+            this name are removed.
 
     Returns:
         The number of regions.
@@ -155,6 +256,11 @@ def write_region_file(
     last = max((a['category_id'] for a in annotations), default=1)
     categories = [dict(id=i + 1, name=f'region{i}') for i in range(last)]
     content = dict(images=listed, annotations=annotations)
-    content = json.dumps(content | dict(categories=categories))
-    write_atomically(content.encode(), path)
+    content |= dict(categories=categories)
+    if meta:
+        content['info'] = meta
+    write_atomically(json.dumps(content).encode(), path)
+    for old in Path(path).parent.glob(f'{Path(path).stem}.embeddings-*.npy'):
+        if old.name != (meta or {}).get('embeddings'):
+            old.unlink()
     return len(annotations)

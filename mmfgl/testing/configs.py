@@ -54,8 +54,10 @@ def narrow_model(model: ConfigDict) -> None:
     ``model`` may be a pretraining of one. Backbones that are small already
     (EfficientNet-Lite0, ResNet-18) stay as they are.
     """
-    projector = (model.get('head') or {}).get('projector')
     tasks = model.get('tasks', ())
+    readers = [task for task in tasks if 'in_channels' in task]
+    if model.get('head') and 'projector' in model.head:
+        readers.append(model.head.projector)
     model = model.get('detector', model)
     backbone, neck = model.backbone, model.get('neck')
     if backbone.get('depth') == 50:
@@ -74,8 +76,8 @@ def narrow_model(model: ConfigDict) -> None:
         return
     if 'fc_out_channels' in model.roi_head.bbox_head:
         model.roi_head.bbox_head.fc_out_channels = 64
-        if projector:  # reads the shared layers
-            projector.in_channels = 64
+        for reader in readers:  # of the shared layers
+            reader.in_channels = 64
     if 'mask_head' in model.roi_head:
         model.roi_head.mask_head.update(num_convs=1, conv_out_channels=16)
         model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=4)

@@ -87,7 +87,7 @@ def test_coco_json_is_read_without_its_labels(folder):
     assert set(dataset.get_data_info(0)) == {'img_path', 'sample_idx'}
     sample = dataset[0]['data_samples']
     assert sample.img_path.endswith('b.png')
-    assert set(sample.keys()) == {'boxes'}
+    assert set(sample.keys()) == {'boxes', 'rows'}
 
 
 def test_missing_and_empty_sources(folder, tmp_path):

@@ -7,15 +7,15 @@ detector from each for several seeds, evaluates on val and writes a table,
 results.json and curves into --out:
 
     python tools/benchmarks/transfer.py --data-root data/aquarium \
-        --init imagenet --arms none,densecl,objectness \
+        --init imagenet --arms none,distill,objectness \
         --pretrain-minutes 10 --finetune-iters 1000 --seeds 3 --out DIR
 
 An arm is `none`, the name of a config in configs/transfer/ (see
-lib/transfer_arms.py), or NAME=CONFIG.py. Several data sets, DIR1,DIR2, each
-get a folder in --out, and the table has their means besides. Every run is a
-process of its own; those already done are skipped, so that an interrupted
-benchmark goes on where it was, and arms and seeds can be added to the same
---out.
+lib/transfer_arms.py), NAME=CONFIG.py, or `lightly` (see lightly.py). Several
+data sets, DIR1,DIR2, each get a folder in --out, and the table has their means
+besides. Every run is a process of its own; those already done are skipped, so
+that an interrupted benchmark goes on where it was, and arms and seeds can be
+added to the same --out.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     folders = 'train/ val/ annotations/; DIR1,DIR2 for several data sets'
     add('--data-root', required=True, help=folders)
     add('--init', choices=['random', 'imagenet'], required=True)
-    add('--arms', default='none,densecl,objectness')
+    add('--arms', default='none,distill,objectness')
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--pretrain-minutes', type=float, default=10)
     budget.add_argument('--pretrain-iters', type=int, help='in their place')
@@ -72,6 +72,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     same = "pretrain arms of another optimizer with that of ReToD's arms"
     add('--optimizer', choices=['adamw'], help=same)
+    lightly = 'Python of an environment with LightlyTrain, for arm lightly'
+    add('--lightly-python', help=lightly)
     add('--view-size', type=int, default=224, help='of the crops, in pixels')
     add('--threads', type=int, default=os.cpu_count(), help='of torch')
     add('--workers', type=int, default=2, help='that load pretraining data')

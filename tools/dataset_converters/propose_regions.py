@@ -1,4 +1,4 @@
-"""Propose regions of unlabelled images and write them as COCO-format JSON.
+"""Propose regions of unlabelled images and write them as a region file.
 
 Usage::
 
@@ -7,30 +7,60 @@ Usage::
     python tools/dataset_converters/propose_regions.py data/coco/train2017/ \
         --ann-file data/coco/annotations/instances_train2017.json \
         --cfg-options mode=single max_regions=30 --clusters 64 \
+        --teacher tf_efficientnet_lite2 \
+        checkpoints/efficientnet-lite2_imagenet.pth \
         --out data/coco/regions_train2017.json --workers 32
 
-Read them with ``dict(type='mmfgl.FileRegions', ann_file=...)``. Finished
+A region teacher embeds the crop of each region: targets of
+``mmfgl.RegionEmbeddingTask``, and what the clusters are made of. It is any
+model of timm, or the backbone of a config (MMPretrain's too), with weights of
+a local file; DINOv2, on a GPU::
+
+    --teacher vit_small_patch14_dinov2 WEIGHTS --teacher-size 98
+    --teacher mmpretrain::dinov2/vit-small-p14_dinov2-pre_headless.py WEIGHTS \
+        --teacher-size 98
+
+A further round learns from what a pretrained detector finds, and from the
+search's boxes together with it; a detector of few labels serves as well::
+
+    python tools/dataset_converters/propose_regions.py my_photos/ \
+        --detector CONFIG CHECKPOINT --clusters 64 \
+        --cfg-options join=my_photos_regions.json --out my_photos_round2.json
+
+Read the result with ``dict(type='mmfgl.FileRegions', ann_file=...)``. It is
+COCO-format JSON where ``--out`` ends so, with the embeddings beside it, else a
+folder of arrays, which is read memory-mapped: for millions of images. Finished
 images are kept in the cache: a run that was stopped does only the rest.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from mmengine.config import Config, DictAction
 from mmengine.utils import track_iter_progress
-from region_search.backbone_descriptors import (
-    BackboneDescriber,
-    describe_with_backbone,
-)
 from region_search.cache import ImageProposals, propose_all
+from region_search.teacher_embeddings import (
+    TeacherCache,
+    cluster_rows,
+    reduce_embeddings,
+)
 
 from mmfgl.datasets import UnlabelledImages
-from mmfgl.datasets.region_file import write_region_file
-
-MAX_FIT = 200_000  # regions that the clusters are fitted to
+from mmfgl.datasets.region_arrays import (
+    GrowingArray,
+    RegionSpool,
+    write_region_arrays,
+)
+from mmfgl.datasets.region_file import write_embeddings, write_region_file
+from mmfgl.models.selfsup import RegionTeacher
+from mmfgl.utils.weights import use_safe_loading
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,109 +71,244 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('folder', help='image folder, searched with its sub-folders')
-    add('--out', required=True, help='COCO-format JSON to write')
+    add('--out', required=True, help='NAME.json or a folder to write')
     add('--ann-file', default='', help='text list or COCO JSON of the images')
     default = 'mmfgl.SelectiveSearchRegions'
     add('--proposer', default=default, help='type of the proposer')
-    options = 'settings of the proposer, e.g. mode=quality'
+    detector = 'propose what a ReToD or a detector finds'
+    metavar = ('CONFIG', 'CHECKPOINT')
+    add('--detector', nargs=2, metavar=metavar, help=detector)
+    options = 'settings of the proposer, e.g. mode=quality; of a detector '
+    options += 'max_regions, score_thr, flip, snap=FILE, join=FILE'
     add('--cfg-options', nargs='+', action=DictAction, help=options)
     add('--workers', type=int, default=os.cpu_count(), help='processes')
     add('--clusters', type=int, default=0, help='pseudo-labels by k-means')
     add(
-        '--features',
+        '--teacher',
         nargs=2,
-        metavar=('CONFIG', 'WEIGHTS'),
-        help='cluster by features of the backbone of CONFIG with these '
-        'weights instead of colours and gradients',
+        metavar=('MODEL', 'WEIGHTS'),
+        help='embed the regions by this model of timm or backbone of a '
+        'config, and cluster the embeddings instead of colours and gradients',
     )
     trust = 'unpickle whatever WEIGHTS holds, which can run any code'
     add('--trust-checkpoint', action='store_true', help=trust)
+    by = 'what the clusters are made of; default: the teacher, if there is one'
+    add('--cluster-by', choices=('teacher', 'colour'), help=by)
+    size = 'side of the crops that the teacher sees, in pixels'
+    add('--teacher-size', type=int, default=64, help=size)
+    add('--embed-dims', type=int, default=128, help='width of the embeddings')
     args = parser.parse_args(argv)
     if args.workers < 0 or args.clusters < 0:
         parser.error('--workers and --clusters cannot be negative')
-    if args.features and not args.clusters:
-        parser.error('--features is for --clusters')
+    if args.cluster_by == 'teacher' and not args.teacher:
+        parser.error('--cluster-by teacher needs a --teacher')
+    args.cluster_by = args.cluster_by or (
+        'teacher' if args.teacher else 'colour'
+    )
+    if args.teacher_size < 1 or args.embed_dims < 1:
+        parser.error('--teacher-size and --embed-dims must be at least 1')
     return args
 
 
-def list_images(args: argparse.Namespace) -> list[dict]:
+class Images:
     """``id, file_name, path`` of every image; ids are those of a COCO JSON."""
-    data = UnlabelledImages(
-        data_root='',
-        data_prefix=dict(img_path=args.folder),
-        ann_file=args.ann_file,
-    )
-    paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
-    ids = range(1, len(paths) + 1)
-    if args.ann_file.endswith('.json'):
-        with open(args.ann_file, encoding='utf-8') as file:
-            ids = [image['id'] for image in json.load(file)['images']]
-    return [
-        dict(id=i, file_name=os.path.relpath(path, args.folder), path=path)
-        for i, path in zip(ids, paths, strict=True)
-    ]
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.folder = args.folder
+        self.data = UnlabelledImages(
+            data_root='',
+            data_prefix=dict(img_path=args.folder),
+            ann_file=args.ann_file,
+        )
+        self.ids = range(1, len(self.data) + 1)
+        if args.ann_file.endswith('.json'):
+            with open(args.ann_file, encoding='utf-8') as file:
+                self.ids = [i['id'] for i in json.load(file)['images']]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def paths(self) -> Iterator[str]:
+        """The files."""
+        for index in range(len(self)):
+            yield self.data.get_data_info(index)['img_path']
+
+    def __iter__(self) -> Iterator[dict]:
+        """Facts about one image after the other."""
+        for number, path in zip(self.ids, self.paths(), strict=True):
+            name = os.path.relpath(path, self.folder)
+            yield dict(id=number, file_name=name, path=path)
 
 
-def cluster(found: list[ImageProposals], count: int) -> None:
-    """Replace the labels by clusters of the descriptors, in place."""
-    from sklearn.cluster import MiniBatchKMeans
+class Collection:
+    """Regions of all images on disk, from the search to the region file.
 
-    total = sum(len(regions.boxes) for regions in found)
-    if total < count:
-        raise ValueError(f'{total} regions cannot make {count} clusters')
-    rng = np.random.default_rng(0)
-    share = min(1.0, MAX_FIT / total)
-    sample = np.concatenate(
-        [r.descriptors[rng.random(len(r.descriptors)) <= share] for r in found]
-    )
-    kmeans = MiniBatchKMeans(count, random_state=0, n_init=3)
-    kmeans.fit(sample)
-    for regions in found:
-        if len(regions.boxes):
-            regions.labels = kmeans.predict(regions.descriptors)
+    Args:
+        args: The command line.
+
+    Attributes:
+        counts: What is printed at the end.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.teacher: TeacherCache | None = None
+        if args.teacher:
+            teacher = RegionTeacher(*args.teacher, args.teacher_size)
+            self.teacher = TeacherCache(teacher.cuda_if_any(), self.cache)
+        self.spool = RegionSpool(f'{self.cache}/spool')
+        # 'colour' and 'teacher', of all regions
+        self.features: dict[str, GrowingArray] = {}
+        self.unreadable: set[int] = set()
+        self.counts = dict(images=0, regions=0, cached=0, unreadable=0)
+
+    @property
+    def cache(self) -> str:
+        """Folder of what is kept between runs."""
+        return f'{self.args.out.rstrip("/")}.cache'
+
+    def add(self, image: dict, found: ImageProposals | None) -> None:
+        """Take the regions of an image in, ``None`` if it is unreadable."""
+        if found is None:
+            print(f'unreadable: {image["path"]}', file=sys.stderr)
+            self.unreadable.add(image['id'])
+            self.counts['unreadable'] += 1
+            return
+        count = len(found.boxes)
+        self.spool.append(
+            image['file_name'],
+            found.img_shape,
+            boxes=found.boxes,
+            scores=1 - np.arange(count) / max(count, 1),
+            labels=found.labels,
+        )
+        self.counts['images'] += 1
+        self.counts['cached'] += found.cached
+        described = dict(colour=found.descriptors)
+        if self.teacher is not None:
+            described['teacher'] = self.teacher(image['path'], found)
+        for name, rows in described.items():
+            if name not in self.features:
+                path = self.spool.folder / name
+                array = GrowingArray(path, rows.dtype, rows.shape[1:])
+                self.features[name] = array
+            self.features[name].append(rows)
+
+    def write(self, images: Images) -> None:
+        """Reduce, cluster, and write the region file."""
+        args, arrays = self.args, self.spool.read()
+        meta: dict = {}
+        if not self.features:
+            raise ValueError(f'no image of {args.folder} can be read')
+        features = {key: rows.read() for key, rows in self.features.items()}
+        if self.teacher is not None:
+            features['teacher'] = arrays['embeddings'] = reduce_embeddings(
+                features['teacher'],
+                args.embed_dims,
+                self.spool.folder / 'embeddings',
+            )
+            meta['teacher'] = self.teacher.teacher.meta
+        if args.clusters:
+            arrays['labels'] = cluster_rows(
+                features[args.cluster_by],
+                args.clusters,
+                self.spool.folder / 'clusters',
+            )
+        if args.out.endswith('.json'):
+            if self.teacher is not None:
+                meta['embeddings'] = write_embeddings(
+                    args.out, arrays['embeddings']
+                )
+            self.counts['regions'] = write_region_file(
+                args.out, self._listed(images), _regions_of(arrays), meta
+            )
+            return
+        self.counts['regions'] = write_region_arrays(args.out, arrays, meta)
+
+    def _listed(self, images: Images) -> Iterator[dict]:
+        """``id`` and ``file_name`` of the images that could be read."""
+        for image in images:
+            if image['id'] not in self.unreadable:
+                del image['path']
+                yield image
+
+
+def _regions_of(arrays: dict[str, np.ndarray]) -> Iterator[SimpleNamespace]:
+    """Regions of one image after the other."""
+    for image in arrays['images']:
+        rows = slice(*image['rows'])
+        yield SimpleNamespace(
+            img_shape=(int(image['height']), int(image['width'])),
+            boxes=arrays['boxes'][rows],
+            labels=arrays['labels'][rows],
+        )
+
+
+def proposer_of(args: argparse.Namespace, cache: str) -> tuple[dict, str]:
+    """Config of the proposer, and the folder where its regions are kept.
+
+    That of a detector is named by the content of its files: a training
+    writes another checkpoint under the same name.
+    """
+    proposer = Config(dict(type=args.proposer))
+    if args.detector:
+        # registers it; not before: torch takes some seconds
+        from region_search import detector_regions  # noqa: F401
+
+        proposer = Config(
+            dict(
+                type='mmfgl.DetectorRegions',
+                config=args.detector[0],
+                checkpoint=args.detector[1],
+            )
+        )
+    proposer.merge_from_dict(args.cfg_options or {})
+    if args.detector:
+        digest = hashlib.sha1()
+        files = [*args.detector, proposer.get('snap'), proposer.get('join')]
+        for path in filter(None, files):
+            # a region file of arrays is a folder
+            inside = Path(path).glob('*') if Path(path).is_dir() else [path]
+            for file in sorted(map(Path, inside)):
+                digest.update(file.read_bytes())
+        cache = os.path.join(cache, f'detector-{digest.hexdigest()[:16]}')
+    return proposer.to_dict(), cache
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Propose, cluster and write; returns the counts that are printed."""
-    proposer = Config(dict(type=args.proposer))
-    proposer.merge_from_dict(args.cfg_options or {})
-    images = list_images(args)
-    if args.features:  # a fault of theirs is told before hours of search
-        describer = BackboneDescriber(*args.features, args.trust_checkpoint)
+    """Propose, embed, cluster, write; returns the counts that are printed."""
+    images = Images(args)
+    collection = Collection(args)
     search = propose_all(
-        [image['path'] for image in images],
-        proposer.to_dict(),
-        f'{args.out}.cache',
-        describe=args.clusters > 0 and not args.features,
-        workers=args.workers,
+        images.paths(),
+        *proposer_of(args, collection.cache),
+        describe=args.clusters > 0 and args.cluster_by == 'colour',
+        # a detector computes on all cores, or on a GPU
+        workers=0 if args.detector else args.workers,
     )
-    found = list(track_iter_progress((search, len(images))))
-    pairs = list(zip(images, found, strict=True))
-    bad = [image['path'] for image, regions in pairs if regions is None]
-    for path in bad:
-        print(f'unreadable: {path}', file=sys.stderr)
-    images = [image for image, regions in pairs if regions is not None]
-    found = [regions for regions in found if regions is not None]
-    paths = [image.pop('path') for image in images]
-    if args.features:
-        described = describe_with_backbone(paths, found, describer)
-        list(track_iter_progress((described, len(paths))))
-    if args.clusters:
-        cluster(found, args.clusters)
-    return dict(
-        images=len(images),
-        regions=write_region_file(args.out, images, found),
-        cached=sum(regions.cached for regions in found),
-        unreadable=len(bad),
-    )
+    pairs = zip(images, search, strict=True)
+    try:
+        for image, found in track_iter_progress((pairs, len(images))):
+            collection.add(image, found)
+        collection.write(images)
+    finally:
+        collection.spool.remove()
+    return collection.counts
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the tool; stop with a one-line message on a user's error."""
     args = parse_args(argv)
+    use_safe_loading(args.trust_checkpoint)
     try:
         counts = run(args)
-    except (OSError, ImportError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        ImportError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+    ) as error:
         sys.exit(f'propose_regions: {error}')
     numbers = ', '.join(f'{value} {key}' for key, value in counts.items())
     print(f'{numbers} -> {args.out}')

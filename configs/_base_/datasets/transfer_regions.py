@@ -1,7 +1,8 @@
 # Data of the arms of tools/benchmarks/transfer.py that train on regions. The
 # tool sets data, view size and the region file, {proposals}, which it has
 # computed first: boxes of selective search in `num_clusters` clusters of
-# backbone features or colours (`cluster_by`).
+# backbone features, colours or the embeddings of `region_teacher`
+# (`cluster_by`).
 _base_ = './region_views.py'
 
 data_root = 'data/aquarium/'

@@ -5,6 +5,8 @@
 #   model = dict(
 #       _delete_=True, type='mmfgl.ReToD', detector=detector, tasks=[...])
 objectness = dict(type='mmfgl.ObjectnessTask')
+# for its argument of this name; needs ema_teacher
+teacher_boxes = dict(start=0.3, num=5, score_thr=0.5, iou_thr=0.5)
 # the next three need prototype_head, ema_teacher and views of an image
 distill = dict(type='mmfgl.RegionDistillTask', loss_weight=1.0)
 # needs the region Transformer of FGL besides

@@ -33,3 +33,13 @@ class RegionProposer(metaclass=ABCMeta):
         """:meth:`propose` with (N,) int64 pseudo-labels, 0 if unknown."""
         boxes = self.propose(info, rng)
         return boxes, np.zeros(len(boxes), np.int64)
+
+    def propose_rows(
+        self, info: dict, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """:meth:`propose_labelled` with (N,) int64 rows in the region file.
+
+        A row is -1 for a box that comes from no file.
+        """
+        boxes, labels = self.propose_labelled(info, rng)
+        return boxes, labels, np.full(len(boxes), -1, np.int64)

@@ -18,7 +18,7 @@ class FileRegions(RegionProposer):
     the image are left out.
 
     Args:
-        ann_file: The region file, a COCO-format JSON.
+        ann_file: The region file, a COCO-format JSON or a folder of arrays.
         max_regions: Largest number of boxes, ``None`` for all.
 
     Raises:
@@ -42,7 +42,13 @@ class FileRegions(RegionProposer):
     def propose_labelled(
         self, info: dict, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and clusters of the file; see :class:`RegionProposer`.
+        """Boxes and clusters of the file; see :meth:`propose_rows`."""
+        return self.propose_rows(info, rng)[:2]
+
+    def propose_rows(
+        self, info: dict, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes, clusters and rows in the file; see :class:`RegionProposer`.
 
         Raises:
             KeyError: If the file does not hold the image.
@@ -56,7 +62,7 @@ class FileRegions(RegionProposer):
         rows, size = found
         height, width = info['img_shape'][:2]
         limits = np.array([width, height] * 2, np.float32)
-        boxes = self.regions.boxes[rows]
+        boxes = np.asarray(self.regions.boxes[rows])
         if all(size):
             zoom = (limits / (size * 2)).astype(np.float32)
             # a pixel is lost or won where a scaled size is rounded
@@ -71,4 +77,5 @@ class FileRegions(RegionProposer):
         boxes = np.clip(boxes, 0, limits)
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         kept = kept[: self.max_regions]
-        return boxes[kept], self.regions.labels[rows][kept]
+        labels = self.regions.labels[rows][kept].astype(np.int64)
+        return boxes[kept], labels, rows.start + kept

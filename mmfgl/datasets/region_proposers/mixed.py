@@ -34,8 +34,16 @@ class MixedRegions(RegionProposer):
         self, info: dict, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and pseudo-labels; see :class:`RegionProposer`."""
-        parts = [p.propose_labelled(info, rng) for p in self.proposers]
-        turns = np.concatenate([np.arange(len(boxes)) for boxes, _ in parts])
+        return self.propose_rows(info, rng)[:2]
+
+    def propose_rows(
+        self, info: dict, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes, pseudo-labels and rows; see :class:`RegionProposer`."""
+        parts = [p.propose_rows(info, rng) for p in self.proposers]
+        turns = np.concatenate([np.arange(len(part[0])) for part in parts])
         order = np.argsort(turns, kind='stable')
-        boxes, labels = (np.concatenate(p) for p in zip(*parts, strict=True))
-        return boxes[order].astype(np.float32), labels[order]
+        boxes, labels, rows = (
+            np.concatenate(p)[order] for p in zip(*parts, strict=True)
+        )
+        return boxes.astype(np.float32), labels, rows

@@ -33,25 +33,32 @@ class PackRegionViews(BaseTransform):
             metainfo={k: results[k] for k in self.META_KEYS if k in results}
         )
         sample.boxes = torch.from_numpy(results['boxes'])
+        sample.rows = torch.from_numpy(results['rows'])
         if 'objects' in results:
-            rows, labels = [], []
-            views = zip(results['objects'], results['object_labels'])
-            for view, (boxes, own) in enumerate(views):
-                used = has_area(boxes)
-                labels.append(own[used])
-                rows.append(np.insert(boxes[used], 0, view, axis=1))
+            used = list(map(has_area, results['objects']))
+            boxes = [
+                np.insert(boxes[kept], 0, view, axis=1)  # (M_v, 5)
+                for view, (boxes, kept) in enumerate(
+                    zip(results['objects'], used, strict=True)
+                )
+            ]
             # lists in a data element would not move to the GPU with it
-            sample.objects = torch.from_numpy(np.concatenate(rows)).float()
-            labels = np.concatenate(labels)
-            if len(labels) and labels.min() < 0:
+            sample.objects = torch.from_numpy(np.concatenate(boxes)).float()
+            for key in ('object_labels', 'object_rows'):
+                values = zip(results[key], used, strict=True)
+                values = np.concatenate(
+                    [value[kept] for value, kept in values]
+                )
+                sample.set_data({key: torch.from_numpy(values)})
+            labels = sample.object_labels.numpy()
+            if labels.min(initial=0) < 0:
                 raise ValueError(
                     f'object_labels of {results.get("img_path")} hold '
                     f'{labels.min()}; pseudo-classes are numbered from 0'
                 )
-            sample.object_labels = torch.from_numpy(labels)
             sample.set_metainfo(
                 dict(
-                    num_objects=tuple(map(len, rows)),
+                    num_objects=tuple(map(len, boxes)),
                     max_label=int(labels.max(initial=-1)),
                 )
             )

@@ -35,10 +35,12 @@ class RegionViews(BaseTransform):
     Required keys: ``img`` ((H, W, 3) array or :class:`EncodedImage`),
     ``img_path``. Added keys: ``views`` (V images), ``boxes`` ((V, N, 4)
     float32, pixels of each view, clipped to it), ``affines`` ((V, 2, 3),
-    image to view). With an object proposer also ``objects`` (V float32
-    arrays (M_v, 4), pixels of each view, clipped to it) and
-    ``object_labels`` (V int64 arrays (M_v,)); M_v may be 0. ``img`` is
-    dropped. The result is ``None`` if an encoded image is damaged.
+    image to view), ``rows`` ((N,) int64, the regions' rows in their region
+    file, -1 for those of none). With an object proposer also ``objects`` (V
+    float32 arrays (M_v, 4), pixels of each view, clipped to it),
+    ``object_labels`` and ``object_rows`` (V int64 arrays (M_v,) each); M_v
+    may be 0. ``img`` is dropped. The result is ``None`` if an encoded image is
+    damaged.
 
     Args:
         proposer: Config of a region proposer; not needed for 0 regions.
@@ -131,7 +133,9 @@ class RegionViews(BaseTransform):
             img, to_full[:2] = decoded
         path = results.get('img_path')
         info = dict(img_path=path, img_shape=img_shape, img=img)
-        results['boxes'] = self._regions(info, crops, affines, rng)
+        results['boxes'], results['rows'] = self._regions(
+            info, crops, affines, rng
+        )
         results['affines'] = np.stack(affines)
         if self.object_proposer is not None:
             results.update(self._objects(info, affines, rng))
@@ -186,11 +190,13 @@ class RegionViews(BaseTransform):
         crops: list[np.ndarray],
         affines: list[np.ndarray],
         rng: np.random.Generator,
-    ) -> np.ndarray:
-        """(V, N, 4) float32 regions in pixels of each view."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(V, N, 4) float32 regions in pixels of each view, (N,) rows."""
         if self.num_regions == 0:
-            return np.zeros((self.num_views, 0, 4), np.float32)
-        found = np.asarray(self.proposer.propose(info, rng), np.float32)
+            boxes = np.zeros((self.num_views, 0, 4), np.float32)
+            return boxes, np.zeros(0, np.int64)
+        found, _, file_rows = self.proposer.propose_rows(info, rng)
+        found = np.asarray(found, np.float32)
         seen = [self._in_view(found, affine) for affine in affines]
         rows = np.flatnonzero(np.all([keep for _, keep in seen], axis=0))
         rows = rng.permutation(rows)[: self.num_regions]
@@ -203,19 +209,25 @@ class RegionViews(BaseTransform):
         corner = low + rng.uniform(size=shape) * (high - low - sides)
         fill = np.concatenate([corner, corner + sides], axis=1)
         filled = np.stack([self._in_view(fill, a)[0] for a in affines])
-        return np.concatenate([found, filled], axis=1)
+        none = np.full(len(fill), -1, np.int64)
+        return (
+            np.concatenate([found, filled], axis=1),
+            np.concatenate([file_rows[rows], none]),
+        )
 
     def _objects(
         self, info: dict, affines: list[np.ndarray], rng: np.random.Generator
     ) -> dict:
-        """Pseudo ground truth of each view: ``objects, object_labels``."""
-        found, labels = self.object_proposer.propose_labelled(info, rng)
-        result = dict(objects=[], object_labels=[])
+        """Pseudo ground truth of each view: ``object*`` of the class."""
+        found, *facts = self.object_proposer.propose_rows(info, rng)
+        result = dict(objects=[], object_labels=[], object_rows=[])
         for affine in affines:
             boxes, keep = self._in_view(found, affine)
             rows = np.flatnonzero(keep)[: self.max_objects]
             result['objects'].append(boxes[rows])
-            result['object_labels'].append(np.asarray(labels, np.int64)[rows])
+            for key, values in zip(('labels', 'rows'), facts, strict=True):
+                values = np.asarray(values, np.int64)[rows]
+                result[f'object_{key}'].append(values)
         return result
 
 

@@ -4,6 +4,7 @@ from .checkpoint_chain_hook import CheckpointChainHook, LoadReport
 from .collapse_monitor_hook import CollapseError, CollapseMonitorHook
 from .freeze_hook import FreezeHook
 from .region_probe_hook import RegionProbeHook
+from .region_teacher_hook import RegionTeacherHook
 from .robust.atomic_checkpoint_hook import AtomicCheckpointHook
 from .robust.budget_hook import BudgetHook
 from .robust.channels_last_hook import ChannelsLastHook
@@ -25,6 +26,7 @@ __all__ = [
     'NonFiniteError',
     'NonFiniteGuardHook',
     'RegionProbeHook',
+    'RegionTeacherHook',
     'TeacherHook',
     'UnreadableImageHook',
 ]

@@ -9,6 +9,8 @@ from .region_distill_loss import (
     target_statistics,
 )
 from .region_diversity_loss import RegionDiversityLoss
+from .region_embedding_loss import RegionEmbeddingLoss
+from .region_relation_loss import RegionRelationLoss
 from .similarity_kl import similarity_kl
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     'DenseDistillLoss',
     'RegionDistillLoss',
     'RegionDiversityLoss',
+    'RegionEmbeddingLoss',
+    'RegionRelationLoss',
     'RegionTargets',
     'similarity_kl',
     'target_statistics',

@@ -14,8 +14,14 @@ from .tasks import (
     ObjectnessTask,
     PretrainingTask,
     RegionDistillTask,
+    RegionEmbeddingTask,
 )
-from .teachers import EMATeacher, FrozenTeacher
+from .teachers import (
+    EMATeacher,
+    FrozenTeacher,
+    ImageFeatures,
+    RegionTeacher,
+)
 
 __all__ = [
     'BackboneDistill',
@@ -23,6 +29,7 @@ __all__ = [
     'DiversityTask',
     'EMATeacher',
     'FrozenTeacher',
+    'ImageFeatures',
     'MaskedRegionTask',
     'ObjectnessTask',
     'PretrainingTask',
@@ -30,7 +37,9 @@ __all__ = [
     'PrototypeHead',
     'ReToD',
     'RegionDistillTask',
+    'RegionEmbeddingTask',
     'RegionProjector',
+    'RegionTeacher',
     'TaskContext',
     'encode_regions',
     'encode_views',

@@ -9,7 +9,8 @@ from mmengine.config import Config
 
 from lib.coco_data import DataSet
 from mmfgl.testing.configs import parts_of
-from mmfgl.utils.launch import set_amp
+from mmfgl.utils.checks import weights_hint
+from mmfgl.utils.launch import check_checkpoint, set_amp
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = ROOT / 'configs'
@@ -45,6 +46,11 @@ class Arm:
         """Whether it is pretrained at all."""
         return self.name != 'none'
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether another program pretrains it (LightlyTrain)."""
+        return self.name == 'lightly' and self.path is None
+
     def config(self, init: str, detector: str) -> Path:
         """Find its pretraining config for ``--init`` and one detector.
 
@@ -74,6 +80,29 @@ class Arm:
         )
 
 
+def lightly_command(args: argparse.Namespace, images: Path) -> list[str]:
+    """The command of the arm that LightlyTrain pretrains, without budget.
+
+    Raises:
+        ValueError: An option it needs is missing or does not fit.
+    """
+    if args.lightly_python is None:
+        raise ValueError(
+            'the arm "lightly" runs LightlyTrain, an outside program: say '
+            'where it is installed with --lightly-python PATH (see '
+            'tools/benchmarks/lightly.py)'
+        )
+    if args.init != 'imagenet':
+        raise ValueError(
+            'the arm "lightly" needs --init imagenet: the half-width '
+            'ResNet-18 is no model that LightlyTrain can build'
+        )
+    command = [str(ROOT / 'tools/benchmarks/lightly.py'), str(images)]
+    command += ['--python', str(Path(args.lightly_python).absolute())]
+    command += [f'--view-size={args.view_size}', f'--workers={args.workers}']
+    return command + ['--amp'] * args.amp
+
+
 def region_search(
     path: Path, images: Path, out: Path, weights: Path | None
 ) -> list[str] | None:
@@ -81,8 +110,10 @@ def region_search(
 
     ``num_clusters`` in its config asks for the search and is the number of
     pseudo-classes; ``cluster_by`` is ``'backbone'`` (features of the
-    detector's backbone with the ImageNet weights) or ``'colour'`` (colours
-    and gradients).
+    detector's backbone with the ImageNet weights), ``'teacher'`` or
+    ``'colour'`` (colours and gradients). ``region_teacher``, a dict of
+    ``model``, ``weights`` and maybe ``size``, asks for its embeddings of the
+    regions.
 
     Args:
         path: Config of the arm.
@@ -94,6 +125,7 @@ def region_search(
         Script and arguments, or ``None`` for an arm without a search.
 
     Raises:
+        FileNotFoundError: The teacher's weights do not exist.
         ValueError: ``cluster_by`` does not fit.
     """
     cfg = Config.fromfile(path)
@@ -102,20 +134,39 @@ def region_search(
     tool = ROOT / 'tools/dataset_converters/propose_regions.py'
     command = [str(tool), str(images), f'--out={out}', '--workers=2']
     command += ['--cfg-options', 'mode=single', 'max_regions=15']
+    by, teacher = cfg.get('cluster_by'), cfg.get('region_teacher')
     if cfg.num_clusters > 1:
         command += [f'--clusters={cfg.num_clusters}']
-        if cfg.cluster_by not in ('backbone', 'colour'):
+        known = ('teacher', 'colour') if teacher else ('backbone', 'colour')
+        if by not in known:
             raise ValueError(
-                f"cluster_by must be 'backbone' or 'colour' in {path}, got "
-                f'{cfg.cluster_by!r}'
+                f"cluster_by must be '{known[0]}' or 'colour' in {path}, got "
+                f'{by!r}'
             )
-        if cfg.cluster_by == 'backbone':
+        if by == 'backbone':
             if weights is None:
                 raise ValueError(
                     f"cluster_by='backbone' in {path} needs --init imagenet"
                 )
-            command += ['--features', str(path), str(weights)]
+            command += ['--teacher', str(path), str(weights)]
+        elif teacher and by == 'colour':
+            command += ['--cluster-by=colour']
+    if teacher:
+        check_checkpoint(
+            teacher['weights'],
+            f"weights of {path}'s region_teacher",
+            weights_hint(teacher['weights']),
+        )
+        command += ['--teacher', teacher['model'], teacher['weights']]
+        if 'size' in teacher:
+            command += [f'--teacher-size={teacher["size"]}']
     return command
+
+
+def frozen_teachers(cfg: Config) -> list[dict]:
+    """Configs of the frozen teachers in the model of an arm."""
+    parts = parts_of(cfg.model)
+    return [part for part in parts if part['type'] == 'mmfgl.FrozenTeacher']
 
 
 def pretrain_config(

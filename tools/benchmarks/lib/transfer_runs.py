@@ -7,9 +7,10 @@ from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from lib.output import write_json
-from lib.transfer_arms import ROOT, pretrain_config
+from lib.transfer_arms import ROOT
 from lib.transfer_finetune import finetune_config
-from lib.transfer_plan import WEIGHTS, Plan, Row
+from lib.transfer_plan import Plan, Row
+from lib.transfer_pretraining import Pretraining
 from lib.transfer_results import finetune_dir, pretrain_dir, state_of
 from mmfgl.utils.steps import Step
 
@@ -32,18 +33,17 @@ class Runs:
         machine meets all arms alike.
         """
         plan = self.plan
-        if plan.weights and plan.weights != WEIGHTS:
-            tool = ROOT / 'tools/model_converters/efficientnet_lite.py'
-            command = [str(tool), '--out', str(plan.weights)]
-            yield Step('weights', command, [plan.weights], 15)
+        tool = str(ROOT / 'tools/model_converters/efficientnet_lite.py')
+        for path, variant in plan.conversions.items():
+            command = [tool, f'--variant={variant}', f'--out={path}']
+            yield Step(f'weights{variant}', command, [path], 15)
         done = {}
         for name, path in plan.pretraining.items():
-            search = None
-            if command := plan.searches.get(name):
-                outputs = [plan.regions(name)]
-                search = Step(f'proposals_{name}', command, outputs, 60)
-                yield search
-            done[name] = self._pretrain(name, path, search)
+            for step in Pretraining(plan, name, path, self.train):
+                yield step
+            done[name] = step
+        for name, command in plan.outside.items():
+            done[name] = self._outside(name, command)
             yield done[name]
         if self.subset is not None:
             write_json(self.subset, plan.subset)
@@ -51,34 +51,17 @@ class Runs:
             for row in plan.rows:
                 yield self._finetune(row, seed, done.get(row.pretraining))
 
-    def _pretrain(self, name: str, path: Path, search: Step | None) -> Step:
-        args, seconds = self.args, None
+    def _outside(self, name: str, command: list[str]) -> Step:
+        """A pretraining by another program, of the same budget."""
+        args, work_dir = self.args, pretrain_dir(self.out, name)
+        budget = ['--iters', str(args.pretrain_iters)]
         if args.pretrain_minutes:
-            # what an arm computes beforehand is part of its budget
-            spent = 0.0
-            if search is not None:
-                spent = state_of(self.out, search.name)['seconds']
-            seconds = round(60 * args.pretrain_minutes - spent, 1)
-            if seconds <= 0:
-                raise RuntimeError(
-                    f'The region proposals of "{name}" took {spent:.0f} s, '
-                    'more than --pretrain-minutes allows.'
-                )
-        cfg = pretrain_config(
-            Config.fromfile(path),
-            args,
-            self.plan.data,
-            seconds=seconds,
-            weights=self.plan.weights,
-            regions=self.plan.regions(name),
-        )
-        return self._train(
-            f'pretrain_{name}',
-            name,
-            cfg,
-            pretrain_dir(self.out, name),
-            self.plan.pretrain_seconds,
-            [] if search is None else [search],
+            budget = ['--seconds', str(60 * args.pretrain_minutes)]
+        command = [*command, *budget, f'--work-dir={work_dir}']
+        outputs = [work_dir / 'last_checkpoint']
+        seconds = self.plan.pretrain_seconds
+        return Step(
+            f'pretrain_{name}', command, outputs, seconds, work_dir=work_dir
         )
 
     def _finetune(self, row: Row, seed: int, start: Step | None) -> Step:
@@ -93,7 +76,7 @@ class Runs:
             checkpoint=checkpoint,
             ann_file=self.subset,
         )
-        return self._train(
+        return self.train(
             f'finetune_{row.name}_seed{seed}',
             row.name,
             cfg,
@@ -102,7 +85,7 @@ class Runs:
             [] if start is None else [start],
         )
 
-    def _train(
+    def train(
         self,
         name: str,
         arm: str,

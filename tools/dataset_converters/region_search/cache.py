@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from mmfgl.utils.atomic_files import atomic_file, write_atomically
 from region_search.colour_descriptors import describe_colours
 
 FORMAT = 2  # raised when the content of an entry changes
+BLOCK = 4096  # images that workers may be ahead
 ARRAYS = ('boxes', 'labels', 'descriptors')
 
 
@@ -28,6 +30,7 @@ class ImageProposals:
     labels: np.ndarray  # (N,) int64
     descriptors: np.ndarray  # (N, D) float32, (N, 0) if not asked for
     cached: bool = False  # from the disk
+    key: str = ''  # digest of the image's bytes
 
 
 class ProposalCache:
@@ -67,6 +70,8 @@ class ProposalCache:
             arrays = {name: getattr(found, name) for name in ARRAYS}
             with atomic_file(entry) as file:
                 np.savez(file, img_shape=np.array(found.img_shape), **arrays)
+        if found is not None:
+            found.key = key
         return found
 
     def _propose(
@@ -117,7 +122,10 @@ def propose_all(
     with ProcessPoolExecutor(
         workers, initializer=_start, initargs=(proposer, folder, describe)
     ) as pool:
-        yield from pool.map(_work, paths, chunksize=4)
+        # in blocks: the pool would keep the results of all images otherwise
+        paths = iter(paths)
+        while block := list(islice(paths, BLOCK)):
+            yield from pool.map(_work, block, chunksize=4)
 
 
 def _start(*settings) -> None:

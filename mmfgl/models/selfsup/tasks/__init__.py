@@ -6,6 +6,7 @@ from .diversity import DiversityTask
 from .masked_regions import MaskedRegionTask
 from .objectness import ObjectnessTask
 from .region_distill import RegionDistillTask
+from .region_embedding import RegionEmbeddingTask
 
 __all__ = [
     'DenseDistillTask',
@@ -14,4 +15,5 @@ __all__ = [
     'ObjectnessTask',
     'PretrainingTask',
     'RegionDistillTask',
+    'RegionEmbeddingTask',
 ]

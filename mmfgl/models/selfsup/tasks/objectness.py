@@ -17,6 +17,7 @@ from mmfgl.models.balancers import TaskLoss
 from mmfgl.models.layers import readable_levels
 from mmfgl.models.selfsup.task_context import TaskContext
 from mmfgl.models.selfsup.tasks.base import PretrainingTask
+from mmfgl.models.selfsup.tasks.teacher_boxes import TeacherBoxes, recall
 from mmfgl.registry import MODELS
 
 
@@ -31,13 +32,20 @@ class ObjectnessTask(PretrainingTask):
 
     Args:
         loss_weight: Weight of the summed loss.
+        teacher_boxes: Arguments of :class:`TeacherBoxes`, if the EMA
+            teacher's boxes are to join the pseudo ground truth.
     """
 
     name = 'objectness'
 
-    def __init__(self, loss_weight: float = 1.0) -> None:
+    def __init__(
+        self, loss_weight: float = 1.0, teacher_boxes: dict | None = None
+    ) -> None:
         super().__init__()
         self.loss_weight = loss_weight
+        self.teacher_boxes = None
+        if teacher_boxes is not None:
+            self.teacher_boxes = TeacherBoxes(**teacher_boxes)
 
     def check(self, model: nn.Module) -> None:
         """Make sure that there is an RPN and a box head."""
@@ -45,6 +53,11 @@ class ObjectnessTask(PretrainingTask):
             raise ValueError(
                 'ObjectnessTask trains an RPN and a box head: give ReToD a '
                 'detector with both, or leave the task out'
+            )
+        if self.teacher_boxes is not None and model.target_generator is None:
+            raise ValueError(
+                'teacher_boxes are those of the EMA teacher: give ReToD '
+                "target_generator=dict(type='mmfgl.EMATeacher')"
             )
 
     def loss(self, context: TaskContext) -> TaskLoss:
@@ -59,17 +72,25 @@ class ObjectnessTask(PretrainingTask):
         model = context.model
         samples = pseudo_samples(context)
         _check_labels(context.data_samples, model.roi_head)
+        joined = {}
+        if self.teacher_boxes is not None:
+            joined = self.teacher_boxes.join(context, samples)
         objects = copy.deepcopy(samples)  # of one class, for the RPN
         for sample in objects:
             sample.gt_instances.labels.zero_()
         rpn, proposals = model.rpn_head.loss_and_predict(
             context.feats, objects, proposal_cfg=model.proposal_cfg
         )
+        if joined:
+            files = [sample.gt_instances for sample in samples]
+            first = [x[: self.teacher_boxes.num] for x in proposals]
+            joined['student_recall'] = recall(files, first)
         rcnn = model.roi_head.loss(
             readable_levels(context.feats), proposals, samples
         )
         total, parts = model.parse_losses({**rpn, **rcnn})
         del parts['loss']
+        parts.update(joined)
         return TaskLoss(
             self.loss_weight * total.float(),
             loss_scale=self.loss_weight * uninformed_loss(model),

@@ -92,7 +92,23 @@ def load_backbone(model: nn.Module, weights: str) -> None:
         ValueError: If tensors are missing or of another shape.
     """
     state = CheckpointLoader.load_checkpoint(weights, map_location='cpu')
-    state = state.get('state_dict', state)
+    fill_backbone(model, state.get('state_dict', state), weights)
+
+
+def fill_backbone(
+    model: nn.Module, state: dict[str, Tensor], source: str
+) -> None:
+    """Fill a backbone from a state dict; see :func:`load_backbone`.
+
+    Args:
+        model: The backbone.
+        state: Its keys with or without ``backbone.``, and with or without
+            ``timm_model.`` where the backbone wraps a model of timm.
+        source: Where it is from, for the error.
+
+    Raises:
+        ValueError: If tensors are missing or of another shape.
+    """
     if any(key.startswith('backbone.') for key in state):
         state = {
             key.removeprefix('backbone.'): value
@@ -100,6 +116,9 @@ def load_backbone(model: nn.Module, weights: str) -> None:
             if key.startswith('backbone.')
         }
     own = model.state_dict()
+    wraps = all(key.startswith('timm_model.') for key in own)
+    if wraps and not any(key.startswith('timm_model.') for key in state):
+        state = {f'timm_model.{key}': value for key, value in state.items()}
     wrong = [
         key
         for key, value in own.items()
@@ -107,7 +126,7 @@ def load_backbone(model: nn.Module, weights: str) -> None:
     ]
     if wrong:
         raise ValueError(
-            f'{weights} does not fill the teacher: {len(wrong)} of '
+            f'{source} does not fill the teacher: {len(wrong)} of '
             f'{len(own)} tensors are missing or of another shape, the first '
             f'is {wrong[0]}'
         )

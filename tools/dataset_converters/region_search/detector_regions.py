@@ -1,0 +1,199 @@
+"""Regions that a trained detector finds, for a further round of pretraining.
+
+Shape shorthand: K boxes of the detector, S of the region file.
+"""
+
+import cv2
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
+from mmengine.structures import InstanceData
+from torch import nn
+from torchvision.ops import box_iou, nms
+
+from mmfgl.datasets.region_proposers import FileRegions, RegionProposer
+from mmfgl.engine.hooks import LoadReport
+from mmfgl.registry import MODELS, TASK_UTILS
+from mmfgl.testing.configs import parts_of
+
+MAX_IOU = 0.5  # of two boxes of the detector
+
+
+@TASK_UTILS.register_module()
+class DetectorRegions(RegionProposer):
+    """The best boxes of a detector, whatever their class.
+
+    Of a pretraining (:class:`ReToD`) these are the proposals of its RPN:
+    its pseudo-classes do not tell objects from background; of a detector the
+    detections. Images are resized so that their longer side is that of the
+    training's views, or of the detector's test pipeline.
+
+    Args:
+        config: Config file of a ReToD or of a detector.
+        checkpoint: Checkpoint of it.
+        max_regions: Largest number of boxes, those of ``join`` besides.
+        score_thr: Least score.
+        flip: Look at the mirrored image; boxes are those of the image. The
+            agreement of both views tells the quality without labels.
+        snap: A region file: a box that overlaps one of it by ``snap_iou`` is
+            replaced by that one. The detector finds, a search fits edges.
+        snap_iou: See there.
+        join: A region file whose boxes stand between the detector's, in
+            turn, but for those that overlap a better one by ``join_iou``.
+        join_iou: See there.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        RuntimeError: The checkpoint does not fill the detector.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        checkpoint: str,
+        max_regions: int = 15,
+        score_thr: float = 0.05,
+        flip: bool = False,
+        snap: str | None = None,
+        snap_iou: float = 0.7,
+        join: str | None = None,
+        join_iou: float = 0.7,
+    ) -> None:
+        cfg = Config.fromfile(config)
+        self.is_pretraining = 'detector' in cfg.model
+        self.scope = cfg.get('default_scope', 'mmdet')
+        if self.is_pretraining:
+            self.scope = 'mmdet'
+        self.side = _longer_side(cfg, config)
+        with DefaultScope.overwrite_default_scope(self.scope):
+            self.model = MODELS.build(cfg.model.get('detector', cfg.model))
+        self._load(checkpoint)
+        self.max_regions = max_regions
+        self.score_thr = score_thr
+        self.flip = flip
+        self.snap = snap and FileRegions(snap)
+        self.snap_iou = snap_iou
+        self.join = join and FileRegions(join)
+        self.join_iou = join_iou
+
+    def _load(self, checkpoint: str) -> None:
+        """Fill what is used of the detector, whole or not at all."""
+        state = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+        state = state.get('state_dict', state)
+        used = ['backbone', 'neck', 'rpn_head', 'roi_head']
+        if self.is_pretraining:
+            used.remove('roi_head')
+        used = [name for name in used if hasattr(self.model, name)]
+        report = LoadReport(self.model.state_dict(), state, used)
+        report.check(checkpoint)
+        own = {k: v for k, v in state.items() if k.startswith(tuple(used))}
+        self.model.load_state_dict(own, strict=False)
+        if torch.cuda.is_available():
+            self.model.cuda()
+        self.model.eval()
+
+    def propose(
+        self, info: dict, rng: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """Boxes of one image; see :class:`RegionProposer`.
+
+        ``info`` must hold ``img``, decoded at full size.
+        """
+        found = self.detect(info['img'])
+        kept = nms(found.bboxes, found.scores, MAX_IOU)
+        kept = kept[found.scores[kept] >= self.score_thr]
+        boxes = found.bboxes[kept[: self.max_regions]].cpu()
+        if self.snap is not None:
+            boxes = self._snapped(boxes, info)
+        if self.join is not None:
+            boxes = self._joined(boxes, info)
+        return boxes.numpy().astype(np.float32)
+
+    @torch.no_grad()
+    def detect(self, img: np.ndarray) -> InstanceData:
+        """Boxes in pixels of an (H, W, 3) BGR image, and their scores."""
+        height, width = img.shape[:2]
+        scale = self.side / max(height, width)
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        small = cv2.resize(img, size, interpolation=cv2.INTER_LINEAR)
+        if self.flip:
+            small = small[:, ::-1]
+        small = np.ascontiguousarray(small.transpose(2, 0, 1))
+        zoom = size[0] / width, size[1] / height
+        sample = DetDataSample(
+            metainfo=dict(
+                ori_shape=(height, width),
+                img_shape=size[::-1],
+                scale_factor=zoom,
+            )
+        )
+        data = dict(inputs=[torch.from_numpy(small)], data_samples=[sample])
+        with DefaultScope.overwrite_default_scope(self.scope):
+            data = self.model.data_preprocessor(data, False)
+            found = self._run(**data)
+        boxes = found.bboxes.float()
+        if self.flip:
+            boxes = boxes[:, [2, 1, 0, 3]] * boxes.new_tensor([-1, 1, -1, 1])
+            boxes = boxes + boxes.new_tensor([size[0], 0, size[0], 0])
+        boxes = boxes / boxes.new_tensor([*zoom, *zoom])
+        limits = boxes.new_tensor([width, height, width, height])
+        boxes = boxes.clamp(min=0).minimum(limits)
+        wide = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        return InstanceData(bboxes=boxes, scores=found.scores.float())[wide]
+
+    def _run(
+        self, inputs: torch.Tensor, data_samples: list[DetDataSample]
+    ) -> InstanceData:
+        """Boxes and scores in pixels of the network's input."""
+        model: nn.Module = self.model
+        if not self.is_pretraining:
+            (found,) = model.predict(inputs, data_samples, rescale=False)
+            return found.pred_instances
+        (found,) = model.rpn_head.predict(
+            model.extract_feat(inputs), data_samples, rescale=False
+        )
+        return found
+
+    def _snapped(self, boxes: torch.Tensor, info: dict) -> torch.Tensor:
+        """(K, 4) boxes, some of them the search's."""
+        search = torch.from_numpy(self.snap.propose(info))
+        if not len(search) or not len(boxes):
+            return boxes
+        ious, best = box_iou(boxes, search).max(dim=1)
+        near = (ious >= self.snap_iou).unsqueeze(1)
+        boxes = torch.where(near, search[best], boxes)
+        # two may have become one
+        ranks = torch.arange(len(boxes), 0, -1.0)
+        return boxes[nms(boxes, ranks, MAX_IOU)]
+
+    def _joined(self, boxes: torch.Tensor, info: dict) -> torch.Tensor:
+        """(K + S, 4) boxes of both, in turn, less those that overlap."""
+        search = torch.from_numpy(self.join.propose(info))
+        turns = [torch.arange(len(boxes)), torch.arange(len(search)) + 0.5]
+        order = torch.cat(turns).argsort()
+        boxes = torch.cat([boxes, search])[order]
+        ranks = torch.arange(len(boxes), 0, -1.0)
+        return boxes[nms(boxes, ranks, self.join_iou)]
+
+
+def _longer_side(cfg: Config, path: str) -> int:
+    """The longer side of the images that a detector expects, in pixels.
+
+    Raises:
+        ValueError: The config does not tell.
+    """
+    sides = []
+    for name in ('test_dataloader', 'train_dataloader'):
+        dataset = (cfg.get(name) or {}).get('dataset') or {}
+        for step in parts_of(dict(dataset)):
+            if step['type'].endswith(('Resize', 'RegionViews')):
+                sides.append(step.get('scale', step.get('view_size', 224)))
+        if sides:
+            return int(np.max(sides[0]))
+    raise ValueError(
+        f'{path} does not tell the size of images: it has neither Resize in '
+        'its test pipeline nor RegionViews in its train pipeline'
+    )
