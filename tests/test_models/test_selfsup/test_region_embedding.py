@@ -110,7 +110,7 @@ def test_learns_the_embeddings_of_the_rows(retod, embed):
         optimizer.zero_grad()
         losses['loss_embed'].backward()
         optimizer.step()
-    assert losses['embed/cosine'] < 0.5 * first
+    assert losses['embed/cosine'] < 0.75 * first
 
 
 def embed_file(embed):
