@@ -260,7 +260,12 @@ def write_region_file(
     if meta:
         content['info'] = meta
     write_atomically(json.dumps(content).encode(), path)
-    for old in Path(path).parent.glob(f'{Path(path).stem}.embeddings-*.npy'):
-        if old.name != (meta or {}).get('embeddings'):
+    prefix, kept = f'{Path(path).stem}.embeddings-', (meta or {})
+    for old in Path(path).absolute().parent.iterdir():
+        if (
+            old.name.startswith(prefix)
+            and old.suffix == '.npy'
+            and old.name != kept.get('embeddings')
+        ):
             old.unlink()
     return len(annotations)

@@ -72,7 +72,8 @@ def region_samples(
     """What a data set of unlabelled images returns, image by image.
 
     The V views, uint8 (3, ``size``, ``size``), are unrelated noise images;
-    enough for a training step. ``num_regions`` (N, may be 0) and
+    enough for a training step. The objects of an image have the rows 0, 1, ...
+    of a region file, the regions none. ``num_regions`` (N, may be 0) and
     ``num_objects`` (pseudo objects of ``num_labels`` classes; ``None`` for
     data without) count for each view.
     """
@@ -83,6 +84,7 @@ def region_samples(
         sample = RegionDataSample()
         boxes = random_boxes(num_views * num_regions, frame, rng)
         sample.boxes = torch.from_numpy(boxes).view(num_views, num_regions, 4)
+        sample.rows = torch.full((num_regions,), -1)  # random boxes
         inputs = [_image(frame, rng) for _ in range(num_views)]
         if num_objects is not None:
             count = num_views * num_objects
@@ -97,6 +99,7 @@ def region_samples(
                     max_label=int(labels.max(initial=-1)),
                 )
             )
+            sample.object_rows = torch.arange(count)
         items.append(dict(inputs=inputs, data_samples=sample))
     return items
 

@@ -41,6 +41,10 @@ class Recorder(RegionProposer):
         boxes = self.propose(info, rng)
         return boxes, np.arange(len(boxes))
 
+    def propose_rows(self, info, rng=None):
+        boxes, labels = self.propose_labelled(info, rng)
+        return boxes, labels, 100 + labels
+
 
 def recorder(proposed, boxes=()):
     return dict(type=Recorder, num_regions=proposed, boxes=boxes)
@@ -239,11 +243,32 @@ def test_exactly_the_visible_objects_are_kept():
             assert 3 < wanted.sum() < len(boxes)
             assert labels.tolist() == np.flatnonzero(wanted).tolist()
             assert labels.dtype == np.int64
+            rows = results['object_rows'][view]
+            assert rows.tolist() == (100 + labels).tolist()
             objects = results['objects'][view]
             assert objects.dtype == np.float32
             np.testing.assert_array_equal(objects, clipped[labels])
             first = cut(few, seed)['object_labels'][view]
             assert first.tolist() == labels[:3].tolist()
+
+
+def test_regions_carry_their_rows():
+    """Those of the proposer; random ones that fill up have none."""
+    views = transform(proposed=12, num_regions=8, crop_scale=(0.5, 1))
+    filled = 0
+    for seed in range(10):
+        results = cut(views, seed)
+        rows = results['rows']
+        assert rows.shape == (8,) and rows.dtype == np.int64
+        filled += (rows < 0).sum()
+        for boxes, affine in zip(results['boxes'], results['affines']):
+            known = rows >= 0
+            mapped = map_boxes(views.proposer.boxes, affine)
+            expected = clip_boxes(mapped, VIEW)[rows[known] - 100]
+            np.testing.assert_array_equal(boxes[known], expected)
+        assert (rows >= 0).any()
+    assert filled
+    assert cut(transform(num_regions=0))['rows'].shape == (0,)
 
 
 @pytest.mark.parametrize('num_views', [1, 2])
@@ -280,6 +305,8 @@ def test_pack_collate_and_preprocess(num_views):
         np.testing.assert_array_equal(sample.object_labels, labels)
         assert sample.num_objects == tuple(map(len, results['objects']))
         assert sample.max_label == labels.max(initial=-1)
+        np.testing.assert_array_equal(sample.object_rows, 100 + labels)
+        np.testing.assert_array_equal(sample.rows, results['rows'])
     counts = [len(sample.objects) for sample in data['data_samples']]
     assert counts[0] == 0 < min(counts[1:])
 
@@ -288,8 +315,10 @@ def test_labels_are_checked_when_packed():
     results = dict(
         views=[np.zeros((8, 8, 3), np.uint8)],
         boxes=np.zeros((1, 0, 4), np.float32),
-        objects=[np.zeros((1, 4), np.float32)],
+        rows=np.zeros((1, 0), np.int64),
+        objects=[np.array([[0, 0, 4, 4]], np.float32)],
         object_labels=[np.array([-1])],
+        object_rows=[np.array([0])],
         img_path='a.jpg',
     )
     with pytest.raises(ValueError, match=r'a\.jpg hold -1'):

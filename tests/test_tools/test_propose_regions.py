@@ -3,10 +3,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from region_search.cache import ProposalCache
 
 from mmfgl.datasets import FileRegions
+from mmfgl.datasets.region_file import read_region_file
+from mmfgl.models.selfsup import RegionTeacher
 from tools.dataset_converters import propose_regions as tool
 
 RANDOM = ['--proposer', 'mmfgl.RandomRegions', '--workers', '0']
@@ -141,12 +144,69 @@ def test_clusters(folder):
         run(folder, '--clusters', 9999)
 
 
+@pytest.fixture
+def teacher(tmp_path):
+    """A tiny timm model with weights of a file."""
+    timm = pytest.importorskip('timm')
+    pytest.importorskip('sklearn')
+    torch.manual_seed(0)
+    model = timm.create_model('test_efficientnet', pretrained=False)
+    path = tmp_path / 'w.pth'
+    torch.save(model.state_dict(), path)
+    return ['--teacher', 'test_efficientnet', str(path), '--embed-dims', '8']
+
+
+def test_teacher(folder, teacher, monkeypatch):
+    """JSON and folder hold the same; the second run embeds nothing anew."""
+    options = [*teacher, '--clusters', 3, '--cfg-options', 'num_regions=5']
+    counts, content = run(folder, *options)
+    assert counts['regions'] == 20
+    assert content['info']['teacher']['model'] == 'test_efficientnet'
+    assert not (folder.parent / 'r.json.cache' / 'spool').exists()
+    path = str(folder.parent / 'r.json')
+    regions = read_region_file(path)
+    assert regions.embeddings.shape == (20, 8)
+    assert set(regions.labels) == {0, 1, 2}
+    # rows of one cluster are nearer to each other than to the others
+    rows = regions.embed(np.arange(20))
+    same = np.equal.outer(regions.labels, regions.labels)
+    assert (rows @ rows.T)[same].mean() > (rows @ rows.T)[~same].mean() + 0.2
+
+    arguments = [str(folder), '--out', str(folder.parent / 'r'), *RANDOM]
+    args = tool.parse_args([*arguments, *map(str, options)])
+    assert tool.run(args)['regions'] == 20
+    arrays = read_region_file(str(folder.parent / 'r'))
+    np.testing.assert_allclose(arrays.embeddings, regions.embeddings)
+    for name in ('a.jpg', 'sub/c.jpg'):
+        info = dict(img_path=str(folder / name), img_shape=(40, 60))
+        one, two = (
+            FileRegions(file).propose_rows(info)
+            for file in (path, str(folder.parent / 'r'))
+        )
+        np.testing.assert_allclose(one[0], two[0], atol=0.02)
+        assert np.array_equal(one[1], two[1])
+        assert np.array_equal(one[2], two[2])
+
+    def fail(*args):
+        raise AssertionError('embedded again')
+
+    monkeypatch.setattr(RegionTeacher, 'embed', fail)
+    assert run(folder, *options)[1] == content
+    with pytest.raises(AssertionError, match='embedded again'):
+        run(folder, *options, '--teacher-size', 32)
+    # clusters of colours beside the embeddings
+    by_colour = run(folder, *options, '--cluster-by', 'colour')[1]
+    assert by_colour['info'] == content['info']
+    assert by_colour['annotations'] != content['annotations']
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['absent/', '--out', 'x.json', *RANDOM], 'absent/'),
         (['.', '--out', 'x', '--ann-file', 'absent.json', *RANDOM], 'absent'),
         (['photos', '--out', 'x', '--proposer', 'absent'], 'absent'),
+        (['photos', '--out', 'x', '--teacher', 'm', 'absent.pth'], 'absent'),
     ],
 )
 def test_errors_in_one_line(folder, arguments, message, monkeypatch):

@@ -1,103 +1,87 @@
-from pathlib import Path
+"""Parts of propose_regions.py."""
+
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-import torch
-from mmengine.config import Config
-from region_search.backbone_descriptors import (
-    BackboneDescriber,
-    describe_with_backbone,
-)
 from region_search.colour_descriptors import describe_colours
+from region_search.teacher_embeddings import (
+    TeacherCache,
+    cluster_rows,
+    reduce_embeddings,
+)
 
-from mmfgl.registry import MODELS
-from mmfgl.testing.models import tiny_backbone_cfg
 
-CHANNELS = 32 + 64  # of the tiny backbone's last two levels
+class Teacher:
+    """Describes a region by its mean colour, and counts its images."""
+
+    channels = 3
+
+    def __init__(self, sha256='0'):
+        self.meta = dict(model='mean', sha256=sha256)
+        self.calls = 0
+
+    def embed(self, img, boxes):
+        self.calls += 1
+        rows = [
+            img[int(y) : int(y) + 4, int(x) : int(x) + 4] for x, y in boxes
+        ]
+        rows = np.array([row.mean((0, 1)) for row in rows]).reshape(-1, 3)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.fixture(scope='module')
-def files(tmp_path_factory):
-    """A config, its weights and three images."""
-    folder = tmp_path_factory.mktemp('describer')
-    model = dict(
-        backbone=tiny_backbone_cfg(),
-        data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
+def test_cache_follows_image_boxes_and_teacher(tmp_path):
+    path = str(tmp_path / 'a.png')
+    cv2.imwrite(path, np.full((20, 20, 3), (3, 4, 0), np.uint8))
+    boxes = np.array([[1, 2], [5, 5]], np.float32)
+    regions = SimpleNamespace(key='k', boxes=boxes)
+    teacher = Teacher()
+    cache = TeacherCache(teacher, str(tmp_path))
+    found = cache(path, regions)
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, [[0.6, 0.8, 0]] * 2, atol=1e-3)
+    assert np.array_equal(
+        TeacherCache(teacher, tmp_path)(path, regions), found
     )
-    config = folder / 'config.py'
-    Config(dict(model=model, default_scope='mmdet')).dump(config)
-    detector = dict(model, backbone=dict(tiny_backbone_cfg(), type='ResNet'))
-    pretraining = dict(type='mmfgl.ReToD', detector=detector)
-    Config(dict(model=pretraining, default_scope='mmpretrain')).dump(
-        folder / 'pretraining.py'
-    )
-    torch.manual_seed(0)
-    state = MODELS.build(tiny_backbone_cfg()).state_dict()
-    state = {f'backbone.{key}': value for key, value in state.items()}
-    weights = folder / 'weights.pth'
-    torch.save(dict(state_dict=state), weights)
-    images = []
-    for index in range(3):
-        rng = np.random.default_rng(0)  # alike up to brightness
-        images.append(str(folder / f'{index}.png'))
-        # the left half is flat, the right half is noise
-        img = np.full((60, 80, 3), 90 + index, np.uint8)
-        img[:, 40:] = rng.integers(0, 255, (60, 40, 3))
-        cv2.imwrite(images[-1], img)
-    return str(config), str(weights), images
+    assert teacher.calls == 1
+    # other boxes, another image, a damaged entry, another teacher
+    cache(path, SimpleNamespace(key='k', boxes=boxes[:1]))
+    cache(path, SimpleNamespace(key='l', boxes=boxes))
+    assert teacher.calls == 3
+    for entry in tmp_path.glob('*/*/*.npy'):
+        entry.write_bytes(b'damaged')
+    assert np.array_equal(cache(path, regions), found)
+    assert teacher.calls == 4
+    other = Teacher(sha256='1')
+    TeacherCache(other, str(tmp_path))(path, regions)
+    assert other.calls == 1
+    (tmp_path / 'a.png').write_bytes(b'damaged meanwhile')
+    with pytest.raises(OSError, match='a.png can no longer be read'):
+        cache(path, SimpleNamespace(key='m', boxes=boxes))
 
 
-def test_features_of_regions(files):
-    describe = BackboneDescriber(*files[:2])
-    img = cv2.imread(files[2][0])
-    boxes = np.array(
-        [[2, 2, 20, 20], [45, 5, 75, 50], [-5, 50, 90, 70]], np.float32
-    )
-    features = describe(img, boxes)
-    assert features.shape == (3, CHANNELS)
-    assert np.isfinite(features).all()
-    np.testing.assert_allclose(
-        features[1], describe(img, boxes[1:2])[0], rtol=1e-3, atol=1e-4
-    )
-
-
-def test_config_of_a_pretraining(files):
-    boxes = np.array([[2, 2, 20, 20], [45, 5, 75, 50]], np.float32)
-    img = cv2.imread(files[2][0])
-    pretraining = str(Path(files[0]).with_name('pretraining.py'))
-    np.testing.assert_array_equal(
-        BackboneDescriber(*files[:2])(img, boxes),
-        BackboneDescriber(pretraining, files[1])(img, boxes),
-    )
-
-
-def test_like_regions_are_close(files):
-    boxes = np.array([[2, 2, 30, 30], [48, 5, 75, 50]], np.float32)
-    empty = np.zeros((0, 4), np.float32)
-    found = [
-        SimpleNamespace(boxes=b, descriptors=None)
-        for b in (boxes, empty, boxes)
-    ]
-    describe = BackboneDescriber(*files[:2])
-    progress = describe_with_backbone(files[2], found, describe)
-    assert len(list(progress)) == 3
-    assert len(found[1].descriptors) == 0
-    first, last = found[0].descriptors, found[2].descriptors
-    np.testing.assert_allclose(
-        np.linalg.norm(first, axis=1), 1, rtol=1e-5, atol=1e-5
-    )
-    for row in range(2):
-        same, other = first[row] @ last[row], first[row] @ last[1 - row]
-        assert same > 0.5 > other
-
-
-def test_weights_of_another_model(files, tmp_path):
-    path = tmp_path / 'other.pth'
-    torch.save(dict(state_dict={'neck.weight': torch.zeros(1)}), path)
-    with pytest.raises(ValueError, match='lacks .* the checkpoint that the'):
-        BackboneDescriber(files[0], str(path))
+def test_reduction_keeps_neighbours(tmp_path, monkeypatch):
+    pytest.importorskip('sklearn')
+    rng = np.random.default_rng(0)
+    groups = rng.normal(size=(4, 12))
+    features = groups.repeat(50, 0) + 0.05 * rng.normal(size=(200, 12))
+    monkeypatch.setattr('mmfgl.datasets.region_arrays.CHUNK', 64)
+    found = reduce_embeddings(features.astype(np.float16), 16, tmp_path / 'e')
+    assert found.shape == (200, 16) and found.dtype == np.float16
+    assert not found[:, 12:].any()  # no more than 12 components
+    norms = np.linalg.norm(found.astype(np.float32), axis=1)
+    np.testing.assert_allclose(norms, 1, atol=2e-3)
+    cosines = found.astype(np.float32) @ found.T.astype(np.float32)
+    same = np.equal.outer(np.arange(200) // 50, np.arange(200) // 50)
+    assert cosines[same].min() > 0.7 > cosines[~same].max()
+    labels = cluster_rows(found, 4, tmp_path / 'c')
+    assert [len(set(part)) for part in np.split(labels, 4)] == [1] * 4
+    assert len(set(labels)) == 4
+    with pytest.raises(ValueError, match='200 regions cannot make 201'):
+        cluster_rows(found, 201, tmp_path / 'd')
+    empty = reduce_embeddings(features[:0], 16, tmp_path / 'f')
+    assert empty.shape == (0, 16)
 
 
 def test_colour_descriptors():

@@ -391,6 +391,19 @@ def test_region_search_command(tmp_path):
         command(backbone)
     with pytest.raises(ValueError, match="'backbone' or 'colour'.*'shape'"):
         command("num_clusters = 8; cluster_by = 'shape'")
+    # a region teacher, of whose embeddings the clusters may be made
+    weights = tmp_path / 'efficientnet-lite2.pth'
+    teacher = f"region_teacher = dict(model='m', weights='{weights}', size=98)"
+    text = f"num_clusters = 8; cluster_by = 'teacher'; {teacher}"
+    with pytest.raises(FileNotFoundError, match='--variant 2 --out'):
+        command(text)
+    torch.save({}, weights)
+    embedded = ['--teacher', 'm', str(weights), '--teacher-size=98']
+    assert command(text) == common + embedded
+    by_colour = [*common, '--cluster-by=colour', *embedded]
+    assert command(text.replace("'teacher'", "'colour'")) == by_colour
+    with pytest.raises(ValueError, match="'teacher' or 'colour'.*'backbone'"):
+        command(text.replace("'teacher'", "'backbone'"))
 
 
 def test_queue_is_half_an_epoch():

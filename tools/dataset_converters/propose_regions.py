@@ -18,7 +18,7 @@ a local file; DINOv2, on a GPU::
 
     --teacher vit_small_patch14_dinov2 WEIGHTS --teacher-size 98
     --teacher mmpretrain::dinov2/vit-small-p14_dinov2-pre_headless.py WEIGHTS \
-        --teacher-size 98
+        --teacher-size 98 --teacher-licence Apache-2.0
 
 A further round learns from what a pretrained detector finds, and from the
 search's boxes together with it; a detector of few labels serves as well::
@@ -96,6 +96,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--cluster-by', choices=('teacher', 'colour'), help=by)
     size = 'side of the crops that the teacher sees, in pixels'
     add('--teacher-size', type=int, default=64, help=size)
+    licence = 'licence of WEIGHTS, where neither the file nor timm states it'
+    add('--teacher-licence', help=licence)
     add('--embed-dims', type=int, default=128, help='width of the embeddings')
     args = parser.parse_args(argv)
     if args.workers < 0 or args.clusters < 0:
@@ -154,7 +156,9 @@ class Collection:
         self.args = args
         self.teacher: TeacherCache | None = None
         if args.teacher:
-            teacher = RegionTeacher(*args.teacher, args.teacher_size)
+            teacher = RegionTeacher(
+                *args.teacher, args.teacher_size, args.teacher_licence
+            )
             self.teacher = TeacherCache(teacher.cuda_if_any(), self.cache)
         self.spool = RegionSpool(f'{self.cache}/spool')
         # 'colour' and 'teacher', of all regions

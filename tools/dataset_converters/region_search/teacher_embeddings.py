@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-import mmcv
+import cv2
 import numpy as np
 
 from mmfgl.datasets.region_arrays import GrowingArray, chunks_of
@@ -51,7 +51,7 @@ class TeacherCache:
                 return found
         except (OSError, ValueError, EOFError):
             pass  # not there, or damaged
-        img = mmcv.imread(path)
+        img = cv2.imread(path)
         if img is None:
             raise OSError(f'{path} can no longer be read')
         found = self.teacher.embed(img, regions.boxes).astype(np.float16)

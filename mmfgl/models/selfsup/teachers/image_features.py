@@ -74,6 +74,8 @@ class ImageFeatures(nn.Module):
             MMDetection or mmfgl (``mmpretrain::...`` and ``mmdet::...`` too),
             of which backbone and normalisation are taken.
         weights: Its checkpoint, a local file.
+        licence: Licence of the weights, where the checkpoint does not state
+            it (timm states those of its own weights).
 
     Attributes:
         meta: ``model``, ``weights`` (file name), ``sha256`` of the file,
@@ -87,7 +89,9 @@ class ImageFeatures(nn.Module):
             no backbone or no normalisation.
     """
 
-    def __init__(self, model: str, weights: str) -> None:
+    def __init__(
+        self, model: str, weights: str, licence: str | None = None
+    ) -> None:
         super().__init__()
         if not Path(weights).is_file():
             raise FileNotFoundError(
@@ -96,7 +100,6 @@ class ImageFeatures(nn.Module):
             )
         if model.endswith('.py'):
             network, preprocessing = _of_config(model)
-            licence = 'unknown'
         else:
             network = TimmFeatures(model)
             cfg = network.preprocessing
@@ -105,7 +108,7 @@ class ImageFeatures(nn.Module):
                 std=[255 * value for value in cfg['std']],
                 order='RGB',
             )
-            licence = cfg.get('license') or 'unknown'
+            licence = licence or cfg.get('license')
         state, meta = _read_weights(weights)
         fill_backbone(network, state, weights)
         network.requires_grad_(False)
@@ -116,7 +119,7 @@ class ImageFeatures(nn.Module):
             model=model,
             weights=Path(weights).name,
             sha256=_sha256(weights),
-            licence=meta.get('licence', licence),
+            licence=meta.get('licence') or licence or 'unknown',
             preprocessing=preprocessing,
         )
         for key in ('mean', 'std'):

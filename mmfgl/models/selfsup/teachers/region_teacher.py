@@ -25,14 +25,21 @@ class RegionTeacher(ImageFeatures):
         model: See :class:`ImageFeatures`.
         weights: See :class:`ImageFeatures`.
         size: Side S of the resized crops in pixels.
+        licence: See :class:`ImageFeatures`.
 
     Raises:
         ValueError: If the network cannot read crops of this size; see also
             :class:`ImageFeatures`.
     """
 
-    def __init__(self, model: str, weights: str, size: int = 64) -> None:
-        super().__init__(model, weights)
+    def __init__(
+        self,
+        model: str,
+        weights: str,
+        size: int = 64,
+        licence: str | None = None,
+    ) -> None:
+        super().__init__(model, weights, licence)
         self.size = size
         self.meta['preprocessing'].update(
             size=size, contexts=list(CONTEXTS), mirrored=True
