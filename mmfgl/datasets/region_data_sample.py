@@ -19,6 +19,6 @@ class RegionDataSample(BaseDataElement):
 
     - ``img_path``: the image's file.
     - ``affines``: (V, 2, 3) array, image pixels to view pixels.
-    - ``skipped``: files that could not be read and that this image stands in
-      for (usually empty).
+    - ``skipped``: (file, reason) of those that could not be read and that
+      this image stands in for (usually empty).
     """

@@ -29,6 +29,7 @@ from region_search.cache import ImageProposals, propose_all
 
 from mmfgl.datasets import UnlabelledImages
 from mmfgl.datasets.region_file import write_region_file
+from mmfgl.utils.names import printable
 
 MAX_FIT = 200_000  # regions that the clusters are fitted to
 
@@ -74,12 +75,18 @@ def list_images(args: argparse.Namespace) -> list[dict]:
     paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
     ids = range(1, len(paths) + 1)
     if args.ann_file.endswith('.json'):
-        with open(args.ann_file, encoding='utf-8') as file:
+        with open(args.ann_file, 'rb') as file:
             ids = [image['id'] for image in json.load(file)['images']]
     return [
-        dict(id=i, file_name=os.path.relpath(path, args.folder), path=path)
+        dict(id=i, file_name=_name(path, args.folder), path=path)
         for i, path in zip(ids, paths, strict=True)
     ]
+
+
+def _name(path: str, folder: str) -> str:
+    """Path below the folder; the absolute one of an image elsewhere."""
+    name = os.path.relpath(path, folder)
+    return os.path.abspath(path) if name.startswith('..') else name
 
 
 def cluster(found: list[ImageProposals], count: int) -> None:
@@ -117,7 +124,7 @@ def run(args: argparse.Namespace) -> dict:
     pairs = list(zip(images, found, strict=True))
     bad = [image['path'] for image, regions in pairs if regions is None]
     for path in bad:
-        print(f'unreadable: {path}', file=sys.stderr)
+        print(f'unreadable: {printable(path)}', file=sys.stderr)
     images = [image for image, regions in pairs if regions is not None]
     found = [regions for regions in found if regions is not None]
     paths = [image.pop('path') for image in images]

@@ -6,7 +6,6 @@ Shape shorthand: N regions, D numbers a region.
 from collections.abc import Iterator, Sequence
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -14,6 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, load_state_dict
 from torch import Tensor, nn
 
+from mmfgl.datasets.image_reader import decode_reduced, read_bytes
 from mmfgl.registry import MODELS
 from region_search.cache import ImageProposals
 
@@ -107,7 +107,9 @@ def describe_with_backbone(
     rows = []
     for path, regions in zip(paths, found, strict=True):
         if len(regions.boxes):
-            rows.append(describe(mmcv.imread(path), regions.boxes))
+            img, shape = decode_reduced(read_bytes(path), path)
+            zoom = np.array(img.shape[1::-1] * 2) / (shape[::-1] * 2)
+            rows.append(describe(img, regions.boxes * zoom))
         yield
     features = np.concatenate(rows)
     features = (features - features.mean(0)) / (features.std(0) + 1e-6)
