@@ -134,9 +134,7 @@ class _LoadOrBlank(BaseTransform):
         if not results.pop(BLANK, False):
             return self.load.transform(results)
         size = results.get('height'), results.get('width')
-        if not all(
-            isinstance(side, int) and 32 <= side <= 4096 for side in size
-        ):
+        if None in size or not 32 <= min(size) <= max(size) <= 4096:
             size = 64, 64
         img = np.zeros((*size, 3), np.uint8)
         return dict(results, img=img, img_shape=size, ori_shape=size)
