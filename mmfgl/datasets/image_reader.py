@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.WebPImagePlugin import WebPImageFile
 
 from mmfgl.utils.names import printable
@@ -30,12 +30,12 @@ from mmfgl.utils.names import printable
 MAX_PIXELS = 2**28
 EXIF_ORIENTATION = 0x0112
 JPEG, PNG, GIF = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'GIF8'
+TIFF = b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'  # + is BigTIFF
+TIFF_SIZE = 256, 257  # tags of width and height
 # Pillow's classes, not Image.open, which refuses more than 179 megapixels
 HEADERS = {
     GIF: GifImageFile,
     b'BM': BmpImageFile,
-    b'II*\0': TiffImageFile,
-    b'MM\0*': TiffImageFile,
     b'RIFF': WebPImageFile,
 }
 REDUCED = {1: cv2.IMREAD_COLOR}
@@ -228,10 +228,12 @@ def _unreadable(path: str):
     except UnreadableImageError:
         raise
     except READ_ERRORS as error:
-        text = ' '.join(str(error).split()) or type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
-            text = 'no image'  # else the address of a buffer
-        raise UnreadableImageError(text[:200], path) from error
+        reason = 'no image, or a damaged one'
+        # which Pillow words with the address of a buffer
+        if not isinstance(error, Image.UnidentifiedImageError):
+            text = ' '.join(str(error).split()) or type(error).__name__
+            reason = f'{reason} ({text[:150]})'
+        raise UnreadableImageError(reason, path) from error
 
 
 def _too_large(
@@ -268,6 +270,12 @@ def _size(data: bytes) -> tuple[int, int]:
     """Width and height from the header of an image that is no JPEG."""
     if data.startswith(PNG):
         return struct.unpack('>II', data[16:24])
+    if data.startswith(TIFF):  # TiffImageFile refuses floats of 3 channels
+        tags = ImageFileDirectory_v2(data[: 16 if b'+' in data[:4] else 8])
+        file = BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        return tuple(tags[tag] for tag in TIFF_SIZE)
     for magic, header in HEADERS.items():
         if data.startswith(magic):
             return header(BytesIO(data)).size
