@@ -62,7 +62,7 @@ class UnlabelledImages(BaseDataset):
             max_refetch=max_refetch, serialize_data=serialize_data, **kwargs
         )
 
-    def load_data_list(self) -> ImageNames:
+    def load_data_list(self) -> ImageNames | list[dict]:
         """One ``dict(img_path=)`` an image, in sorted or listed order."""
         folder = self.data_prefix['img_path']
         if '://' not in folder and not osp.isdir(folder):
@@ -95,7 +95,8 @@ class UnlabelledImages(BaseDataset):
                 logger='current',
                 level=logging.WARNING if lost else logging.INFO,
             )
-        return names
+        # the parent's serialising empties a list
+        return list(names) if self.serialize_data else names
 
     def _read_list(self, folder: str) -> ImageNames:
         """Names listed in the text file or COCO JSON."""
