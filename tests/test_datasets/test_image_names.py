@@ -27,15 +27,15 @@ def test_lines(monkeypatch, chunk):
 
 
 def test_any_name_comes_back():
-    names = ['a\n.jpg', ' b ', 'caf\udce9.jpg', 'ü/c.png', 'back\\slash.jpg']
+    names = ['a\n.jpg', ' b ', 'img\udce9.jpg', 'ü/c.png', 'back\\slash.jpg']
     found = ImageNames.of('f', names)
     assert names_of(found) == [f'f/{name}' for name in names]
-    assert names_of(found[1:3]) == ['f/ b ', 'f/caf\udce9.jpg']
+    assert names_of(found[1:3]) == ['f/ b ', 'f/img\udce9.jpg']
     assert found[-1] == dict(img_path='f/back\\slash.jpg')
     with pytest.raises(IndexError):
         found[5]
-    latin = ImageNames.of_lines('f', b'caf\xe9.jpg\n')
-    assert names_of(latin) == ['f/caf\udce9.jpg']
+    latin = ImageNames.of_lines('f', b'img\xe9.jpg\n')
+    assert names_of(latin) == ['f/img\udce9.jpg']
 
 
 @pytest.mark.parametrize('name', ['https://x.org/a.jpg', 's3://b/c.jpg'])
