@@ -64,13 +64,10 @@ class GuardedPipeline:
                 return None
             try:
                 data = self.pipeline(dict(info, **{BLANK: True}))
-            except Exception:
-                raise error from None
+            except Exception:  # a loading transform that is not ours
+                raise _named(error, path) from error
         except Exception as error:
-            raise RuntimeError(
-                f'the data pipeline failed on {printable(path)}: '
-                f'{type(error).__name__}: {error}'
-            ) from error
+            raise _named(error, path) from error
         return self._mark(data)
 
     def _mark(self, data: Any) -> Any:
@@ -83,6 +80,13 @@ class GuardedPipeline:
                 sample.set_metainfo(fields)
                 fields = dict(unreadable=self.test_mode)
         return data
+
+
+def _named(error: Exception, path: str) -> RuntimeError:
+    """An error of a pipeline, with the image's name."""
+    return RuntimeError(
+        f'the data pipeline failed on {printable(path)}: {reason_of(error)}'
+    )
 
 
 def reason_of(error: Exception) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmfgl.datasets import image_reader
+from mmfgl.datasets import pixel_depth
 from mmfgl.datasets.image_reader import (
     EncodedImage,
     UnreadableImageError,
@@ -134,16 +134,16 @@ def test_more_than_eight_bits(channels, dtype, values, expected):
 
 def test_scaling_is_reported_once(monkeypatch):
     lines = []
-    monkeypatch.setattr(image_reader, '_reported', False)
+    monkeypatch.setattr(pixel_depth, '_reported', False)
     monkeypatch.setattr(
-        image_reader, 'print_log', lambda text, **_: lines.append(text)
+        pixel_depth, 'print_log', lambda text, **_: lines.append(text)
     )
     data = cv2.imencode('.png', np.full((9, 9), 4000, np.uint16))[1].tobytes()
     for _ in range(2):
         assert decode_image(data, path='a\udce9.png').max() == 250
     (line,) = lines
-    assert line.startswith('a\\udce9.png has values from 0 to 4000'[:11])
-    assert 'taken as 12 bits' in line
+    expected = 'a\\udce9.png: values from 0 to 4000, taken as 12 bits;'
+    assert line.startswith(expected)
 
 
 def test_single_pixels_and_long_sides():
