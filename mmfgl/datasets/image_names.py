@@ -20,13 +20,13 @@ CHUNK = 2**24  # bytes looked at together
 class ImageNames(Sequence):
     """One ``dict(img_path=)`` an image, made when it is asked for.
 
-    A name takes its bytes and 8 more. Worker processes that are forked share
+    A name takes its bytes and 4 more (8 beyond 4 GB). Worker processes that are forked share
     both, since reading them writes no reference count.
 
     Args:
         folder: Goes before names that are not absolute.
         data: The names, encoded as the file system does.
-        starts: (N,) int64, first byte of each name.
+        starts: (N,) uint32 or int64, first byte of each name.
         end: The byte that ends a name, a line break or zero. Blanks around a
             name of a line are dropped.
     """
@@ -53,18 +53,22 @@ class ImageNames(Sequence):
             text = text.decode('utf-16').encode()
         if b'\\' in text:
             text = text.replace(b'\\', b'/')
-        pixels = np.frombuffer(text, np.uint8)
-        breaks = [
-            np.flatnonzero(pixels[at : at + CHUNK] == ord('\n')) + (at + 1)
-            for at in range(0, len(text), CHUNK)
-        ]
-        starts = np.concatenate([np.zeros(1, np.int64), *breaks])
-        starts = starts[starts < len(text)]
+        letters = np.frombuffer(text, np.uint8)
+        dtype = np.uint32 if len(text) < 2**32 else np.int64
+        starts = np.zeros(text.count(b'\n') + 1, dtype)
+        done = 1
+        for at in range(0, len(text), CHUNK):  # no temporary of the full size
+            found = np.flatnonzero(letters[at : at + CHUNK] == ord('\n'))
+            starts[done : done + len(found)] = found + (at + 1)
+            done += len(found)
+        if starts[-1] == len(text):
+            starts = starts[:-1]
         # lines that begin with a blank may hold nothing else
-        blank = np.flatnonzero(pixels[starts] <= ord(' '))
+        blank = np.flatnonzero(letters[starts] <= ord(' '))
         names = cls(folder, text, starts, b'\n')
         empty = [row for row in blank.tolist() if not names.name(row)]
-        names.starts = np.delete(starts, empty)
+        if empty:
+            names.starts = np.delete(starts, empty)
         return names
 
     def name(self, row: int) -> bytes:

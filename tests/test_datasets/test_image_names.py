@@ -53,8 +53,8 @@ def test_addresses_are_refused(name):
 def test_a_name_takes_few_bytes():
     text = b'\n'.join(b'train/%012d.jpg' % i for i in range(1000))
     found = ImageNames.of_lines('f', text)
-    assert found.starts.dtype == np.int64
-    assert len(found.data) + found.starts.nbytes < 1000 * (23 + 8)
+    assert found.starts.dtype == np.uint32
+    assert len(found.data) + found.starts.nbytes < 1000 * (23 + 4)
 
 
 def test_folder_with_all_kinds_of_entries(tmp_path):
