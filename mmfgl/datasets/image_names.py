@@ -20,8 +20,8 @@ CHUNK = 2**24  # bytes looked at together
 class ImageNames(Sequence):
     """One ``dict(img_path=)`` an image, made when it is asked for.
 
-    A name takes its bytes and 4 more (8 beyond 4 GB). Worker processes that are forked share
-    both, since reading them writes no reference count.
+    A name takes its bytes and 4 more (8 beyond 4 GB). Worker processes that
+    are forked share both, since reading them writes no reference count.
 
     Args:
         folder: Goes before names that are not absolute.
