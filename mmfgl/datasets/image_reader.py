@@ -117,18 +117,27 @@ class EncodedImage:
             UnreadableImageError: The file is damaged.
         """
         reduce = max(reduce, self.least)
-        flags = REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
-        with _unreadable(self.path):
-            img = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
-        img = img if img is None else _upright(img, self._turn)
-        size = [-(-side // reduce) for side in self.shape]
-        if img is None or list(img.shape[:2]) != size:
-            raise UnreadableImageError('damaged or cut off', self.path)
+        img = self.pixels(reduce)
         affine = np.eye(2, 3) * reduce
         # the incomplete block comes first along mirrored axes
-        shift = np.array(self.shape) - np.array(size) * reduce
+        shift = np.array(self.shape) - np.array(img.shape[:2]) * reduce
         affine[:, 2] = np.where(self._mirrored, shift[::-1], 0)
         return img, affine
+
+    def pixels(self, reduce: int = 1) -> np.ndarray:
+        """The image of :meth:`decode`, at exactly this reduction."""
+        flags = REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
+        try:
+            img = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
+        except cv2.error:
+            img = None
+        height, width = self.shape
+        size = -(-height // reduce), -(-width // reduce)
+        if img is not None and self._turn > 1:
+            img = _upright(img, self._turn)
+        if img is None or img.shape[:2] != size:
+            raise UnreadableImageError('damaged or cut off', self.path)
+        return img
 
 
 def read_image(
@@ -192,7 +201,7 @@ def decode_image(
             return image
         if image.least > 1:
             raise _too_large(*image.shape[::-1], max_pixels, path)
-        return image.decode()[0]
+        return image.pixels()
     with _unreadable(path):
         width, height = _size(data)
     if width * height > max_pixels:
