@@ -44,6 +44,7 @@ def build(data, test_mode=False, pipeline=PIPELINE):
         metainfo=dict(classes=tuple('0123456789')),
         pipeline=pipeline,
         test_mode=test_mode,
+        serialize_data=False,  # which collects garbage, half a second each
     )
 
 
