@@ -209,8 +209,7 @@ def test_settings(path):
     assert {'NonFiniteGuardHook', 'ExactResumeHook'} <= types_of(cfg)
     if cfg.model.type == 'mmfgl.ReToD':
         assert 'RegionProbeHook' in types_of(cfg)
-    if path not in DETECTORS:
-        assert 'UnreadableImageHook' in types_of(cfg)
+    assert 'UnreadableImageHook' in types_of(cfg)
     saving = cfg.default_hooks.checkpoint
     assert saving.type == 'mmfgl.AtomicCheckpointHook'
     assert saving.get('by_epoch', True) == ('max_epochs' in cfg.train_cfg)

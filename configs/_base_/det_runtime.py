@@ -2,10 +2,12 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 # A run can be stopped and resumed to the bit; a NaN never reaches the
-# weights. A config with further hooks lists these first.
+# weights; an image that cannot be read is replaced (in testing: has no
+# detections) and reported. A config with further hooks lists these first.
 guards = [
     dict(type='mmfgl.ExactResumeHook'),
     dict(type='mmfgl.NonFiniteGuardHook', max_skips=5),
+    dict(type='mmfgl.UnreadableImageHook'),
 ]
 custom_hooks = guards
 # A kill or a full disk while saving leaves the last checkpoint whole; half an

@@ -26,6 +26,6 @@ class RegionDataSample(BaseDataElement):
       since whoever counts on a GPU makes the host wait.
     - ``max_label``: largest of the object labels, -1 without objects.
     - ``affines``: (V, 2, 3) array, image pixels to view pixels.
-    - ``skipped``: files that could not be read and that this image stands in
-      for (usually empty).
+    - ``skipped``: (file, reason) of those that could not be read and that
+      this image stands in for (usually empty).
     """

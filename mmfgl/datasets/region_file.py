@@ -10,10 +10,11 @@ Shape shorthand: N boxes of all images, E embedding width.
 import hashlib
 import json
 import os.path as osp
+import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -60,13 +61,29 @@ class RegionFile:
     def find(self, img_path: str) -> tuple[slice, tuple[int, int]] | None:
         """Rows and (width, height) of an image, ``None`` if it is not there.
 
-        The file name must be the end of the path; the longest one counts.
+        The file name must be the end of the path, or the whole of its
+        absolute form; the longest one counts.
         """
-        parts = PurePath(img_path).parts
-        for start in range(len(parts)):
-            if found := self.images.get('/'.join(parts[start:])):
+        path = plain_name(osp.abspath(img_path))
+        start = 0
+        while start >= 0:
+            if found := self.images.get(path[start:]):
                 return slice(*found[:2]), found[2:]
+            after = path.find('/', start) + 1
+            start = after or -1
         return None
+
+
+def plain_name(name: str) -> str:
+    """A file name as names are compared.
+
+    Backslashes become slashes, ``..`` in the middle and ``./`` are resolved,
+    and what leads out of the folder (``../``) is dropped.
+    """
+    name = posixpath.normpath(name.replace('\\', '/'))
+    while name.startswith('../'):
+        name = name[3:]
+    return name
 
 
 def read_region_file(path: str) -> RegionFile:
@@ -109,7 +126,7 @@ def _read_folder(path: str, mtime: float) -> RegionFile:
 @lru_cache(maxsize=4)
 def _read(path: str, mtime: float, size: int) -> RegionFile:
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, 'rb') as file:  # a byte order mark may come first
             content = json.load(file)
         images = [(i['id'], i['file_name'], i) for i in content['images']]
         rows = [
@@ -127,14 +144,20 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
             f"{path!r} is not in COCO format: it needs 'images' (id, "
             "file_name) and 'annotations' (image_id, category_id, bbox)"
         ) from error
-    sizes, names = {}, {}
-    for image_id, name, image in images:
-        name = name.replace('\\', '/')
+    sizes, names, plain = {}, {}, {}
+    for image_id, listed, image in images:
+        name = plain_name(listed)
         shape = image.get('width', 0), image.get('height', 0)
         if names.setdefault(image_id, name) != name:
             raise ValueError(
                 f'{path!r} gives image id {image_id} to two files, '
                 f'{names[image_id]!r} and {name!r}'
+            )
+        listed = posixpath.normpath(listed.replace('\\', '/'))
+        if plain.setdefault(name, listed) != listed:
+            raise ValueError(
+                f'{path!r} names {plain[name]!r} and {listed!r}, which cannot '
+                'be told apart: use paths below one folder, or absolute ones'
             )
         if sizes.setdefault(name, shape) != shape:
             raise ValueError(f'{path!r} gives {name!r} two sizes')

@@ -1,14 +1,20 @@
 """Unlabelled images of a folder, a text list or a COCO JSON."""
 
 import json
+import logging
 import os.path as osp
 
 from mmengine.dataset import BaseDataset
-from mmengine.fileio import get_text, list_dir_or_file, list_from_file
+from mmengine.fileio import get, list_dir_or_file
+from mmengine.logging import print_log
 
+from mmfgl.datasets.image_names import (
+    IMG_EXTENSIONS,
+    ImageNames,
+    find_images,
+)
+from mmfgl.datasets.image_reader import UnreadableImageError
 from mmfgl.registry import DATASETS
-
-IMG_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 @DATASETS.register_module()
@@ -17,33 +23,46 @@ class UnlabelledImages(BaseDataset):
 
     The images come from one of
 
-    - a folder, searched with its sub-folders (``ann_file=''``);
-    - a text file, one path a line, relative to the image folder;
+    - a folder, searched with its sub-folders (``ann_file=''``); what is left
+      out there is counted in a message;
+    - a text file, one path a line, relative to the image folder or absolute;
+      it may come from Windows (backslashes, byte order mark);
     - a COCO JSON, of which ``images`` is read and the labels are not.
 
-    An image for which the pipeline returns ``None`` (see
-    :class:`LoadUnlabelledImage`) is skipped: the next readable one stands in
-    for it and carries the skipped file's name in its ``skipped`` field, from
-    which :class:`UnreadableImageHook` counts and reports.
+    An image that cannot be read (:class:`UnreadableImageError`) is skipped:
+    another one stands in for it and carries the skipped file's name and the
+    reason in its ``skipped`` field, from which :class:`UnreadableImageHook`
+    counts and reports.
+
+    The names lie in one buffer (:class:`ImageNames`): 10 million of a text
+    file are read in seconds.
 
     Args:
-        max_refetch: How many unreadable images in a row are skipped before
-            an error.
+        max_refetch: How many unreadable images are tried, spread over the
+            data set, before an error.
+        serialize_data: See the parent; the names need it not.
         **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`.
             ``data_prefix`` is ``dict(img_path=)`` with the image folder,
             ``ann_file`` the text file or COCO JSON.
 
     Raises:
         FileNotFoundError: If the folder or the file does not exist.
-        ValueError: If no image is found.
+        ValueError: If no image is found, or a name is an address.
     """
 
     METAINFO = dict(dataset_type='unlabelled_images')
 
-    def __init__(self, max_refetch: int = 100, **kwargs) -> None:
-        super().__init__(max_refetch=max_refetch, **kwargs)
+    def __init__(
+        self,
+        max_refetch: int = 100,
+        serialize_data: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            max_refetch=max_refetch, serialize_data=serialize_data, **kwargs
+        )
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> ImageNames | list[dict]:
         """One ``dict(img_path=)`` an image, in sorted or listed order."""
         folder = self.data_prefix['img_path']
         if '://' not in folder and not osp.isdir(folder):
@@ -51,56 +70,76 @@ class UnlabelledImages(BaseDataset):
                 f'image folder {folder!r} does not exist: set data_root (or '
                 'data_prefix.img_path) to the folder that holds your images'
             )
+        left_out = ''
         if self.ann_file:
-            names = self._read_list()
-        else:
+            names = self._read_list(folder)
+            names.refuse_addresses(repr(self.ann_file))
+        elif '://' in folder:  # a store that MMEngine knows
             found = list_dir_or_file(folder, list_dir=False, recursive=True)
-            names = sorted(
-                n for n in found if n.lower().endswith(IMG_EXTENSIONS)
-            )
-        if not names:
+            images = (n for n in found if n.lower().endswith(IMG_EXTENSIONS))
+            names = ImageNames.of(folder, sorted(images))
+        else:
+            found = find_images(folder)
+            names = ImageNames.of(folder, found.names)
+            left_out = found.report()
+        if not len(names):
             raise ValueError(
                 f'no image found in {self.ann_file or folder!r}: looked for '
                 f'{", ".join(IMG_EXTENSIONS)}'
+                + (f', found {left_out}' if left_out else '')
             )
-        return [dict(img_path=osp.join(folder, name)) for name in names]
+        if left_out:
+            lost = found.dangling or found.closed
+            print_log(
+                f'{folder!r}: {len(names)} images; left out: {left_out}',
+                logger='current',
+                level=logging.WARNING if lost else logging.INFO,
+            )
+        # the parent's serialising empties a list
+        return list(names) if self.serialize_data else names
 
-    def _read_list(self) -> list[str]:
-        """Relative paths listed in the text file or COCO JSON."""
+    def _read_list(self, folder: str) -> ImageNames:
+        """Names listed in the text file or COCO JSON."""
         if '://' not in self.ann_file and not osp.isfile(self.ann_file):
             raise FileNotFoundError(
                 f'image list {self.ann_file!r} does not exist: set ann_file '
                 'to a text file or a COCO JSON, or to an empty string to take '
                 'every image of the folder'
             )
+        content = get(self.ann_file)
         if not self.ann_file.endswith('.json'):
-            lines = (line.strip() for line in list_from_file(self.ann_file))
-            return [line for line in lines if line]
+            return ImageNames.of_lines(folder, content)
         try:
-            images = json.loads(get_text(self.ann_file))['images']
-            return [image['file_name'] for image in images]
-        except (ValueError, KeyError, TypeError) as error:
+            images = json.loads(content)['images']
+            files = (image['file_name'].replace('\\', '/') for image in images)
+            return ImageNames.of(folder, files)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'{self.ann_file!r} is not in COCO format: it needs a list '
                 "'images' with a 'file_name' each"
             ) from error
 
     def __getitem__(self, idx: int) -> dict:
-        """Run the pipeline on an image, or on its nearest readable follower.
+        """Run the pipeline on an image, or on another that is readable.
+
+        The others are spread over the data set: where one file of a folder
+        cannot be read, its neighbours often cannot either.
 
         Raises:
-            RuntimeError: If ``max_refetch`` images in a row are unreadable.
+            RuntimeError: If ``max_refetch`` of them are unreadable.
         """
         if not self._fully_initialized:
             self.full_init()
-        skipped: list[str] = []
-        for step in range(min(self.max_refetch, len(self))):
-            info = self.get_data_info((idx + step) % len(self))
-            data = self.pipeline(dict(info, skipped=skipped))
-            if data is not None:
-                return data
-            skipped.append(info['img_path'])
+        skipped: list[tuple[str, str]] = []
+        tries = min(self.max_refetch, len(self))
+        for step in range(tries):
+            row = (idx + step * (len(self) // tries)) % len(self)
+            info = self.get_data_info(row)
+            try:
+                return self.pipeline(dict(info, skipped=skipped))
+            except UnreadableImageError as error:
+                skipped.append((info['img_path'], error.reason))
         raise RuntimeError(
             f'{len(skipped)} images in a row could not be read, the last is '
-            f'{skipped[-1]!r}: check the files'
+            f'{skipped[-1][0]!r} ({skipped[-1][1]}): check the files'
         )

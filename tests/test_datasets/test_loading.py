@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from mmfgl.datasets import LoadUnlabelledImage, RegionViews
-from mmfgl.datasets.transforms.loading import EncodedImage, reduction
+from mmfgl.datasets.image_reader import EncodedImage, UnreadableImageError
+from mmfgl.datasets.transforms.loading import reduction
+from mmfgl.datasets.transforms.region_views import warp_view
 from mmfgl.registry import TRANSFORMS
 
 
@@ -55,8 +57,7 @@ def views(lazy, path, seed):
     load = LoadUnlabelledImage(lazy=lazy)
     cut = RegionViews(dict(type='mmfgl.RandomRegions'), view_size=(48, 40))
     np.random.seed(seed)
-    results = load(dict(img_path=str(path)))
-    return results and cut(results)
+    return cut(load(dict(img_path=str(path))))
 
 
 @pytest.mark.parametrize('turn', [None, 3, 6])
@@ -79,7 +80,8 @@ def test_lazy_loading_of_damaged_and_of_other_files(tmp_path):
     path = tmp_path / 'x.jpg'
     path.write_bytes(jpeg()[:700])  # the header and no pixels
     assert isinstance(load(dict(img_path=str(path)))['img'], EncodedImage)
-    assert views(True, path, 0) is None
+    with pytest.raises(UnreadableImageError, match='damaged or cut off'):
+        views(True, path, 0)
     path = str(tmp_path / 'x.png')
     cv2.imwrite(path, np.zeros((60, 60, 3), np.uint8))
     assert isinstance(load(dict(img_path=path))['img'], np.ndarray)
@@ -100,15 +102,17 @@ def test_any_file_gives_three_channels_of_bytes(tmp_path, channels, dtype):
 @pytest.mark.parametrize(
     ('name', 'options'),
     [('LoadUnlabelledImage', {}), ('LoadUnlabelledImage', dict(lazy=True))]
-    + [('LoadCachedImage', {})],
+    + [('LoadCachedImage', {}), ('LoadImage', {})],
 )
-def test_unreadable_files_give_none(tmp_path, name, options):
+def test_unreadable_files_are_named(tmp_path, name, options):
     load = TRANSFORMS.build(dict(type=f'mmfgl.{name}', **options))
     path = tmp_path / 'x.jpg'
-    assert load(dict(img_path=str(path))) is None
+    with pytest.raises(UnreadableImageError, match='x.jpg: No such file'):
+        load(dict(img_path=str(path)))
     for content in (b'', b'<html>404</html>', b'\xff\xd8\xff no jpeg'):
         path.write_bytes(content)
-        assert load(dict(img_path=str(path))) is None
+        with pytest.raises(UnreadableImageError, match='x.jpg: '):
+            load(dict(img_path=str(path)))
 
 
 def test_cached_images(tmp_path):
@@ -127,4 +131,23 @@ def test_cached_images(tmp_path):
     np.testing.assert_array_equal(second['img'], pixels)
     assert second['img_shape'] == second['ori_shape'] == (101, 133)
     assert second['sample_idx'] == 3
-    assert less(dict(img_path=str(path))) is None
+    with pytest.raises(UnreadableImageError, match='No such file'):
+        less(dict(img_path=str(path)))
+
+
+def test_views_of_sides_that_opencv_does_not_warp():
+    x = np.linspace(0, 250, 40000, dtype=np.uint8)
+    img = np.repeat(np.tile(x, (3, 1))[..., None], 3, -1)
+    affine = np.array([[64 / 40000, 0, 0], [0, 8 / 3, 0]])
+    view = warp_view(img, affine, (64, 8))
+    expected = np.linspace(0, 250, 65)
+    expected = (expected[1:] + expected[:-1]) / 2
+    assert np.abs(view.astype(float)[4, :, 0] - expected).max() < 4
+
+
+@pytest.mark.parametrize('lazy', [True, False])
+def test_views_of_one_pixel_and_of_strips(tmp_path, lazy):
+    for size in ((1, 1), (1, 60), (40000, 2)):
+        path = tmp_path / 'x.jpg'
+        Image.new('L', size, 99).save(path)
+        assert views(lazy, path, 0)['views'][1].shape == (40, 48, 3)

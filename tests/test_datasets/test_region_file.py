@@ -1,6 +1,7 @@
 """Region files and the proposer that reads them."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -278,3 +279,32 @@ def test_growing_arrays_may_stay_empty(tmp_path):
     array = GrowingArray(tmp_path / 'x', np.float16, (5,))
     array.append(np.zeros((0, 5)))
     assert array.read().shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ('listed', 'path', 'found'),
+    [
+        ('/x/photos/1.jpg', '/x/photos/1.jpg', True),
+        ('/x/photos/1.jpg', '/y/x/photos/1.jpg', False),
+        ('../photos/1.jpg', '/x/photos/1.jpg', True),
+        ('../photos/1.jpg', '/x/empty/../photos/1.jpg', True),
+        ('./day\\1.jpg', '/x/day/1.jpg', True),
+        ('day/1.jpg', '/x/friday/1.jpg', False),
+    ],
+)
+def test_names_of_images_elsewhere(tmp_path, listed, path, found):
+    file = read_region_file(coco_file(tmp_path, [(7, listed)], ROWS[:1]))
+    assert (file.find(path) is not None) == found
+
+
+def test_names_that_cannot_be_told_apart(tmp_path):
+    path = coco_file(tmp_path, [(7, '../a/1.jpg'), (3, 'a/1.jpg')], ROWS[:1])
+    with pytest.raises(ValueError, match='cannot be told apart'):
+        read_region_file(path)
+
+
+def test_byte_order_mark(tmp_path):
+    path = coco_file(tmp_path)
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(b'\xef\xbb\xbf' + content)
+    assert len(read_region_file(path).images) == 3

@@ -12,6 +12,7 @@ from mmfgl.datasets import (
     RegionProposer,
     SelectiveSearchRegions,
 )
+from mmfgl.datasets.image_reader import UnreadableImageError
 from mmfgl.datasets.region_proposers.box_scores import objectness
 from mmfgl.models.layers import pairwise_iou
 from mmfgl.registry import TASK_UTILS
@@ -221,7 +222,7 @@ class TestSelectiveSearch:
             proposer.propose(dict(img_path=path, img_shape=(300, 240))),
             proposer.propose(self.INFO),
         )
-        with pytest.raises(FileNotFoundError, match=r'absent\.png'):
+        with pytest.raises(UnreadableImageError, match=r'absent\.png'):
             proposer.propose(dict(img_path='absent.png', img_shape=(9, 9)))
 
     @pytest.mark.parametrize('size', [(1, 1), (1, 600), (60, 2), (20, 20)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from mmfgl.datasets import UnlabelledImages
+from mmfgl.datasets import UnlabelledImages, unlabelled_images
 from mmfgl.registry import DATASETS
 
 GRID = dict(type='mmfgl.GridRegions', cell_sizes=(8, 16))
@@ -47,10 +47,7 @@ def faulty(tmp_path):
 
 
 def build(root, ann_file='', **options):
-    # serialising collects garbage, half a second each; one test below has it
-    return UnlabelledImages(
-        data_root=str(root), ann_file=ann_file, serialize_data=False, **options
-    )
+    return UnlabelledImages(data_root=str(root), ann_file=ann_file, **options)
 
 
 def names(dataset):
@@ -82,7 +79,7 @@ def test_coco_json_is_read_without_its_labels(folder):
     (folder / 'coco.json').write_text(json.dumps(content))
     config = dict(type='mmfgl.UnlabelledImages', data_root=str(folder))
     config.update(ann_file='coco.json', pipeline=PIPELINE)
-    dataset = DATASETS.build(config)
+    dataset = DATASETS.build(dict(config, serialize_data=True))
     assert names(dataset) == ['b.png', 'sub/c.JPEG']
     assert set(dataset.get_data_info(0)) == {'img_path', 'sample_idx'}
     sample = dataset[0]['data_samples']
@@ -103,6 +100,15 @@ def test_missing_and_empty_sources(folder, tmp_path):
     with pytest.raises(ValueError, match='no image found.*empty.*[.]jpg'):
         build(tmp_path / 'empty')
 
+    (tmp_path / 'empty' / 'gone.jpg').symlink_to('nowhere')
+    words = 'found 1 other files .1 .md.; 1 links to nothing .gone.jpg.'
+    with pytest.raises(ValueError, match=words):
+        build(tmp_path / 'empty')
+    (folder / 'list.txt').write_text('a.jpg\nhttps://x.org/a.jpg\n')
+    words = "list.txt' holds the address 'https://x.org/a.jpg'"
+    with pytest.raises(ValueError, match=words):
+        build(folder, 'list.txt')
+
     for content in ('[1, 2]', '{"annotations": []}', '"x"'):
         (folder / 'x.json').write_text(content)
         with pytest.raises(ValueError, match="x.json' is not in COCO format"):
@@ -110,10 +116,13 @@ def test_missing_and_empty_sources(folder, tmp_path):
 
 
 def test_too_many_unreadable_images(faulty):
+    # two tries: the image, and the one half of the set away
     dataset = build(faulty, 'list.txt', pipeline=PIPELINE, max_refetch=2)
-    assert dataset[1]['data_samples'].img_path == str(faulty / '2.png')
-    with pytest.raises(RuntimeError, match='2 images in a row.*1.png'):
-        dataset[0]
+    sample = dataset[6]['data_samples']
+    assert sample.img_path == str(faulty / '2.png')
+    assert [Path(path).name for path, _ in sample.skipped] == ['0.jpg']
+    with pytest.raises(RuntimeError, match='2 images in a row.*4.jpg'):
+        dataset[1]
     (faulty / 'list.txt').write_text('0.jpg\n1.png\n4.jpg')
     dataset = build(faulty, 'list.txt', pipeline=PIPELINE)
     with pytest.raises(RuntimeError, match='3 images in a row.*0.jpg'):
@@ -134,7 +143,7 @@ def test_unreadable_images_are_skipped_and_listed(faulty, num_workers):
         assert [v.shape[1:] for v in batch['inputs']] == [(3, 32, 32)] * 2
         assert all(v.dtype == torch.uint8 for v in batch['inputs'])
         for sample in batch['data_samples']:
-            files = [sample.img_path, *sample.skipped]
+            files = [sample.img_path, *(path for path, _ in sample.skipped)]
             seen.append(' '.join(Path(f).name for f in files))
     assert all(Path(f).parent == faulty for f in files)
     assert seen == [
@@ -142,3 +151,29 @@ def test_unreadable_images_are_skipped_and_listed(faulty, num_workers):
         *('5.png 3-missing.png 4.jpg', '5.png 4.jpg', '5.png'),
         '2.png 0.jpg 0.jpg 1.png',  # the last is followed by the first
     ]
+
+
+def test_lists_made_on_windows(folder):
+    expected = ['sub/c.JPEG', 'a.jpg']
+    (folder / 'list.txt').write_bytes(b'\xef\xbb\xbfsub\\c.JPEG\r\na.jpg')
+    assert names(build(folder, 'list.txt')) == expected
+    rows = [dict(file_name='sub\\c.JPEG'), dict(file_name='a.jpg')]
+    content = json.dumps(dict(images=rows)).encode('utf-8-sig')
+    (folder / 'list.json').write_bytes(content)
+    assert names(build(folder, 'list.json')) == expected
+    dataset = build(folder, 'list.json', indices=[1])
+    assert names(dataset) == ['a.jpg']
+    assert names(dataset.get_subset([0])) == ['a.jpg']
+    assert names(build(folder, 'list.txt', indices=1)) == ['sub/c.JPEG']
+
+
+def test_left_out_files_are_counted(folder, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        unlabelled_images, 'print_log', lambda text, **_: lines.append(text)
+    )
+    build(folder)
+    text = f"'{folder}/': 4 images; left out: 1 other files (1 .txt)"
+    assert lines == [text]
+    build(folder, 'notes.txt')  # a list: taken as it is
+    assert lines == [text]

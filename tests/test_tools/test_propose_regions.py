@@ -1,4 +1,5 @@
 import json
+import os
 
 import cv2
 import numpy as np
@@ -213,3 +214,23 @@ def test_errors_in_one_line(folder, arguments, message, monkeypatch):
     monkeypatch.chdir(folder.parent)
     with pytest.raises(SystemExit, match=message):
         tool.main(arguments)
+
+
+def test_images_elsewhere_and_names_that_are_no_text(folder, capsys):
+    empty = folder.parent / 'empty'
+    empty.mkdir()
+    bad = os.fsencode(folder) + b'/img\xe9.jpg'
+    with open(bad, 'wb') as file:
+        file.write(b'x')
+    names = [os.fsencode(folder / 'a.jpg'), bad, b'../photos/b.png']
+    path = folder.parent / 'list.txt'
+    path.write_bytes(b'\xef\xbb\xbf' + b'\r\n'.join(names))
+    counts, content = run(empty, '--ann-file', path)
+    assert (counts['images'], counts['unreadable']) == (2, 1)
+    assert 'img\\udce9.jpg' in capsys.readouterr().err
+    names = [image['file_name'] for image in content['images']]
+    assert names == [str(folder / 'a.jpg'), str(folder / 'b.png')]
+    proposer = FileRegions(str(folder.parent / 'r.json'))
+    for name in ('a.jpg', 'b.png'):
+        info = dict(img_path=str(folder / name), img_shape=(40, 60))
+        assert len(proposer.propose(info))

@@ -170,7 +170,11 @@ def detection(
                 default_scope='mmdet',
                 data_root=f'{data}/',
                 model=tiny_fgl_cfg(num_classes=num_classes),
-                custom_hooks=[*GUARDS[:2], *hooks],
+                custom_hooks=[
+                    dict(type='mmfgl.UnreadableImageHook'),
+                    *GUARDS[:2],
+                    *hooks,
+                ],
             ),
             train_dataloader=loader(
                 'train', dict(type='InfiniteSampler', shuffle=True)

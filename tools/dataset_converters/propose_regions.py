@@ -60,6 +60,7 @@ from mmfgl.datasets.region_arrays import (
 )
 from mmfgl.datasets.region_file import write_embeddings, write_region_file
 from mmfgl.models.selfsup import RegionTeacher
+from mmfgl.utils.names import printable
 from mmfgl.utils.weights import use_safe_loading
 
 
@@ -124,7 +125,7 @@ class Images:
         )
         self.ids = range(1, len(self.data) + 1)
         if args.ann_file.endswith('.json'):
-            with open(args.ann_file, encoding='utf-8') as file:
+            with open(args.ann_file, 'rb') as file:
                 self.ids = [i['id'] for i in json.load(file)['images']]
 
     def __len__(self) -> int:
@@ -139,6 +140,8 @@ class Images:
         """Facts about one image after the other."""
         for number, path in zip(self.ids, self.paths(), strict=True):
             name = os.path.relpath(path, self.folder)
+            if name.startswith('..'):  # elsewhere
+                name = os.path.abspath(path)
             yield dict(id=number, file_name=name, path=path)
 
 
@@ -174,7 +177,8 @@ class Collection:
     def add(self, image: dict, found: ImageProposals | None) -> None:
         """Take the regions of an image in, ``None`` if it is unreadable."""
         if found is None:
-            print(f'unreadable: {image["path"]}', file=sys.stderr)
+            path = printable(image['path'])
+            print(f'unreadable: {path}', file=sys.stderr)
             self.unreadable.add(image['id'])
             self.counts['unreadable'] += 1
             return

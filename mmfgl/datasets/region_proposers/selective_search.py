@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
+from mmfgl.datasets.image_reader import read_image
 from mmfgl.datasets.region_proposers.base import RegionProposer
 from mmfgl.datasets.region_proposers.box_scores import objectness
 from mmfgl.registry import TASK_UTILS
@@ -70,7 +71,7 @@ class SelectiveSearchRegions(RegionProposer):
         """Search one image; see :class:`RegionProposer`.
 
         Raises:
-            FileNotFoundError: If ``info`` holds no ``img`` and the file
+            UnreadableImageError: If ``info`` holds no ``img`` and the file
                 ``img_path`` cannot be read.
         """
         small = self._small_image(info)
@@ -86,9 +87,7 @@ class SelectiveSearchRegions(RegionProposer):
     def _small_image(self, info: dict) -> np.ndarray:
         """(h, w, 3) image, its longer side at most ``MAX_SIDE``."""
         if (img := info.get('img')) is None:
-            img = cv2.imread(str(info['img_path']), cv2.IMREAD_COLOR)
-        if img is None:
-            raise FileNotFoundError(f'cannot read {info["img_path"]!r}')
+            img = read_image(str(info['img_path']))
         scale = self.MAX_SIDE / max(img.shape[:2])
         if scale >= 1:
             return img

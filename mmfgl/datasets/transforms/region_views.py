@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
 
-from mmfgl.datasets.transforms.loading import EncodedImage, reduction
+from mmfgl.datasets.image_reader import EncodedImage
+from mmfgl.datasets.transforms.loading import reduction
 from mmfgl.datasets.transforms.view_maps import (
     clip_boxes,
     crop_affine,
@@ -17,6 +18,8 @@ from mmfgl.datasets.transforms.view_maps import (
     visible_share,
 )
 from mmfgl.registry import TASK_UTILS, TRANSFORMS
+
+MAX_WARPED = 2**15 - 2  # longest side that OpenCV warps
 
 
 @TRANSFORMS.register_module()
@@ -39,8 +42,7 @@ class RegionViews(BaseTransform):
     file, -1 for those of none). With an object proposer also ``objects`` (V
     float32 arrays (M_v, 4), pixels of each view, clipped to it),
     ``object_labels`` and ``object_rows`` (V int64 arrays (M_v,) each); M_v
-    may be 0. ``img`` is dropped. The result is ``None`` if an encoded image is
-    damaged.
+    may be 0. ``img`` is dropped.
 
     Args:
         proposer: Config of a region proposer; not needed for 0 regions.
@@ -114,8 +116,12 @@ class RegionViews(BaseTransform):
             )
         self.photometric = [Compose(list(p)) for p in photometric]
 
-    def transform(self, results: dict) -> dict | None:
-        """Make the views; see the class."""
+    def transform(self, results: dict) -> dict:
+        """Make the views; see the class.
+
+        Raises:
+            UnreadableImageError: An encoded image is damaged.
+        """
         # NumPy's global generator is the one MMEngine seeds in each worker
         rng = np.random.default_rng(np.random.randint(2**31))
         img = results.pop('img')
@@ -128,9 +134,7 @@ class RegionViews(BaseTransform):
         to_full = np.eye(3)  # from decoded pixels
         if isinstance(img, EncodedImage):
             zooms = np.stack([c[2:] - c[:2] for c in crops]) / self.view_size
-            if (decoded := img.decode(reduction(zooms))) is None:
-                return None
-            img, to_full[:2] = decoded
+            img, to_full[:2] = img.decode(reduction(zooms))
         path = results.get('img_path')
         info = dict(img_path=path, img_shape=img_shape, img=img)
         results['boxes'], results['rows'] = self._regions(
@@ -239,6 +243,12 @@ def warp_view(
     ``affine`` is the (2, 3) map from image to view in continuous coordinates,
     ``size`` the view's (width, height).
     """
+    sides = np.array(img.shape[1::-1])
+    if sides.max() > MAX_WARPED:
+        factor = -(-sides // (MAX_WARPED // 2))  # whole blocks, and no alias
+        small = tuple((-(-sides // factor)).tolist())
+        img = cv2.resize(img, small, interpolation=cv2.INTER_AREA)
+        affine = np.hstack([affine[:, :2] * (sides / small), affine[:, 2:]])
     # OpenCV's pixel centres lie at integers, ours at integers + 0.5
     centred = affine.copy()
     centred[:, 2] += affine[:, :2] @ [0.5, 0.5] - 0.5

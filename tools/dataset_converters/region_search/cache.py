@@ -12,11 +12,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmfgl.datasets.image_reader import (
+    UnreadableImageError,
+    decode_reduced,
+    read_bytes,
+)
 from mmfgl.registry import TASK_UTILS
 from mmfgl.utils.atomic_files import atomic_file, write_atomically
 from region_search.colour_descriptors import describe_colours
 
-FORMAT = 2  # raised when the content of an entry changes
+FORMAT = 3  # raised when the content of an entry changes
 BLOCK = 4096  # images that workers may be ahead
 ARRAYS = ('boxes', 'labels', 'descriptors')
 
@@ -60,8 +65,8 @@ class ProposalCache:
     def __call__(self, img_path: str) -> ImageProposals | None:
         """Regions of an image file, ``None`` if it cannot be decoded."""
         try:
-            data = Path(img_path).read_bytes()
-        except OSError:
+            data = read_bytes(img_path)
+        except UnreadableImageError:
             return None
         key = hashlib.sha1(data).hexdigest()
         entry = self.folder / key[:2] / f'{key}.npz'
@@ -78,18 +83,19 @@ class ProposalCache:
         self, img_path: str, data: bytes, key: str
     ) -> ImageProposals | None:
         """Run the proposer."""
-        pixels = np.frombuffer(data, np.uint8)
-        img = cv2.imdecode(pixels, cv2.IMREAD_COLOR) if len(data) else None
-        if img is None:
+        try:
+            img, shape = decode_reduced(data, img_path)
+        except UnreadableImageError:
             return None
-        info = dict(img_path=img_path, img_shape=img.shape[:2], img=img)
+        info = dict(img_path=img_path, img_shape=shape, img=img)
         # random proposers: other boxes in every image, the same in every run
         rng = np.random.default_rng(int(key[:12], 16))
         boxes, labels = self.proposer.propose_labelled(info, rng)
         descriptors = np.zeros((len(boxes), 0), np.float32)
         if self.describe:
-            descriptors = describe_colours(img, boxes)
-        return ImageProposals(img.shape[:2], boxes, labels, descriptors)
+            zoom = np.array(img.shape[1::-1] * 2) / (shape[::-1] * 2)
+            descriptors = describe_colours(img, boxes * zoom)
+        return ImageProposals(shape, boxes, labels, descriptors)
 
 
 def _read(entry: Path) -> ImageProposals | None:

@@ -7,9 +7,9 @@ import hashlib
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from mmfgl.datasets.image_reader import decode_reduced, read_bytes
 from mmfgl.datasets.region_arrays import GrowingArray, chunks_of
 from mmfgl.models.selfsup import RegionTeacher
 from mmfgl.utils.atomic_files import atomic_file, write_atomically
@@ -40,7 +40,8 @@ class TeacherCache:
         """(N, D) float16 embeddings of the regions of an image file.
 
         Raises:
-            OSError: If the image, which was read before, no longer can be.
+            UnreadableImageError: If the image, which was read before, no
+                longer can be.
         """
         key = _sha1(regions.key.encode() + regions.boxes.tobytes())
         entry = self.folder / key[:2] / f'{key}.npy'
@@ -51,10 +52,10 @@ class TeacherCache:
                 return found
         except (OSError, ValueError, EOFError):
             pass  # not there, or damaged
-        img = cv2.imread(path)
-        if img is None:
-            raise OSError(f'{path} can no longer be read')
-        found = self.teacher.embed(img, regions.boxes).astype(np.float16)
+        img, shape = decode_reduced(read_bytes(path), path)
+        zoom = np.array(img.shape[1::-1] * 2) / (shape[::-1] * 2)
+        found = self.teacher.embed(img, regions.boxes * zoom)
+        found = found.astype(np.float16)
         with atomic_file(entry) as file:
             np.save(file, found)
         return found
