@@ -206,6 +206,7 @@ def test_other_evaluator(bench, data):
 
 def test_no_masks(bench, data):
     """Masks asked for, none there: an error names annotation and config."""
+    spoil(data, annotations(lambda a: a.pop('segmentation', None)))
     cfg = detection(data)
     cfg.train_dataloader.dataset.pipeline[1].with_mask = True
     words = ('without segmentation', 'annotation 1 of', 'fgl-faster-rcnn_r50')

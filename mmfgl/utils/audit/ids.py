@@ -177,9 +177,7 @@ def mend_category_names(content: dict, report: AuditReport) -> None:
         elif len(ids) > 1:
             keep = in_use[0] if in_use else ids[-1]
             dropped.update(set(ids) - {keep})
-            text = (
-                'category names that are there twice: the one in use is taken'
-            )
+            text = 'category names there twice: the one in use is taken'
             report.add('repair', text, f'{name!r}: id {keep!r} of {ids}')
     kept = [c for c in content['categories'] if c['id'] not in dropped]
     content['categories'] = kept
