@@ -15,10 +15,7 @@ from mmdet.evaluation import DumpDetResults
 
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.utils.audit import audit_config
-from mmfgl.utils.checks import (
-    check_data_root,
-)
-from mmfgl.utils.config_checks import check_launcher
+from mmfgl.utils.config_checks import check_data_root, check_launcher
 from mmfgl.utils.launch import (
     add_common_arguments,
     build_runner,

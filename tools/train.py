@@ -19,10 +19,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.engine.guarded_run import guarded_run
 from mmfgl.utils.audit import audit_config
-from mmfgl.utils.checks import (
-    check_data_root,
-)
-from mmfgl.utils.config_checks import check_launcher
+from mmfgl.utils.config_checks import check_data_root, check_launcher
 from mmfgl.utils.launch import (
     add_common_arguments,
     load_config,

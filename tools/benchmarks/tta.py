@@ -36,7 +36,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 
 from mmfgl.utils.audit import audit_config
-from mmfgl.utils.checks import check_data_root
+from mmfgl.utils.config_checks import check_data_root
 from mmfgl.utils.reports import markdown_table
 from mmfgl.utils.weights import safe_load
 

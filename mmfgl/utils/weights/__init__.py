@@ -5,6 +5,7 @@ from .checks import (
     StrictLoadHook,
     check_test_checkpoint,
     check_weights,
+    weights_hint,
 )
 from .fit import needed, revise, tensors_of
 from .kinds import CheckpointError, check_checkpoint, check_file
@@ -30,4 +31,5 @@ __all__ = [
     'safe_load',
     'tensors_of',
     'use_safe_loading',
+    'weights_hint',
 ]

@@ -51,15 +51,20 @@ def check_weights(cfg: Config) -> None:
     if cfg.get('load_from'):
         check_checkpoint(cfg.load_from, 'checkpoint to start from', hint)
     for key, path in _checkpoints(cfg.model):
-        hint = ''
-        if found := re.search(r'efficientnet-lite([012])', path):
-            tool = 'tools/model_converters/efficientnet_lite.py'
-            hint = f'write it: python {tool} --variant {found[1]} --out {path}'
+        hint = weights_hint(path)
         if key == 'init_cfg':
             check_checkpoint(path, 'file of weights of an init_cfg', hint)
         else:
             check_checkpoint(path, f'file of weights of `{key}`', hint)
             read(path)  # timm would unpickle it while it builds
+
+
+def weights_hint(path: str) -> str:
+    """How to make a file of weights, '' if no tool here does."""
+    if not (found := re.search(r'efficientnet-lite([012])', path)):
+        return ''
+    tool = 'tools/model_converters/efficientnet_lite.py'
+    return f'write it: python {tool} --variant {found[1]} --out {path}'
 
 
 def _checkpoints(node: Any) -> Iterator[tuple[str, str]]:
@@ -72,6 +77,8 @@ def _checkpoints(node: Any) -> Iterator[tuple[str, str]]:
             path = node.get(key)
             if isinstance(path, str) and osp.isfile(path):
                 yield key, path
+        if str(node.get('type')).endswith('FrozenTeacher'):
+            yield 'weights', node['weights']
         node = list(node.values())
     if isinstance(node, list | tuple):
         for child in node:
