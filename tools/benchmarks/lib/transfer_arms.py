@@ -9,8 +9,8 @@ from mmengine.config import Config
 
 from lib.coco_data import DataSet
 from mmfgl.testing.configs import parts_of
-from mmfgl.utils.launch import check_checkpoint, set_amp
-from mmfgl.utils.weights import weights_hint
+from mmfgl.utils.launch import set_amp
+from mmfgl.utils.weights import check_checkpoint, weights_hint
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = ROOT / 'configs'
