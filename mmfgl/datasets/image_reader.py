@@ -274,9 +274,20 @@ def _upright(img: np.ndarray, turn: int) -> np.ndarray:
     return img if flip is None else cv2.flip(img, flip)
 
 
+def _check_chunks(data: bytes) -> None:
+    """Refuse a PNG for whose chunks OpenCV would take gigabytes."""
+    place = len(PNG)
+    while place + 4 <= len(data):
+        (length,) = struct.unpack_from('>I', data, place)
+        if length > len(data):
+            raise ValueError('a chunk longer than the file')
+        place += length + 12
+
+
 def _size(data: bytes) -> tuple[int, int]:
     """Width and height from the header of an image that is no JPEG."""
     if data.startswith(PNG):
+        _check_chunks(data)
         return struct.unpack('>II', data[16:24])
     if data.startswith(TIFF):  # TiffImageFile refuses floats of 3 channels
         tags = ImageFileDirectory_v2(data[: 16 if b'+' in data[:4] else 8])
