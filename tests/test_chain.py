@@ -8,6 +8,7 @@ import cv2
 import pytest
 import torch
 from mmdet.apis import DetInferencer
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -17,7 +18,7 @@ from mmfgl.testing.configs import narrow_model, read_config, tiny_loader
 
 COUNTER = itertools.count()
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-TASKS = ('objectness', 'distill', 'mask', 'diversity')
+TASKS = ('objectness', 'dense', 'distill', 'mask', 'diversity')
 SHARED = [
     'backbone',
     'neck',
@@ -53,9 +54,8 @@ def data(tmp_path_factory):
     return root
 
 
-def tiny(name, data, work_dir, iters, **changes):
+def tiny(cfg, data, work_dir, iters, **changes):
     """A config of the project, tiny, that trains for some iterations."""
-    cfg = read_config(CONFIGS / f'{name}.py')
     narrow_model(cfg.model)
     for split in ('train', 'val', 'test'):
         if f'{split}_dataloader' in cfg:
@@ -77,15 +77,30 @@ def tiny(name, data, work_dir, iters, **changes):
 
 
 def pretrain_cfg(data, work_dir, iters=3, **changes):
-    name = 'retod/retod_r50-fpn_8xb64-100e_coco'
-    cfg = tiny(name, data, work_dir, iters, **changes)
+    cfg = read_config(CONFIGS / 'retod/retod_r50-fpn_8xb64-100e_coco.py')
+    add_ema_teacher(cfg)
+    cfg = tiny(cfg, data, work_dir, iters, **changes)
     tiny_loader(hook_of(cfg, 'RegionProbeHook').dataloader, data, 'val')
     return cfg
 
 
+def add_ema_teacher(cfg):
+    """Every task there is, in place: those of two views besides."""
+    parts = Config.fromfile(CONFIGS / '_base_/models/retod_tasks.py')
+    cfg.model.tasks += [parts.distill, parts.mask, parts.diversity]
+    cfg.model.update(
+        head=parts.prototype_head, target_generator=parts.ema_teacher
+    )
+    pipeline = [cfg.load_image, cfg.two_views, cfg.pack_views]
+    cfg.train_dataloader.dataset.pipeline = pipeline
+    hook = dict(type='mmfgl.TeacherHook', momentum=0.996, export='teacher')
+    hook_of(cfg, 'RegionProbeHook').branch = 'teacher'
+    cfg.custom_hooks = [*cfg.custom_hooks, hook]
+
+
 def detector_cfg(data, work_dir, iters=2, modules=None, **changes):
-    name = 'fgl_faster_rcnn/fgl-faster-rcnn_r50-retod_fpn_8xb2-12k_coco'
-    cfg = tiny(name, data, work_dir, iters, **changes)
+    name = 'fgl_faster_rcnn/fgl-faster-rcnn_r50-retod_fpn_8xb2-12k_coco.py'
+    cfg = tiny(read_config(CONFIGS / name), data, work_dir, iters, **changes)
     cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=10)
     if modules:
         hook_of(cfg, 'CheckpointChainHook').modules = modules

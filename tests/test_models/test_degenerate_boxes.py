@@ -176,8 +176,10 @@ def test_objectness(dtype, plain):
     image = dict(
         views=[np.zeros((64, 64, 3), np.uint8)] * 2,
         boxes=sample.boxes.numpy(),
+        rows=sample.rows.numpy(),
         objects=[MIXED.numpy()] * 2,
         object_labels=[np.zeros(len(MIXED), np.int64)] * 2,
+        object_rows=[np.arange(len(MIXED))] * 2,
     )
     batch['data_samples'][0] = PackRegionViews()(image)['data_samples']
     batch = model.data_preprocessor(batch, True)

@@ -289,7 +289,7 @@ def test_results_of_an_outside_program(tmp_path):
     )
     # as strictly as a fine-tuning loads it
     own = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
-    LoadReport(own, state, ['backbone']).check(checkpoint)
+    LoadReport(own, state, ['backbone']).check(checkpoint, state)
     assert set(state) == set(own)
     assert read(tmp_path / 'budget.json') == dict(
         seconds=7.0, iters=15, images=15 * 32
