@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PARENTS ?= onedl
 VENV ?= .venv
+TEST_JOBS ?= 2
 export PYTHON PARENTS VENV
 # Waiting threads sleep: spinning ones are slow on cores that are busy.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -30,6 +31,7 @@ help:
 	@echo '           PARENTS=onedl|openmmlab  (the parents to install)'
 	@echo '           TORCH_INDEX=URL          (another build of torch)'
 	@echo '           MAX_JOBS=2               (compiler processes)'
+	@echo '           TEST_JOBS=2              (processes of make test)'
 
 install: $(STAMP)
 
@@ -41,8 +43,10 @@ $(STAMP): $(REQUIREMENTS) pyproject.toml tools/install.sh \
 quickstart: $(STAMP)
 	$(BIN)/python tools/quickstart.py --out work_dirs/quickstart
 
+# In two processes of a thread each; a file's tests stay together.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_JOBS) \
+	    --dist loadfile tests
 
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m gpu tests/test_gpu

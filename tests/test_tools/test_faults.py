@@ -10,7 +10,7 @@ def test_rows_and_a_kill(tmp_path):
     """A few of the faults, so that they run without ``-m faults`` too."""
     names = ' or '.join(
         ['missing_checkpoint', '(classes and count)', 'corrupt_image']
-        + ['(test_nan and detection)', '(test_kill and 1)']
+        + ['(test_nan and detection)', '(test_kill and 13)']
     )
     result = subprocess.run(
         [sys.executable, str(TOOL), '--out', str(tmp_path), '-k', names],

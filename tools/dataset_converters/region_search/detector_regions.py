@@ -88,7 +88,7 @@ class DetectorRegions(RegionProposer):
             used.remove('roi_head')
         used = [name for name in used if hasattr(self.model, name)]
         report = LoadReport(self.model.state_dict(), state, used)
-        report.check(checkpoint)
+        report.check(checkpoint, state)
         own = {k: v for k, v in state.items() if k.startswith(tuple(used))}
         self.model.load_state_dict(own, strict=False)
         if torch.cuda.is_available():

@@ -134,5 +134,5 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match=r'no data_preprocessor\.mean'):
         RegionTeacher(str(config), weights)
     (tmp_path / 'x.pth').write_bytes(b'no weights')
-    with pytest.raises(ValueError, match='x.pth is no checkpoint'):
+    with pytest.raises(ValueError, match='no checkpoint but a text'):
         RegionTeacher('test_vit', str(tmp_path / 'x.pth'))
