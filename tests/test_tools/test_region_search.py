@@ -12,6 +12,8 @@ from region_search.teacher_embeddings import (
     reduce_embeddings,
 )
 
+from mmfgl.datasets.image_reader import UnreadableImageError
+
 
 class Teacher:
     """Describes a region by its mean colour, and counts its images."""
@@ -25,7 +27,7 @@ class Teacher:
     def embed(self, img, boxes):
         self.calls += 1
         rows = [
-            img[int(y) : int(y) + 4, int(x) : int(x) + 4] for x, y in boxes
+            img[int(y) : int(y) + 4, int(x) : int(x) + 4] for x, y, *_ in boxes
         ]
         rows = np.array([row.mean((0, 1)) for row in rows]).reshape(-1, 3)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -34,7 +36,7 @@ class Teacher:
 def test_cache_follows_image_boxes_and_teacher(tmp_path):
     path = str(tmp_path / 'a.png')
     cv2.imwrite(path, np.full((20, 20, 3), (3, 4, 0), np.uint8))
-    boxes = np.array([[1, 2], [5, 5]], np.float32)
+    boxes = np.array([[1, 2, 5, 6], [5, 5, 9, 9]], np.float32)
     regions = SimpleNamespace(key='k', boxes=boxes)
     teacher = Teacher()
     cache = TeacherCache(teacher, str(tmp_path))
@@ -57,7 +59,7 @@ def test_cache_follows_image_boxes_and_teacher(tmp_path):
     TeacherCache(other, str(tmp_path))(path, regions)
     assert other.calls == 1
     (tmp_path / 'a.png').write_bytes(b'damaged meanwhile')
-    with pytest.raises(OSError, match='a.png can no longer be read'):
+    with pytest.raises(UnreadableImageError, match='a.png'):
         cache(path, SimpleNamespace(key='m', boxes=boxes))
 
 
