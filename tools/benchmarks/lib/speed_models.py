@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import mmfgl  # noqa: F401
 from mmfgl.testing import detection_batch, region_batch
+from mmfgl.testing.configs import read_config
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 DETECTORS = {
@@ -38,7 +39,8 @@ SHARED = ('backbone.', 'neck.', 'rpn_head.')
 
 @lru_cache
 def _config(name: str) -> Config:
-    return get_config(name) if '::' in name else Config.fromfile(name)
+    # without pretrained weights: random ones take the same time
+    return get_config(name) if '::' in name else read_config(name)
 
 
 def sampling_ratio() -> int:
@@ -155,23 +157,30 @@ def _optimizer(model: nn.Module) -> OptimWrapper:
 def pretraining(args: argparse.Namespace) -> dict[str, Callable]:
     """Functions that take a training step, by method.
 
-    ReToD and mmpretrain's methods, all with a R50, on images in two views.
+    ReToD and mmpretrain's methods, all with a R50, on the same number of
+    images: in two views for them, in those of its config for ReToD.
     """
     cfg = _config(RETOD)
     pipeline = cfg.train_dataloader.dataset.pipeline
     (views,) = (s for s in pipeline if s.type == 'mmfgl.RegionViews')
-    batch = region_batch(
-        num_images=args.pretrain_batch,
-        num_regions=views.num_regions,
-        size=args.crop,
-        num_objects=views.max_objects,
-        num_labels=cfg.num_clusters,
-    )
+
+    def batch_of(num_views: int, num_regions: int) -> dict:
+        return region_batch(
+            num_images=args.pretrain_batch,
+            num_views=num_views,
+            num_regions=num_regions,
+            size=args.crop,
+            num_objects=views.max_objects,
+            num_labels=cfg.num_clusters,
+        )
+
+    batches = dict.fromkeys(PRETRAINERS, batch_of(2, 1))
+    batches['retod'] = batch_of(views.num_views, views.num_regions)
     # the momentum of mmpretrain's targets follows the length of the run
     MessageHub.get_current_instance().update_info('max_iters', 10_000)
     names = dict(retod=RETOD, **PRETRAINERS)
     return {
-        name: _pretrainer(path, batch, args.device)
+        name: _pretrainer(path, batches[name], args.device)
         for name, path in names.items()
     }
 
@@ -182,7 +191,7 @@ def _pretrainer(path: str, batch: dict, device: str) -> Callable:
         torch.manual_seed(0)
         model = MODELS.build(cfg).to(device).train()
     wrapper = _optimizer(model)
-    moves_teacher = hasattr(model, 'update_teacher')
+    moves_teacher = getattr(model, 'teacher', None) is not None
     if moves_teacher:
         model.teacher_is_driven = True
 
