@@ -88,7 +88,7 @@ class Bench:
         """Start a run, signal it in its first steps; its exit code, output."""
         pid, log = self.start(cfg, name, *args)
         limit = time.monotonic() + 120
-        while 'Iter(train)' not in log.read_text():
+        while not (log.exists() and 'Iter(train)' in log.read_text()):
             assert time.monotonic() < limit
             assert not os.waitpid(pid, os.WNOHANG)[0], log.read_text()[-2000:]
             time.sleep(0.02)
