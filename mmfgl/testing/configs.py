@@ -32,8 +32,6 @@ def read_config(path: str | Path) -> Config:
             part['init_cfg'] = None
         if part.get('pretrained'):
             part['pretrained'] = False
-        if part['type'] == 'mmfgl.FrozenTeacher':
-            part['weights'] = None
     return cfg
 
 

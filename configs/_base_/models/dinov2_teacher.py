@@ -15,12 +15,12 @@ frozen_teacher = dict(
         out_type='featmap',
         out_indices=(3, 7, 11),
     ),
-    weights=dinov2_weights,
     data_preprocessor=dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
     ),
+    init_cfg=dict(type='Pretrained', checkpoint=dinov2_weights),
 )
 dense = dict(
     type='mmfgl.DenseDistillTask', teacher=frozen_teacher, loss_weight=5.0

@@ -11,8 +11,11 @@ frozen_teacher = dict(
         features_only=True,
         out_indices=(2, 3, 4),
     ),
-    weights='checkpoints/efficientnet-lite2_imagenet.pth',
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True),
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint='checkpoints/efficientnet-lite2_imagenet.pth',
+    ),
 )
 dense = dict(
     type='mmfgl.DenseDistillTask', teacher=frozen_teacher, loss_weight=5.0

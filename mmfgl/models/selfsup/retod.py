@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.config import ConfigDict
+from mmengine.model import ModuleDict
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
@@ -97,7 +98,7 @@ class ReToD(BaseSelfSupervisor):
 
     def _build_tasks(self, tasks: Sequence[dict]) -> nn.ModuleDict:
         """Build the tasks, by name, and check them against the model."""
-        built = nn.ModuleDict()
+        built = ModuleDict()
         for cfg in tasks:
             task = MODELS.build(cfg)
             if task.name in built:

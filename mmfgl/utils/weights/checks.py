@@ -77,8 +77,6 @@ def _checkpoints(node: Any) -> Iterator[tuple[str, str]]:
             path = node.get(key)
             if isinstance(path, str) and osp.isfile(path):
                 yield key, path
-        if str(node.get('type')).endswith('FrozenTeacher'):
-            yield 'weights', node['weights']
         node = list(node.values())
     if isinstance(node, list | tuple):
         for child in node:

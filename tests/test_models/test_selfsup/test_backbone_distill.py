@@ -18,8 +18,8 @@ def build(tmp_path):
     teacher = dict(
         type='mmfgl.FrozenTeacher',
         backbone=dict(tiny_backbone_cfg()),
-        weights=str(path),
         data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
+        init_cfg=dict(type='Pretrained', checkpoint=str(path)),
     )
 
     def build(levels=(0, 1, 2, 3), **options):
@@ -35,7 +35,9 @@ def build(tmp_path):
             **options,
         )
         with DefaultScope.overwrite_default_scope('mmpretrain'):
-            return MODELS.build(cfg)
+            model = MODELS.build(cfg)
+        model.target_generator.init_weights()
+        return model
 
     return build
 

@@ -18,8 +18,8 @@ def dense(tmp_path):
         teacher=dict(
             type='mmfgl.FrozenTeacher',
             backbone=tiny_backbone_cfg(),
-            weights=str(path),
             data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
+            init_cfg=dict(type='Pretrained', checkpoint=str(path)),
         ),
         backbone=[(8, 0), (16, 1), (32, 2), (64, 3)],
         neck=[(16, 1), None, (16, 1)],  # twice and half the teacher's size
@@ -29,7 +29,9 @@ def dense(tmp_path):
 
 def model_of(retod, *tasks):
     cfg = tiny_retod_cfg('objectness', tasks=list(tasks))
-    return retod.build(cfg=cfg)
+    model = retod.build(cfg=cfg)
+    model.init_weights()
+    return model
 
 
 OBJECTNESS = dict(type='mmfgl.ObjectnessTask')

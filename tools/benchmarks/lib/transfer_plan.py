@@ -80,7 +80,7 @@ class Plan:
         }
         for path in self.pretraining.values():
             for teacher in frozen_teachers(Config.fromfile(path)):
-                self.locate(teacher.weights)
+                self.locate(teacher.init_cfg.checkpoint)
         # name of a pretraining run -> command of its region search
         self.searches = {}
         for name, path in self.pretraining.items():

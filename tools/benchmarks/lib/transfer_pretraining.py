@@ -117,7 +117,8 @@ class Pretraining:
             args.pretrain_iters = max((args.pretrain_iters - done) // share, 1)
         cfg = Config.fromfile(self.path)
         for teacher in frozen_teachers(cfg):
-            teacher.weights = str(plan.locate(teacher.weights))
+            init_cfg = teacher.init_cfg
+            init_cfg.checkpoint = str(plan.locate(init_cfg.checkpoint))
         cfg = pretrain_config(
             cfg,
             args,

@@ -1,6 +1,10 @@
 """A frozen model of images as a teacher in the training loop."""
 
+import logging
+
 import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
@@ -8,7 +12,7 @@ from mmfgl.registry import MODELS
 
 
 @MODELS.register_module()
-class FrozenTeacher(nn.Module):
+class FrozenTeacher(BaseModule):
     """Feature maps of a trained backbone, for views of the student.
 
     Its weights are read from a file, never trained and never saved: they are
@@ -20,23 +24,23 @@ class FrozenTeacher(nn.Module):
         backbone: Config of a backbone that returns maps (B, C, H, W), e.g.
             ``dict(type='mmpretrain.TIMMBackbone', model_name=...,
             features_only=True, out_indices=(2, 3, 4))``.
-        weights: Checkpoint of it, its keys with or without ``backbone.``;
-            ``None`` leaves it random, for tests of configs.
         data_preprocessor: How it wants images normalised: ``mean``, ``std``
             (pixel values 0 to 255) and ``bgr_to_rgb``, as a config of
             MMDetection says it.
-
-    Raises:
-        ValueError: If the weights do not fill the backbone.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)``, its keys with
+            or without ``backbone.``; read by :meth:`init_weights`, as a
+            Runner calls it, whole or not at all.
     """
 
     def __init__(
-        self, backbone: dict, weights: str | None, data_preprocessor: dict
+        self,
+        backbone: dict,
+        data_preprocessor: dict,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__()
+        self.checkpoint = init_cfg and init_cfg['checkpoint']
         model = MODELS.build(backbone)
-        if weights is not None:
-            load_backbone(model, weights)
         model.requires_grad_(False)
         model.eval()
         # a tuple hides it: see the class
@@ -48,6 +52,21 @@ class FrozenTeacher(nn.Module):
         self.match(data_preprocessor)
         maps = self(torch.zeros(1, 3, 224, 224))
         self.out_channels = tuple(level.shape[1] for level in maps)
+
+    def init_weights(self) -> None:
+        """Read the weights, a teacher's only sense; warn without any.
+
+        Raises:
+            ValueError: If they do not fill the backbone.
+        """
+        if self.checkpoint:
+            load_backbone(self._frozen[0], self.checkpoint)
+            return
+        print_log(
+            'FrozenTeacher has no init_cfg: it teaches random weights',
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def match(self, data_preprocessor: dict) -> None:
         """Say how the views are normalised that it is going to see.

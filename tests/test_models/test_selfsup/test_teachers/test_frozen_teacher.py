@@ -19,9 +19,16 @@ def weights(tmp_path):
     return path
 
 
+def teacher_of(weights):
+    init_cfg = dict(type='Pretrained', checkpoint=str(weights))
+    teacher = FrozenTeacher(tiny_backbone_cfg(), RGB, init_cfg)
+    teacher.init_weights()
+    return teacher
+
+
 @pytest.fixture
 def teacher(weights):
-    return FrozenTeacher(tiny_backbone_cfg(), str(weights), RGB)
+    return teacher_of(weights)
 
 
 def test_sees_the_students_views_as_its_own(teacher):
@@ -74,4 +81,4 @@ def test_weights_that_do_not_fill_it(weights, damage):
         state[key] = state[key][:1]
     torch.save(state, weights)
     with pytest.raises(ValueError, match='does not fill.*layer1.0.conv1'):
-        FrozenTeacher(tiny_backbone_cfg(), str(weights), RGB)
+        teacher_of(weights)
