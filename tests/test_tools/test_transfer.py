@@ -237,7 +237,7 @@ def test_weights_are_converted_where_they_are_missing(
     assert not plan.conversions and plan.weights.parent == path.parent
     step = next(iter(Runs(plan)))
     cfg = Config.fromfile(step.config)
-    assert cfg.model.teacher.weights == str(path)
+    assert cfg.model.teacher.init_cfg.checkpoint == str(path)
     with pytest.raises(FileNotFoundError, match='there are no weights.*vit'):
         plan.locate('checkpoints/vit.pth')
 

@@ -259,28 +259,27 @@ def proposer_of(args: argparse.Namespace, cache: str) -> tuple[dict, str]:
     writes another checkpoint under the same name.
     """
     proposer = Config(dict(type=args.proposer))
-    if args.detector:
-        # registers it; not before: torch takes some seconds
-        from region_search import detector_regions  # noqa: F401
-
-        proposer = Config(
-            dict(
-                type='mmfgl.DetectorRegions',
-                config=args.detector[0],
-                checkpoint=args.detector[1],
-            )
-        )
     proposer.merge_from_dict(args.cfg_options or {})
-    if args.detector:
-        digest = hashlib.sha1()
-        files = [*args.detector, proposer.get('snap'), proposer.get('join')]
-        for path in filter(None, files):
-            # a region file of arrays is a folder
-            inside = Path(path).glob('*') if Path(path).is_dir() else [path]
-            for file in sorted(map(Path, inside)):
-                digest.update(file.read_bytes())
-        cache = os.path.join(cache, f'detector-{digest.hexdigest()[:16]}')
-    return proposer.to_dict(), cache
+    settings = proposer.to_dict()
+    if not args.detector:
+        return settings, cache
+    # not before: torch takes some seconds
+    from region_search.detector_regions import DetectorRegions
+
+    settings.update(
+        type=DetectorRegions,
+        config=args.detector[0],
+        checkpoint=args.detector[1],
+    )
+    digest = hashlib.sha1()
+    files = [*args.detector, settings.get('snap'), settings.get('join')]
+    for path in filter(None, files):
+        # a region file of arrays is a folder
+        inside = Path(path).glob('*') if Path(path).is_dir() else [path]
+        for file in sorted(map(Path, inside)):
+            digest.update(file.read_bytes())
+    cache = os.path.join(cache, f'detector-{digest.hexdigest()[:16]}')
+    return settings, cache
 
 
 def run(args: argparse.Namespace) -> dict:

@@ -16,13 +16,12 @@ from torchvision.ops import box_iou, nms
 
 from mmfgl.datasets.region_proposers import FileRegions, RegionProposer
 from mmfgl.engine.hooks import LoadReport
-from mmfgl.registry import MODELS, TASK_UTILS
+from mmfgl.registry import MODELS
 from mmfgl.testing.configs import parts_of
 
 MAX_IOU = 0.5  # of two boxes of the detector
 
 
-@TASK_UTILS.register_module()
 class DetectorRegions(RegionProposer):
     """The best boxes of a detector, whatever their class.
 
