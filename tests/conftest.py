@@ -1,4 +1,9 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 
@@ -16,3 +21,23 @@ def clean_slate():
     CheckpointLoader._schemes = loaders
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(scopes)
+
+
+@pytest.fixture(scope='session')
+def two_ranks(tmp_path_factory):
+    """What two ranks return for a folder of tests, and where they ran.
+
+    They are started once, for all: most of their time goes into imports.
+    """
+    folder = tmp_path_factory.mktemp('two_ranks')
+    script = Path(__file__).with_name('run_ranks.py')
+    children = [
+        subprocess.Popen([sys.executable, script, str(rank), folder])
+        for rank in range(2)
+    ]
+    assert [child.wait(timeout=300) for child in children] == [0, 0]
+    ranks = [
+        torch.load(folder / f'{rank}.pt', weights_only=False)
+        for rank in range(2)
+    ]
+    return lambda name: (*(results[name] for results in ranks), folder)

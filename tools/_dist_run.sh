@@ -14,6 +14,10 @@ if ! [[ $GPUS =~ ^[1-9][0-9]*$ ]]; then
     echo "GPUS must be the number of processes per node, got '$GPUS'" >&2
     exit 2
 fi
+if ! [[ $NNODES =~ ^[1-9][0-9]*$ ]]; then
+    echo "NNODES must be the number of nodes, got '$NNODES'" >&2
+    exit 2
+fi
 if [ "$NNODES" -gt 1 ]; then # with defaults, all nodes would wait
     for NAME in MASTER_ADDR NODE_RANK; do
         if [ -z "${!NAME:-}" ]; then
@@ -22,6 +26,10 @@ if [ "$NNODES" -gt 1 ]; then # with defaults, all nodes would wait
             exit 2
         fi
     done
+    if ! [[ $NODE_RANK =~ ^[0-9]+$ ]] || [ "$NODE_RANK" -ge "$NNODES" ]; then
+        echo "NODE_RANK must be 0 to $((NNODES - 1)), got '$NODE_RANK'" >&2
+        exit 2
+    fi
 fi
 if [ -z "${PORT:-}" ] && [ "$NNODES" -gt 1 ]; then
     PORT=29500

@@ -13,6 +13,7 @@ from mmfgl.engine.hooks.robust.preemption_hook import (
     StopSignals,
 )
 from mmfgl.engine.hooks.robust.strict_resume_hook import StrictResumeHook
+from mmfgl.engine.hooks.sync_statistics_hook import SyncStatisticsHook
 from mmfgl.utils.launch import build_runner
 from mmfgl.utils.resume import launch_rank, set_aside, set_resume
 from mmfgl.utils.work_dir_lock import WorkDirLock, WorkDirLostError
@@ -46,7 +47,8 @@ def guarded_run(
             if main:
                 set_aside(cfg)
             hook = PreemptionHook(signals, lock)
-            runner = build_runner(cfg, *hooks, StrictResumeHook(), hook)
+            always = StrictResumeHook(), SyncStatisticsHook(), hook
+            runner = build_runner(cfg, *hooks, *always)
             try:
                 runner.train()
             except WorkDirLostError:

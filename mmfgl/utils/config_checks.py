@@ -115,6 +115,21 @@ def check_launcher(launcher: str) -> None:
         )
 
 
+def check_wrapper(cfg: Config) -> None:
+    """Refuse an EMA teacher whose student is spread over the ranks.
+
+    Raises:
+        ValueError: The config wraps a model with an EMA teacher in FSDP.
+    """
+    kind = str((cfg.get('model_wrapper_cfg') or {}).get('type', ''))
+    if 'FullySharded' in kind and cfg.model.get('target_generator'):
+        raise ValueError(
+            f'{kind} keeps a part of the weights on each rank, and the EMA '
+            'teacher (model.target_generator) averages whole ones: take '
+            'model_wrapper_cfg out of the config, for DistributedDataParallel'
+        )
+
+
 def check_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
     """Refuse settings that nothing reads: those of a misspelt name.
 

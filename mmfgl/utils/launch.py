@@ -15,7 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmfgl.utils.checked_runner import CheckedRunner
-from mmfgl.utils.config_checks import check_options
+from mmfgl.utils.config_checks import check_options, check_wrapper
 from mmfgl.utils.cpu_dist import init_cpu_dist
 
 
@@ -158,6 +158,7 @@ def build_runner(cfg: Config, *hooks: Hook) -> Runner:
 
     ``hooks`` are registered besides those of the config.
     """
+    check_wrapper(cfg)
     init_cpu_dist(cfg)
     known = 'runner_type' in cfg
     runner = RUNNERS.build(cfg) if known else CheckedRunner.from_cfg(cfg)

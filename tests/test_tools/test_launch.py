@@ -297,6 +297,9 @@ def test_dist_commands(fake_python):
     # all of them would wait for each other
     result = launch('dist_train.sh', 'C', 8, **nodes)
     assert result.returncode == 2 and 'needs MASTER_ADDR' in result.stderr
+    nodes |= dict(MASTER_ADDR='a', NODE_RANK=2)
+    result = launch('dist_train.sh', 'C', 8, **nodes)
+    assert result.returncode == 2 and 'must be 0 to 1, got' in result.stderr
 
 
 def test_exit_status_of_torchrun(fake_python):

@@ -7,13 +7,16 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader
 
+from mmfgl.testing import tiny_retod_cfg
 from mmfgl.utils import config_checks
 from mmfgl.utils.config_checks import (
     check_launcher,
     check_loader,
     check_options,
+    check_wrapper,
     closest,
 )
+from mmfgl.utils.launch import build_runner
 
 TORCHRUN = dict(
     RANK='1',
@@ -99,6 +102,17 @@ def test_more_processes_than_gpus(environ, gpus):
     # a task of Slurm that sees its own GPU alone
     environ(**SLURM)
     check_launcher('slurm')
+
+
+def test_teacher_under_fsdp():
+    wrapper = dict(type='MMFullyShardedDataParallel')
+    cfg = Config(dict(model=tiny_retod_cfg(), model_wrapper_cfg=wrapper))
+    with pytest.raises(ValueError, match='EMA teacher .* take model_wrapper'):
+        build_runner(cfg)
+    cfg.model = tiny_retod_cfg('objectness')
+    check_wrapper(cfg)
+    cfg = Config(dict(model=tiny_retod_cfg(), model_wrapper_cfg=None))
+    check_wrapper(cfg)
 
 
 def test_torchrun_without_launcher(environ):

@@ -11,6 +11,7 @@ from .robust.channels_last_hook import ChannelsLastHook
 from .robust.exact_resume_hook import ExactResumeHook
 from .robust.nonfinite_guard_hook import NonFiniteError, NonFiniteGuardHook
 from .robust.unreadable_image_hook import UnreadableImageHook
+from .sync_statistics_hook import SyncStatisticsHook
 from .teacher_hook import TeacherHook
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     'NonFiniteGuardHook',
     'RegionProbeHook',
     'RegionTeacherHook',
+    'SyncStatisticsHook',
     'TeacherHook',
     'UnreadableImageHook',
 ]

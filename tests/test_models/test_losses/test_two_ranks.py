@@ -1,11 +1,7 @@
-"""Losses and balancers on two ranks; run as a script it is one of them."""
-
-import json
-import subprocess
-import sys
+"""Losses and balancers on two ranks."""
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_rank
 
 from mmfgl.models.balancers import TaskAdaptiveLoss, TaskDraw, TaskLoss
 from mmfgl.models.losses import (
@@ -27,8 +23,9 @@ def shared_gradient(logits):
     return bias.grad
 
 
-def run_rank(rank):
+def run_rank(folder):
     """Everything that one rank computes; ranks see different data."""
+    rank = get_rank()
     gradient = shared_gradient(logits_of(12)[6 * rank : 6 * rank + 6])
     all_reduce(gradient, op='mean')
 
@@ -67,16 +64,8 @@ def run_rank(rank):
     )
 
 
-def test_two_ranks(tmp_path):
-    children = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)])
-        for rank in range(2)
-    ]
-    assert [child.wait(timeout=300) for child in children] == [0, 0]
-    first, second = (
-        json.loads((tmp_path / f'{rank}.json').read_text())
-        for rank in range(2)
-    )
+def test_two_ranks(two_ranks):
+    first, second, _ = two_ranks('test_losses')
     assert first == second
     # that of the whole batch on one rank
     torch.testing.assert_close(
@@ -92,15 +81,3 @@ def test_two_ranks(tmp_path):
     old, new = logits_of(4, seed=0), logits_of(4, seed=1)
     kept = torch.cat([new[2:], old[2:], new[:2]])
     torch.testing.assert_close(torch.tensor(first['queue']), kept)
-
-
-if __name__ == '__main__':
-    torch.set_num_threads(1)
-    this, folder = int(sys.argv[1]), sys.argv[2]
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=this, world_size=2
-    )
-    results = run_rank(this)
-    with open(f'{folder}/{this}.json', 'w') as file:
-        json.dump(results, file)
-    torch.distributed.destroy_process_group()

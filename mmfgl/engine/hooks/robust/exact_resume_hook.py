@@ -19,8 +19,9 @@ class ExactResumeHook(Hook):
     random state, and the workers of a data loader forget theirs. This hook
     needs to save none: it seeds anew
 
-    - before every iteration, from (seed, iteration): masks, dropout and
-      whatever else the model draws;
+    - before every iteration, from (seed, rank, iteration): masks, dropout
+      and whatever else the model draws. What all ranks must draw alike has a
+      generator of its own (:class:`TaskSampler`);
     - before every sample, from (seed, rank, epoch, batch, place in the
       batch): augmentations, in whichever worker they happen.
 
@@ -109,7 +110,7 @@ class ExactResumeHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Seed everything for this iteration."""
-        seed_all(runner.seed, runner.iter)
+        seed_all(runner.seed, get_rank(), runner.iter)
 
 
 def replace_batch_sampler(loader: DataLoader, batches: SeededBatches) -> None:

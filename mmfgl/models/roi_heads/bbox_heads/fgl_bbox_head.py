@@ -6,6 +6,7 @@ Shape shorthand: R RoIs, C classes, D token width.
 import torch
 from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmengine.dist import all_reduce
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -151,7 +152,7 @@ class FGLBBoxHead(BBoxHead):
         losses['loss_quality'] = self.loss_quality(
             quality[positive],
             target,
-            avg_factor=max(len(target), 1),
+            avg_factor=mean_count(target),
             reduction_override=reduction_override,
         )
         return losses
@@ -229,3 +230,13 @@ class FGLBBoxHead(BBoxHead):
         a = self.quality_weight
         mixed = scores[:, :-1].pow(1 - a) * quality.pow(a)
         return torch.cat([mixed, scores[:, -1:]], dim=1)
+
+
+def mean_count(rows: Tensor) -> Tensor:
+    """Mean number of rows of a rank, so that each row weighs the same.
+
+    It is not 0: a sum over no rows may be divided by it.
+    """
+    count = torch.tensor(float(len(rows)), device=rows.device)
+    all_reduce(count, op='mean')
+    return count.clamp(min=1e-6)

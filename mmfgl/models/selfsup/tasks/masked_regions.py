@@ -71,8 +71,9 @@ class MaskedRegionTask(RegionDistillTask):
     def draw(self, num_views: int, num_regions: int) -> Masking:
         """Choose at random which tokens lose their content.
 
-        One share is drawn for the batch, the tokens for each view. At least
-        one token of a view is masked and one is kept.
+        Each view has a share and tokens of its own, so that views on other
+        ranks need not know of it. At least one token of a view is masked and
+        one is kept.
 
         Args:
             num_views: Number of views V B.
@@ -88,7 +89,7 @@ class MaskedRegionTask(RegionDistillTask):
             )
         device = self.mask_token.device
         low, high = self.mask_ratio
-        share = low + (high - low) * torch.rand((), device=device)
+        share = low + (high - low) * torch.rand(num_views, 1, device=device)
         count = (share * num_regions).round().clamp(1, num_regions - 1)
         rank = torch.rand(num_views, num_regions, device=device)
         masked = rank.argsort(dim=1).argsort(dim=1) < count
