@@ -57,7 +57,9 @@ tar -C "$SRC" -xJf "$HERE/mmfgl.tar.xz"
 pip() { "$BIN/python" -m pip --disable-pip-version-check -q "$@"; }
 
 echo '[2/4] wheels'
-pip install --no-index --no-deps "$SRC"/wheels/*.whl
+if compgen -G "$SRC/wheels/*.whl" >/dev/null; then
+  pip install --no-index --no-deps "$SRC"/wheels/*.whl
+fi
 
 BUILT=$HERE/built/torch-$TORCH_VERSION-sm-${ARCH:-cpu}
 if compgen -G "$BUILT/*.whl" >/dev/null; then
