@@ -64,7 +64,10 @@ class Bench:
             runpy.run_path(script, run_name='__main__')
             code = 0
         except SystemExit as error:
-            code = error.code
+            code = error.code or 0
+            if isinstance(code, str):  # as Python does
+                print(code, file=sys.stderr)
+                code = 1
         except BaseException:
             traceback.print_exc()
         finally:

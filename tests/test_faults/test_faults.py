@@ -95,7 +95,10 @@ def test_missing_folder(bench, data):
     ('wrong', 'words'),
     [
         (dict(num_classes=7), ('num_classes=7', '10 classes')),
-        (dict(classes=tuple('1023456789')), ('another order', '0, 1, 2')),
+        (
+            dict(classes=tuple('1023456789')),
+            ('another order', "'0', '1', '2'"),
+        ),
         (dict(classes=(*'012345678', 'cat')), ('cat', 'not among')),
     ],
     ids=['count', 'order', 'name'],
@@ -126,9 +129,9 @@ def test_nan_always(bench, data):
 
 
 def test_collapse(bench, data):
-    """Collapse on purpose (learning rate x 300): caught before a fifth."""
+    """Collapse on purpose (learning rate x 1,000): caught before a fifth."""
     cfg = pretraining(data, iters=200, interval=10**6)
-    cfg.optim_wrapper.optimizer.lr = 0.3
+    cfg.optim_wrapper.optimizer.lr = 1.0
     result = bench.run(cfg, 'run')
     bench.stops(result, 'collapse, seen in iteration')
     found = re.search(r'collapse, seen in iteration (\d+) of 200', result[1])

@@ -81,7 +81,8 @@ def test_runs_code_in_a_tool(bench, data, stranger, name):
     cfg = detection(data)
     if name == 'transfer':
         cfg = pretraining(data)
-        cfg.load_from = str(path)
+        init_cfg = dict(type='Pretrained', checkpoint=str(path))
+        cfg.model.detector.backbone.init_cfg = init_cfg
     cfg.dump(str(config))
     image = next((data / 'val').iterdir())
     out = bench.folder / 'out'
@@ -89,7 +90,7 @@ def test_runs_code_in_a_tool(bench, data, stranger, name):
         'draw_candidates': [image, config, path, '--out', f'{out}.png'],
         'propose_regions': [
             *(data / 'unlabelled', '--out', f'{out}.json', '--workers', 0),
-            *('--clusters', 2, '--features', config, path),
+            *('--clusters', 2, '--teacher', config, path),
         ],
         'tta': [
             *('--config', config, '--checkpoint', path),

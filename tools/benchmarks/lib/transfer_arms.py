@@ -212,6 +212,10 @@ def pretrain_config(
     if args.optimizer == 'adamw':
         _set_adamw(cfg)
     if cfg.get('load_from') is not None:
+        if weights is None:
+            raise ValueError(
+                'an arm whose config has a load_from needs --init imagenet'
+            )
         cfg.load_from = str(weights)
     if args.amp:
         set_amp(cfg)

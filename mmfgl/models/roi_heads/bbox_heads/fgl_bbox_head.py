@@ -237,6 +237,7 @@ def mean_count(rows: Tensor) -> Tensor:
 
     It is not 0: a sum over no rows may be divided by it.
     """
-    count = torch.tensor(float(len(rows)), device=rows.device)
+    # filled on the device: a copy from the host would wait
+    count = torch.full((), float(len(rows)), device=rows.device)
     all_reduce(count, op='mean')
     return count.clamp(min=1e-6)
