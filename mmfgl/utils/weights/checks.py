@@ -60,7 +60,9 @@ def check_weights(cfg: Config) -> None:
 
 
 def weights_hint(path: str) -> str:
-    """How to make a file of weights, '' if no tool here does."""
+    """How to get a file of weights, '' if unknown."""
+    if 'dinov2_vit-small' in path:
+        return 'how to get it: configs/_base_/models/dinov2_teacher.py'
     if not (found := re.search(r'efficientnet-lite([012])', path)):
         return ''
     tool = 'tools/model_converters/efficientnet_lite.py'
