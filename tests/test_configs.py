@@ -134,7 +134,9 @@ def check_train_step(cfg, model, data):
             assert param.isfinite().all(), name
             moved.append(not torch.equal(param, before[name]))
     # a residual branch starts at zero: its inner layers move a step later
-    assert sum(moved) > 30
+    # with little decay, AdamW leaves more of a small backbone where it is
+    alone = cfg.model.type == 'mmfgl.BackboneDistill'
+    assert sum(moved) > (30 if alone else 50)
 
 
 def check_pretraining(cfg, model, data):

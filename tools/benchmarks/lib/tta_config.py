@@ -58,7 +58,7 @@ def fit_classes(cfg: Config, checkpoint: dict) -> None:
     """Take classes and ``num_classes`` from the checkpoint's meta data.
 
     Only if the annotation file has them too; otherwise the config stays as
-    it is, for ``check_num_classes`` to complain about.
+    it is, for ``audit_config`` to complain about.
     """
     classes = checkpoint.get('meta', {}).get('dataset_meta', {})
     classes = list(classes.get('classes', ()))
