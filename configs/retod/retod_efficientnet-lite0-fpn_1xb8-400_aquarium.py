@@ -1,13 +1,16 @@
 # ReToD of FGL Faster R-CNN, adapting the ImageNet weights of
 # EfficientNet-Lite0 to the aquarium photographs (train images only, no
-# labels), 400 iterations: objectness, distillation, masked regions, diversity.
+# labels), 400 iterations: objectness, and backbone and pyramid that learn the
+# maps of a frozen EfficientNet-Lite2.
 #   python tools/model_converters/efficientnet_lite.py
+#   python tools/model_converters/efficientnet_lite.py --variant 2
 #   python tools/train.py \
 #       configs/retod/retod_efficientnet-lite0-fpn_1xb8-400_aquarium.py
 # Cost and downstream AP: not yet measured with these tasks.
 _base_ = [
     '../_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/models/retod_tasks.py',
+    '../_base_/models/lite2_teacher.py',
     '../_base_/datasets/aquarium_regions.py',
     '../_base_/schedules/adamw_400.py',
     '../_base_/retod_iters.py',
@@ -15,21 +18,27 @@ _base_ = [
 
 detector = _base_.model
 detector.roi_head.bbox_head.num_classes = 1  # object or not
+dense = dict(
+    _base_.dense,
+    backbone=[(40, 0), (112, 1), (320, 2)],
+    neck=[(64, 0), (64, 1), (64, 2)],
+)
 model = dict(
     _delete_=True,
     type='mmfgl.ReToD',
     detector=detector,
-    tasks=[_base_.objectness, _base_.distill, _base_.mask, _base_.diversity],
-    head=dict(_base_.prototype_head),
-    target_generator=_base_.ema_teacher,
+    tasks=[_base_.objectness, dense],
 )
-model['head']['projector'].update(num_prototypes=512)
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[_base_.load_image, _base_.one_view, _base_.pack_views]
+    )
+)
 load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [
     *_base_.guards,
-    dict(type='mmfgl.TeacherHook', momentum=0.99, export='teacher'),
-    _base_.collapse_monitor,
-    dict(_base_.region_probe, branch='teacher'),
+    _base_.region_probe,
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
     _base_.channels_last,
+    _base_.frozen_stem,
 ]

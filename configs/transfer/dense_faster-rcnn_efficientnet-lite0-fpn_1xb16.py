@@ -1,4 +1,4 @@
-# Ablation of the arm objectness-dense: backbone and pyramid learn the maps of
+# Ablation of the arm retod: backbone and pyramid learn the maps of
 # a frozen EfficientNet-Lite2, nothing else.
 #   python tools/benchmarks/transfer.py --arms dense \
 #       --init imagenet --detector faster-rcnn ...

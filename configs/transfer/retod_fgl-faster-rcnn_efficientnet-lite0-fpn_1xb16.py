@@ -1,11 +1,11 @@
-# Every task of ReToD beside objectness: distillation, masked regions,
-# diversity, their plain sum. For FGL: masked regions need the region
-# Transformer.
+# ReToD of FGL Faster R-CNN: objectness, and backbone and pyramid that learn the
+# maps of a frozen EfficientNet-Lite2 besides.
 #   python tools/benchmarks/transfer.py --arms retod --init imagenet \
 #       --detector fgl ...
 _base_ = [
     '../_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/models/retod_tasks.py',
+    '../_base_/models/lite2_teacher.py',
     '../_base_/datasets/transfer_regions.py',
     '../_base_/transfer_runtime.py',
 ]
@@ -13,23 +13,23 @@ _base_ = [
 cluster_by = 'backbone'
 detector = _base_.model
 detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+dense = dict(
+    _base_.dense,
+    backbone=[(40, 0), (112, 1), (320, 2)],
+    neck=[(64, 0), (64, 1), (64, 2)],
+)
 model = dict(
     _delete_=True,
     type='mmfgl.ReToD',
     detector=detector,
-    tasks=[_base_.objectness, _base_.distill, _base_.mask, _base_.diversity],
-    head=dict(_base_.prototype_head),
-    target_generator=_base_.ema_teacher,
+    tasks=[_base_.objectness, dense],
 )
-model['head']['projector'].update(num_prototypes=512)
-train_dataloader = dict(dataset=dict(pipeline=_base_.two_view_pipeline))
 load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [
     *_base_.guards,
-    dict(_base_.budget, views=2),
-    dict(type='mmfgl.TeacherHook', momentum=0.99, export='teacher'),
+    _base_.budget,
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
-    dict(_base_.region_probe, branch='teacher'),
+    _base_.region_probe,
     _base_.channels_last,
     _base_.frozen_stem,
 ]

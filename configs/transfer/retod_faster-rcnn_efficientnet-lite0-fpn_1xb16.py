@@ -1,7 +1,7 @@
-# Objectness, and backbone and pyramid that learn the maps of a frozen
+# ReToD: objectness, and backbone and pyramid that learn the maps of a frozen
 # EfficientNet-Lite2 besides.
-#   python tools/benchmarks/transfer.py --arms objectness-dense \
-#       --init imagenet --detector faster-rcnn ...
+#   python tools/benchmarks/transfer.py --arms retod --init imagenet \
+#       --detector faster-rcnn ...
 _base_ = [
     '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/models/retod_tasks.py',

@@ -1,8 +1,10 @@
-# Ablation of the arm objectness: distillation between two views beside it.
-#   python tools/benchmarks/transfer.py --arms objectness-distill \
-#       --init imagenet --detector faster-rcnn ...
+# Objectness, the EMA teacher's prototypes of the same region in the other view,
+# masked regions and diversity, their plain sum: what the region Transformer
+# of FGL may gain by pretraining, against the arm objectness.
+#   python tools/benchmarks/transfer.py --arms objectness-masked \
+#       --init imagenet --detector fgl ...
 _base_ = [
-    '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
+    '../_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/models/retod_tasks.py',
     '../_base_/datasets/transfer_regions.py',
     '../_base_/transfer_runtime.py',
@@ -15,11 +17,11 @@ model = dict(
     _delete_=True,
     type='mmfgl.ReToD',
     detector=detector,
-    tasks=[_base_.objectness, _base_.distill],
+    tasks=[_base_.objectness, _base_.distill, _base_.mask, _base_.diversity],
     head=dict(_base_.prototype_head),
     target_generator=_base_.ema_teacher,
 )
-model['head']['projector'].update(in_channels=1024, num_prototypes=512)
+model['head']['projector'].update(num_prototypes=512)
 train_dataloader = dict(dataset=dict(pipeline=_base_.two_view_pipeline))
 load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [

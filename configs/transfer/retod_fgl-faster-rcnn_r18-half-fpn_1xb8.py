@@ -1,9 +1,9 @@
-# Objectness, and backbone and pyramid that learn the maps of a frozen
-# EfficientNet-Lite2 besides.
-#   python tools/benchmarks/transfer.py --arms objectness-dense \
-#       --init random --detector faster-rcnn ...
+# ReToD of FGL Faster R-CNN: objectness, and backbone and pyramid that learn the
+# maps of a frozen EfficientNet-Lite2 besides.
+#   python tools/benchmarks/transfer.py --arms retod --init random \
+#       --detector fgl ...
 _base_ = [
-    '../_base_/models/faster-rcnn_r18-half_fpn.py',
+    '../_base_/models/fgl-faster-rcnn_r18-half_fpn.py',
     '../_base_/models/retod_tasks.py',
     '../_base_/models/lite2_teacher.py',
     '../_base_/datasets/transfer_regions.py',
@@ -13,10 +13,6 @@ _base_ = [
 cluster_by = 'colour'
 detector = _base_.model
 detector.roi_head.bbox_head.num_classes = _base_.num_clusters
-# one regression for all pseudo-classes: each alone sees few boxes
-detector.roi_head.bbox_head.reg_class_agnostic = True
-# torchvision's operator gives the same and is faster on a CPU
-detector.roi_head.bbox_roi_extractor.roi_layer.use_torchvision = True
 dense = dict(
     _base_.dense,
     backbone=[(64, 0), (128, 1), (256, 2)],
