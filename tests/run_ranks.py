@@ -18,7 +18,8 @@ def main():
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
     )
-    here = Path(__file__).parent
+    here = Path(__file__).resolve().parent
+    sys.path.insert(0, str(here.parent))  # tests import from tests/
     results = {
         path.parent.name: runpy.run_path(str(path))['run_rank'](folder)
         for path in sorted(here.rglob('test_two_ranks.py'))

@@ -140,17 +140,6 @@ def test_objectness_alone_has_no_teacher(retod):
     assert retod.names_of(retod.losses_of(model)) == {'objectness'}
 
 
-def test_first_batch_copies_a_loaded_backbone(retod):
-    model = retod.build()
-    other = randomise_weights(copy.deepcopy(model.backbone), std=0.05, seed=7)
-    model.backbone.load_state_dict(other.state_dict())
-    teacher = model.target_generator
-    assert not torch.equal(teacher.backbone.conv1.weight, other.conv1.weight)
-    retod.losses_of(model)
-    for name, param in teacher.backbone.named_parameters():
-        assert torch.equal(param, other.get_parameter(name)), name
-
-
 def test_teacher_follows_the_student(retod):
     model = retod.build(*ALL)
     retod.losses_of(model)
