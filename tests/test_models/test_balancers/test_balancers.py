@@ -192,7 +192,7 @@ def test_floor_and_scale(kind):
         ),
         (dict(type='DWABalancer', tasks=['a'], interval=0), 'interval >= 1'),
         (dict(type='FAMOBalancer', tasks=['a'], beta=-1.0), 'beta >= 0'),
-        (dict(type='TaskAdaptiveLoss', tasks=['a'], least_gate=0), 'gate'),
+        (dict(type='TaskAdaptiveLoss', tasks=['a'], kappa=-1), 'kappa >= 0'),
     ],
 )
 def test_errors(cfg, message):
