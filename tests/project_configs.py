@@ -38,10 +38,16 @@ def scope_of(cfg):
     return DefaultScope.overwrite_default_scope(cfg.default_scope)
 
 
-def on_meta(cfg):
+def build_on_meta(cfg):
     """A config's model, without memory behind the tensors."""
     with scope_of(cfg), torch.device('meta'):
         return MODELS.build(copy.deepcopy(cfg.model))
+
+
+@functools.cache
+def on_meta(path):
+    """The model of a config file, as it is, on the meta device."""
+    return build_on_meta(read_once(path))
 
 
 def types_of(cfg):

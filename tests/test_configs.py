@@ -23,6 +23,7 @@ from tests.project_configs import (
     BASES,
     DETECTORS,
     PATHS,
+    build_on_meta,
     length_of,
     on_meta,
     parametrize,
@@ -59,7 +60,7 @@ def build(cfg):
 @parametrize(PATHS)
 def test_trains_and_predicts(path, data):
     cfg = read(path)
-    on_meta(cfg)  # the real model builds
+    on_meta(path)  # the real model builds
     # for momenta that follow a schedule
     MessageHub.get_current_instance().update_info('max_iters', 10)
     with scope_of(cfg):
@@ -178,8 +179,8 @@ def test_loads_all_that_was_pretrained(path):
     (hook,) = (
         h for h in cfg.custom_hooks if h.type == 'mmfgl.CheckpointChainHook'
     )
-    model = on_meta(cfg)
-    state = as_loaded(model, revised(on_meta(before).state_dict(), hook))
+    model = on_meta(path)
+    state = as_loaded(model, revised(on_meta(source).state_dict(), hook))
     own = model.state_dict()
     report = LoadReport(own, state, hook.modules)
     report.check(str(source), state)
@@ -208,8 +209,8 @@ def test_mae_checkpoint_of_mmpretrain_fits():
     base.model._scope_ = base.default_scope = 'mmpretrain'
     cfg = read(path)
     (hook,) = (h for h in cfg.custom_hooks if 'Chain' in h['type'])
-    state = revised(on_meta(base).state_dict(), hook)
-    report = LoadReport(on_meta(cfg).state_dict(), state, hook.modules)
+    state = revised(build_on_meta(base).state_dict(), hook)
+    report = LoadReport(on_meta(path).state_dict(), state, hook.modules)
     report.check('MAE', state)
     assert not any(row['unexpected'] for row in report.rows.values())
     assert not any(key.startswith('neck.') for key in state)
