@@ -198,47 +198,6 @@ def test_inferencer(chained, data):
         assert 0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height
 
 
-def test_resumed_pretraining(pretrained, data, tmp_path):
-    pretrainer, path = pretrained
-    snapshot = Snapshot()
-    resume = dict(resume=True, load_from=str(path))
-    runner = train(pretrain_cfg(data, tmp_path, iters=4, **resume), snapshot)
-    assert runner.iter == 4
-    for key, value in pretrainer.model.state_dict().items():
-        assert torch.equal(snapshot.state[key], value), key
-    states = load(tmp_path / 'iter_4.pth')['optimizer']['state'].values()
-    assert {int(state['step']) for state in states} == {4}
-
-
-def test_resumed_detector_passes_the_chain_check(chained, data, tmp_path):
-    _, _, work_dir = chained
-    resume = dict(resume=True, load_from=str(work_dir / 'iter_2.pth'))
-    runner = train(detector_cfg(data, tmp_path, iters=3, **resume))
-    assert runner.iter == 3
-    assert '100.0 % of the declared modules' in log_of(runner)
-
-
-def test_pretraining_from_a_backbone(pretrained, data, tmp_path):
-    state = load(pretrained[1])['state_dict']
-    state = {k: v for k, v in state.items() if k.startswith('backbone.')}
-    assert len(state) > 100
-    torch.save(state, tmp_path / 'backbone.pth')
-    cfg = pretrain_cfg(
-        data, tmp_path, iters=1, load_from=str(tmp_path / 'backbone.pth')
-    )
-    hook_of(cfg, 'TeacherHook').momentum = 1.0  # it stays where it starts
-    chain = dict(type='mmfgl.CheckpointChainHook', modules=['backbone'])
-    cfg.custom_hooks.append(chain)
-    runner = train(cfg)
-    assert '100.0 % of the declared modules' in log_of(runner)
-    exported = load(tmp_path / 'iter_1.pth')['state_dict']
-    teacher = runner.model.target_generator.state_dict()
-    # BatchNorm statistics go on with the student
-    for name, _ in runner.model.backbone.named_parameters(prefix='backbone'):
-        assert torch.equal(teacher[name], state[name]), name
-        assert torch.equal(exported[name], state[name]), name
-
-
 def test_wrong_start(pretrained, data, tmp_path):
     """The hook's messages have tests of their own; this run must stop."""
     state = load(pretrained[1])['state_dict']
