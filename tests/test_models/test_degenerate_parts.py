@@ -16,7 +16,6 @@ from mmfgl.models.layers import (
     pairwise_iou,
     vote_neighbours,
 )
-from mmfgl.models.task_modules import CandidateSelector
 from mmfgl.models.test_time_augs import View
 from mmfgl.models.test_time_augs.fusion import Predictions, fuse
 from mmfgl.models.test_time_augs.proposals import merge_proposals, propose
@@ -50,13 +49,6 @@ def test_attention_bias(dtype):
     weights = scores.float().softmax(-1)
     assert weights.isfinite().all()
     assert_trained(bias, weights.square().sum())
-
-
-def test_selector():
-    selector = CandidateSelector(score_thr=0.5, num_targets=4, min_kept=2)
-    scores = torch.linspace(0, 1, len(MIXED))
-    chosen = selector.select(finite_boxes(MIXED), SIZE, scores)
-    assert len(chosen.targets) == 4 and chosen.context.any()
 
 
 @pytest.mark.parametrize('dtype', DTYPES)

@@ -1,14 +1,8 @@
-import threading
-
 import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from mmfgl.models.losses import (
-    RegionTargets,
-    region_distill_loss,
-    target_statistics,
-)
+from mmfgl.models.losses import RegionTargets, target_statistics
 
 PROTOTYPES = 12
 MODES = ['centring', 'sinkhorn']
@@ -122,46 +116,6 @@ def test_low_temperature_sharpens():
 def test_unknown_mode():
     with pytest.raises(ValueError, match="'greedy'"):
         RegionTargets(PROTOTYPES, 'greedy')
-
-
-def on_two_ranks(monkeypatch, function, parts):
-    """Run ``function(part)`` on two threads that play the ranks."""
-    barrier, box, results = threading.Barrier(2, timeout=20), {}, {}
-    ranks = threading.local()
-
-    def all_reduce(tensor, op='sum'):
-        box[ranks.rank] = tensor.clone()
-        barrier.wait()
-        both = torch.stack([box[0], box[1]])
-        barrier.wait()
-        reduced = dict(sum=both.sum(0), mean=both.mean(0), max=both.amax(0))
-        tensor.copy_(reduced[op])
-
-    def run(rank):
-        ranks.rank = rank
-        results[rank] = function(parts[rank])
-
-    monkeypatch.setattr(region_distill_loss, 'all_reduce', all_reduce)
-    monkeypatch.setattr(region_distill_loss, 'get_world_size', lambda: 2)
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results[0], results[1]
-
-
-@pytest.mark.parametrize('mode', MODES)
-def test_ranks_share_one_batch(monkeypatch, mode):
-    logits = cosines(20, PROTOTYPES)
-    whole = RegionTargets(PROTOTYPES, mode)
-    expected = whole(logits)
-    ranks = [RegionTargets(PROTOTYPES, mode) for _ in range(2)]
-    parts = [(ranks[0], logits[:10]), (ranks[1], logits[10:])]
-    both = on_two_ranks(monkeypatch, lambda part: part[0](part[1]), parts)
-    torch.testing.assert_close(torch.cat(both), expected, atol=1e-6, rtol=1e-4)
-    assert torch.equal(ranks[0].centre, ranks[1].centre)
-    torch.testing.assert_close(ranks[0].centre, whole.centre)
 
 
 @pytest.mark.parametrize(
