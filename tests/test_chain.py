@@ -39,7 +39,7 @@ class Snapshot(Hook):
 
 
 @pytest.fixture(scope='module', autouse=True)
-def scope():
+def scope(unformatted_configs):
     # Runners leave their default scope behind
     with DefaultScope.overwrite_default_scope('mmengine'):
         yield

@@ -26,7 +26,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def ran(monkeypatch):
+def ran(monkeypatch, unformatted_configs):
     """Names of the steps that were run, without a process for each."""
     names = []
 
