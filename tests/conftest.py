@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,17 @@ import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from yapf.yapflib import yapf_api
+
+
+@pytest.fixture(scope='session', autouse=True)
+def no_search_for_garbage():
+    """MMEngine's data sets collect garbage when they are built.
+
+    That takes half a second, for it looks at all that was ever imported.
+    """
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope='module', autouse=True)
