@@ -20,7 +20,7 @@ from tools.dataset_converters import propose_regions
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
+def data(tmp_path_factory, unformatted_configs):
     root = tmp_path_factory.mktemp('transfer')
     return tiny_coco(root / 'data', num_images=6, num_val=2)
 

@@ -23,7 +23,7 @@ from tests.test_engine.rank_models import (
     write_regions,
 )
 
-STEPS = 20  # of a run
+STEPS = 12  # of a run
 
 
 class Draws(Hook):

@@ -143,17 +143,6 @@ def test_balanced_training(retod, kind):
         assert 'loss_balance' in log
 
 
-def test_weights(retod):
-    plain = retod.losses_of(retod.build(*ALL))
-    balancer = dict(type='mmfgl.FixedBalancer', weights=dict(objectness=3.0))
-    weighted = retod.losses_of(retod.build(*ALL, balancer=balancer))
-    for name in ALL:
-        factor = 3 if name == 'objectness' else 1
-        torch.testing.assert_close(
-            weighted[f'loss_{name}'], factor * plain[f'loss_{name}']
-        )
-
-
 def only(model, monkeypatch, *names):
     monkeypatch.setattr(
         model.balancer, 'draw', lambda: TaskDraw(dict.fromkeys(names, 1.0))
