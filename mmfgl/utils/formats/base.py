@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import os.path as osp
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmfgl.utils.audit import AuditReport, Use, audit_content
+from mmfgl.utils.audit.classes import plain_name
 from mmfgl.utils.audit.images import EXTENSIONS
 
 _SPLIT = re.compile(
@@ -151,6 +153,7 @@ def finish(
     if any(failures):
         raise ValueError('\n'.join(filter(None, failures)))
     _share_categories([split.content for split in splits.values()], notes)
+    _tell_like_names(splits['train'].content['categories'], notes)
     return Dataset(splits, osp.abspath(photos), layout, notes)
 
 
@@ -175,6 +178,19 @@ def _drop_unreadable(
         f'and their {objects} objects'
     )
     content['images'], content['annotations'] = kept, anns
+
+
+def _tell_like_names(categories: list[dict], notes: list[str]) -> None:
+    """Name the classes that may be one, written in two ways."""
+    groups = defaultdict(list)
+    for category in categories:
+        groups[plain_name(category['name'])].append(repr(category['name']))
+    for names in groups.values():
+        if len(names) > 1:
+            notes.append(
+                f'classes that differ in case or blanks alone: '
+                f'{" and ".join(names)}; if they are one, rename them'
+            )
 
 
 def _share_categories(contents: list[dict], notes: list[str]) -> None:
