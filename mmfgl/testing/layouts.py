@@ -70,6 +70,8 @@ def write_yolo(
             width, height = image['width'], image['height']
             lines = []
             for ann in anns:
+                if ann.get('iscrowd'):  # which YOLO does not know
+                    continue
                 x, y, w, h = ann['bbox']
                 shares = (x + w / 2) / width, (y + h / 2) / height
                 shares += w / width, h / height
@@ -125,7 +127,7 @@ def write_roboflow(out: str | Path, parts: Mapping[str, Split]) -> Path:
                     bbox=ann['bbox'],
                     area=ann['bbox'][2] * ann['bbox'][3],
                     segmentation=[],
-                    iscrowd=0,
+                    iscrowd=ann.get('iscrowd', 0),
                 )
                 annotations.append(one)
         content = dict(info={}, licenses=[], categories=categories)

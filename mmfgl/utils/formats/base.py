@@ -15,6 +15,7 @@ from mmfgl.utils.audit import AuditReport, Use, audit_content
 from mmfgl.utils.audit.classes import plain_name
 from mmfgl.utils.audit.images import EXTENSIONS
 
+PARTS = ('train', 'val', 'test')
 _SPLIT = re.compile(
     r'(?:instances[_-])?(train|val|valid|validation|test)(?:20\d\d)?', re.I
 )
@@ -105,13 +106,13 @@ def split_name(stem: str) -> str | None:
 
 
 def only_train(parts: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """A single part, whatever its name, as ``train``.
+    """Parts in the order train, val, test; a single one becomes ``train``.
 
     Raises:
         ValueError: There are several, and none is to train on.
     """
     if 'train' in parts:
-        return parts
+        return {name: parts[name] for name in PARTS if name in parts}
     if len(parts) > 1:
         raise ValueError(f'no part to train on, only {" and ".join(parts)}')
     ((name, part),) = parts.items()

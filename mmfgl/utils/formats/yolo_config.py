@@ -39,7 +39,7 @@ def find_yolo(photos: Path, labels: Path | None) -> YoloPlan | None:
         return _of_yaml(labels, content, photos, None)
     places = [photos]
     if labels is not None:
-        places = [labels, photos, labels.parent, photos.parent]
+        places = [labels, photos, photos.parent, *labels.parents[:2]]
     if labels is None:
         sources = sorted([*photos.glob('*.yaml'), *photos.glob('*.yml')])
         loaded = [(path, _load(path, path.stem == 'data')) for path in sources]
@@ -74,14 +74,8 @@ def _of_names(
     else:
         yamls = (p for q in places for p in sorted(q.glob('*.y*ml')))
         loaded = ((path, _load(path, strict=False)) for path in yamls)
-        source, content = next(
-            (
-                (p, c)
-                for p, c in loaded
-                if isinstance(c, dict) and 'names' in c
-            ),
-            (None, None),
-        )
+        named = ((p, c) for p, c in loaded if _names_classes(c))
+        source, content = next(named, (None, None))
         if source is None:
             raise ValueError(
                 f'{text} looks like a YOLO label, but the classes '
