@@ -84,9 +84,17 @@ def find_images(folder: str | Path) -> list[str]:
 
 
 def find_files(folder: str | Path, endings: str | tuple) -> list[str]:
-    """Files of some endings in any case, as :func:`find_images`."""
-    found = []
-    for root, folders, names in os.walk(folder):
+    """Files of some endings in any case, as :func:`find_images`.
+
+    Links are followed, to each folder once.
+    """
+    found, seen = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = osp.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [f for f in folders if f[0] != '.' and f != '__MACOSX']
         found += [
             osp.relpath(osp.join(root, name), folder)
@@ -105,7 +113,9 @@ def split_name(stem: str) -> str | None:
     return 'val' if name.startswith('val') else name
 
 
-def only_train(parts: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+def only_train(
+    parts: dict[str, Any], source: str | Path, notes: list[str]
+) -> dict[str, Any]:
     """Parts in the order train, val, test; a single one becomes ``train``.
 
     Raises:
@@ -114,9 +124,10 @@ def only_train(parts: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     if 'train' in parts:
         return {name: parts[name] for name in PARTS if name in parts}
     if len(parts) > 1:
-        raise ValueError(f'no part to train on, only {" and ".join(parts)}')
+        names = ' and '.join(parts)
+        raise ValueError(f'{source}: no part to train on, only {names}')
     ((name, part),) = parts.items()
-    notes.append(f'the only part is named {name!r}: taken as train')
+    notes.append(f'{source}: the only part is {name!r}: taken as train')
     return {'train': part}
 
 

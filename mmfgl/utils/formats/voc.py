@@ -120,7 +120,7 @@ def read_voc(photos: Path, plan: VocPlan) -> Dataset:
         ValueError: A label is wrong; names its file and object.
     """
     notes = list(plan.notes)
-    parts = only_train(plan.parts, notes)
+    parts = only_train(plan.parts, plan.folder, notes)
     reports = {part: AuditReport(f'{plan.folder} ({part})') for part in parts}
     images = _Images(photos, plan.folder)
     read: dict[str, list[tuple[str, _Xml]]] = {}

@@ -43,7 +43,7 @@ def read_yolo(photos: Path, plan: YoloPlan) -> Dataset:
         ValueError: A label is wrong; names its file and line.
     """
     notes = list(plan.notes)
-    images = only_train(_images(plan, notes), notes)
+    images = only_train(_images(plan, notes), plan.source, notes)
     reports = {part: AuditReport(f'{plan.source} ({part})') for part in images}
     texts = _Texts(photos, plan.labels)
     parts: dict[str, list[Labelled]] = {}
@@ -224,6 +224,10 @@ def _numbers(
     except ValueError:
         report.add('error', 'lines that are not numbers', where)
         return None
+    if plan.keypoints and len(values) == 5 + plan.keypoints:
+        text = 'keypoints: only the box is taken'
+        report.add('repair', text, where)
+        values = values[:5]
     size = len(values)
     if size != 5 and (size < 7 or size % 2 == 0):
         text = f'lines of {size} numbers'

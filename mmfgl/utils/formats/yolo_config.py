@@ -22,6 +22,7 @@ class YoloPlan(NamedTuple):
     parts: dict[str, list[Path]]  # folders or lists (.txt) of images
     labels: Path | None  # folder of the labels, if it is given
     notes: list[str]
+    keypoints: int = 0  # numbers of keypoints after each box
 
 
 def find_yolo(photos: Path, labels: Path | None) -> YoloPlan | None:
@@ -145,7 +146,14 @@ def _of_yaml(
             f'{source} says nothing of where its images are: it needs a key '
             'train'
         )
-    return YoloPlan(source, names, parts, labels, notes)
+    try:
+        points, numbers = content.get('kpt_shape', ('0', '0'))
+        keypoints = int(points) * int(numbers)
+    except (ValueError, TypeError):
+        raise ValueError(
+            f'{source}: kpt_shape is no list of two whole numbers'
+        ) from None
+    return YoloPlan(source, names, parts, labels, notes, keypoints)
 
 
 def _names(content: dict, source: Path) -> list[str]:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -37,7 +38,10 @@ def test_other_names(coco_root, parts, name, images):
         target.parent.mkdir(exist_ok=True)
         (coco_root / part).rename(target)
     write_json(annotations / 'captions_train2017.json', {})
-    assert_same(read_dataset(coco_root).splits, parts)
+    dataset = read_dataset(coco_root)
+    assert_same(dataset.splits, parts)
+    (note,) = dataset.notes
+    assert note.endswith('files not read: captions_train2017.json')
     assert_same(read_dataset(coco_root, annotations).splits, parts)
 
 
@@ -105,6 +109,9 @@ def test_images_elsewhere_are_found_by_name(coco_root, parts):
         image['file_name'] = 'C:\\upload\\' + image['file_name']
     write_json(coco_root / 'annotations' / 'train.json', content)
     shutil.copytree(coco_root / 'train', coco_root / 'deep' / 'er')
+    val = shutil.copytree(coco_root / 'val', coco_root / 'copied')
+    (coco_root / 'val').unlink()
+    Path(val).rename(coco_root / 'val')  # which may be written to
     (coco_root / 'train').unlink()
     dataset = read_dataset(coco_root)
     assert_same(dataset.splits, parts)
@@ -112,6 +119,13 @@ def test_images_elsewhere_are_found_by_name(coco_root, parts):
     assert 'in another folder than the JSON says: 3; found there' in note
     shutil.copytree(coco_root / 'deep', coco_root / 'copy')
     with pytest.raises(ValueError, match='several files of the name'):
+        read_dataset(coco_root)
+    # an image of val may have the same name
+    for place in ('deep', 'copy'):
+        shutil.rmtree(coco_root / place)
+    for name in ('a.jpg', 'b.png', 'c.jpg'):
+        Image.new('RGB', (64, 48)).save(coco_root / 'val' / name)
+    with pytest.raises(ValueError, match='images without a file in .*: 3'):
         read_dataset(coco_root)
 
 

@@ -139,6 +139,18 @@ def test_polygons_boxes_and_rounding(label, root):
     assert f'{label}:1' in note
 
 
+def test_keypoints_are_no_polygon(label, root):
+    label.write_text('0 0.5 0.5 0.25 0.25 0.1 0.1 2 0 0 0\n')
+    rewrite(root, 'train:', 'kpt_shape: [2, 3]\ntrain:')
+    dataset = read_dataset(root)
+    assert rows_of(dataset.splits['train'])[0][2] == [24, 18, 16, 12]
+    (note,) = dataset.notes
+    assert 'keypoints: 1; only the box is taken' in note
+    rewrite(root, '[2, 3]', 'many')
+    with pytest.raises(ValueError, match='kpt_shape is no list of two'):
+        read_dataset(root)
+
+
 def test_repairs_are_told(label, root):
     text = '0 0.5 0.5 0.1 0.1\n'
     label.write_bytes(b'\xef\xbb\xbf' + (2 * text).encode())
