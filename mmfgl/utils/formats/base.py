@@ -166,7 +166,10 @@ def finish(
         raise ValueError('\n'.join(filter(None, failures)))
     _share_categories([split.content for split in splits.values()], notes)
     _tell_like_names(splits['train'].content['categories'], notes)
-    return Dataset(splits, osp.abspath(photos), layout, notes)
+    dataset = Dataset(splits, osp.abspath(photos), layout, notes)
+    if number := len(dataset.unlabelled()):
+        notes.append(f'{number} photographs in no split: for pretraining only')
+    return dataset
 
 
 def _drop_unreadable(

@@ -22,11 +22,12 @@ class Labelled(NamedTuple):
 
 
 def readable_headers(
-    paths: Sequence[str], report: AuditReport
+    photos: Path, paths: Sequence[str], report: AuditReport
 ) -> dict[str, Header]:
-    """Headers of images by path; others are told and left out."""
+    """Headers of images by absolute path; others are told and left out."""
     headers = {}
-    for path, header in zip(paths, read_headers('', paths), strict=True):
+    found = read_headers(str(photos), paths)
+    for path, header in zip(paths, found, strict=True):
         if header is None:
             text = 'images that are listed and missing: left out'
             report.add('warning', text, path)

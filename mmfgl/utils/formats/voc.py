@@ -129,9 +129,6 @@ def read_voc(photos: Path, plan: VocPlan) -> Dataset:
         xmls = [_parse(str(plan.folder / name), report) for name in names]
         found = [(images.of(xml, report), xml) for xml in xmls if xml]
         read[part] = [(image, xml) for image, xml in found if image]
-    if len(images.taken) < len(images.names):
-        number = len(images.names) - len(images.taken)
-        notes.append(f'{number} images without an XML: used unlabelled only')
     xmls = [xml for pairs in read.values() for _, xml in pairs]
     objects = [thing for xml in xmls for thing in xml.objects]
     first = min((min(o.corners[:2]) for o in objects), default=1)
@@ -144,7 +141,7 @@ def read_voc(photos: Path, plan: VocPlan) -> Dataset:
     )
     classes = sorted({thing.name for thing in objects})
     labelled = {
-        part: _labelled(pairs, classes, first >= 1, reports[part])
+        part: _labelled(photos, pairs, classes, first >= 1, reports[part])
         for part, pairs in read.items()
     }
     contents = {
@@ -155,6 +152,7 @@ def read_voc(photos: Path, plan: VocPlan) -> Dataset:
 
 
 def _labelled(
+    photos: Path,
     pairs: list[tuple[str, _Xml]],
     classes: list[str],
     from_one: bool,
@@ -162,7 +160,8 @@ def _labelled(
 ) -> list[Labelled]:
     """Images of one part with their objects."""
     shift = int(from_one)
-    headers = readable_headers([image for image, _ in pairs], report)
+    paths = [image for image, _ in pairs]
+    headers = readable_headers(photos, paths, report)
     labelled = []
     for image, xml in sorted(pairs):
         if image not in headers:
@@ -193,10 +192,9 @@ class _Images:
     """
 
     def __init__(self, photos: Path, folder: Path) -> None:
-        self.names = [osp.join(photos, name) for name in find_images(photos)]
-        self.taken: dict[str, str] = {}
+        self._taken: dict[str, str] = {}
         self._stems, self._files = defaultdict(list), defaultdict(list)
-        for path in self.names:
+        for path in (osp.join(photos, n) for n in find_images(photos)):
             name = osp.basename(path)
             self._stems[osp.splitext(name)[0]].append(path)
             self._files[name].append(path)
@@ -233,7 +231,7 @@ class _Images:
             text = 'label files whose image is missing: left out'
             report.add('warning', text, xml.path)
             return None
-        twin = self.taken.setdefault(found[0], xml.path)
+        twin = self._taken.setdefault(found[0], xml.path)
         if twin != xml.path:
             text = 'images with two label files: remove one of each'
             report.add('error', text, f'{found[0]}: {twin} and {xml.path}')

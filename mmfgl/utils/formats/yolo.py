@@ -48,7 +48,8 @@ def read_yolo(photos: Path, plan: YoloPlan) -> Dataset:
     texts = _Texts(photos, plan.labels)
     parts: dict[str, list[Labelled]] = {}
     for part, paths in images.items():
-        parts[part] = _read_part(paths, texts, plan, reports[part])
+        train = part == 'train'
+        parts[part] = _read_part(paths, texts, plan, reports[part], train)
     texts.report_orphans(reports['train'])
     contents = {
         part: (*content, reports[part])
@@ -161,11 +162,15 @@ class _Texts:
 
 
 def _read_part(
-    paths: list[str], texts: _Texts, plan: YoloPlan, report: AuditReport
+    paths: list[str],
+    texts: _Texts,
+    plan: YoloPlan,
+    report: AuditReport,
+    train: bool,
 ) -> list[Labelled]:
     """Images of one part with their objects, in the order of ``paths``."""
     labelled, without = [], []
-    for path, header in readable_headers(paths, report).items():
+    for path, header in readable_headers(texts.photos, paths, report).items():
         text = texts.of(path, report)
         objects = []
         if text is None:
@@ -182,7 +187,8 @@ def _read_part(
     if without and len(without) == len(labelled):
         place = texts.expected(without[0])
         text = f'no label file for any of {len(without)} images: the first '
-        report.tell('error', f'{text}should be {place}')
+        level = 'error' if train else 'warning'
+        report.tell(level, f'{text}should be {place}')
     for path in without:
         text = 'images without a label file: taken as without objects'
         report.add('repair', text, path)

@@ -205,7 +205,7 @@ def _resolve(
     Raises:
         ValueError: The images to train on are nowhere.
     """
-    written = (content.get('path') or '').replace('\\', '/')
+    written = str(content.get('path') or '').replace('\\', '/')
     base = source.parent / Path(written).expanduser()
     entry = entry.replace('\\', '/')
     literal = Path(osp.normpath(base / entry))

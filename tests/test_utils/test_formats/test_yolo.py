@@ -200,7 +200,13 @@ def test_labels_and_images_that_do_not_match_one_to_one(label, root):
     assert f'{images / "a.jpg"} and {images / "a.png"}' in str(error.value)
 
 
-def test_no_label_at_all(root):
+def test_no_label_at_all(root, parts):
+    shutil.rmtree(root / 'labels' / 'val')
+    dataset = read_dataset(root)
+    assert_same(dataset.splits, {'train': parts['train']})
+    notes = '\n'.join(dataset.notes)
+    assert 'no label file for any of 2 images' in notes
+    assert 'val has no object: left out' in notes
     shutil.rmtree(root / 'labels' / 'train')
     with pytest.raises(ValueError, match='no label file for any of 3') as e:
         read_dataset(root)
