@@ -42,7 +42,7 @@ def test_page(model, image):
 
     page = build_page(model, 'A page', [])
     address = serve(page, block=False)
-    errors = []
+    errors, requests = [], []
     try:
         with sync_api.sync_playwright() as playwright:
             browser = playwright.chromium.launch(
@@ -50,7 +50,7 @@ def test_page(model, image):
             )
             tab = browser.new_page(viewport=dict(width=1280, height=900))
             tab.on('pageerror', lambda error: errors.append(str(error)))
-            tab.on('requestfailed', lambda request: errors.append(request.url))
+            tab.on('request', lambda request: requests.append(request.url))
             tab.goto(address)
             tab.set_input_files('input[type=file]', image)
             for name in TABS:
@@ -66,6 +66,8 @@ def test_page(model, image):
     finally:
         page.close()
     assert not errors
+    local = (address, 'data:', 'blob:')
+    assert not [url for url in requests if not url.startswith(local)]
 
 
 def test_pictures_without_browser(model, image):
