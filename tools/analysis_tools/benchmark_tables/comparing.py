@@ -7,7 +7,7 @@ of every budget.
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmark_tables.kept import SCORES, Kept
@@ -99,11 +99,10 @@ def compare(kept: Iterable[Kept]) -> list[Comparison]:
     """All comparisons, those of one setting next to each other."""
     groups: dict[tuple, Comparison] = {}
     unpretrained: dict[tuple, Arm] = {}
-    for run in kept:
-        if run.kind != 'transfer':
-            continue
+    for run in by_detector(run for run in kept if run.kind == 'transfer'):
+        detector = run.settings['detector']
         for name, values in run.metrics.items():
-            arm, detector = _split(name, run.settings['detector'])
+            arm = RENAMED.get(name, name)
             settings = {k: run.settings.get(k) for k in FINETUNING}
             start = (detector, *settings.values())
             if arm == 'none':
@@ -133,12 +132,23 @@ def compare(kept: Iterable[Kept]) -> list[Comparison]:
     return sorted(found, key=lambda c: (c.detector, c.setting, c.equal))
 
 
-def _split(name: str, detector: str) -> tuple[str, str]:
-    """Arm and detector of a row; ``--detector both`` names rows NAME-fgl."""
-    if detector == 'both':
-        detector = 'fgl' if name.endswith('-fgl') else 'faster-rcnn'
-        name = name.removesuffix('-fgl')
-    return RENAMED.get(name, name), detector
+def by_detector(runs: Iterable[Kept]) -> list[Kept]:
+    """Parts a run of ``--detector both``, which names FGL's rows ARM-fgl."""
+    parts = []
+    for run in runs:
+        if run.settings.get('detector') != 'both':
+            parts.append(run)
+            continue
+        arms: dict[str, dict[str, Any]] = {'faster-rcnn': {}, 'fgl': {}}
+        for name, values in run.metrics.items():
+            detector = 'fgl' if name.endswith('-fgl') else 'faster-rcnn'
+            arms[detector][name.removesuffix('-fgl')] = values
+        parts += [
+            replace(run, settings=run.settings | dict(detector=d), metrics=m)
+            for d, m in arms.items()
+            if m
+        ]
+    return parts
 
 
 def _put(arm: Arm, values: dict[str, Any], run: Kept) -> None:

@@ -40,7 +40,7 @@ SETTINGS = {
     'tta': ('config', 'views'),
 }
 _COMMIT = re.compile(r'[0-9a-f]{7,40}')
-_PATH = re.compile(r'''(^|[\s='",])(~|/|[A-Za-z]:\\)[\w.~-]''')
+_PATH = re.compile(r"""(^|[\s='",])(~|/|[A-Za-z]:\\)[\w.~-]""")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from benchmark_tables.comparing import (
     DETECTORS,
     STARTS,
     Comparison,
+    by_detector,
     compare,
     known,
     spread,
@@ -54,8 +55,10 @@ def render(name: str, kept: Sequence[Kept], only: Mapping[str, str]) -> str:
     runs = [
         run
         for run in kept
-        if run.kind == kind and (not parts or not parts.isdisjoint(run.metrics))
+        if run.kind == kind
+        and (not parts or not parts.isdisjoint(run.metrics))
     ]
+    runs = by_detector(runs)
     for key, value in only.items():
         if runs and all(key not in run.settings for run in runs):
             raise ValueError(f'no run of the table {name!r} has {key!r}')
@@ -67,10 +70,10 @@ def render(name: str, kept: Sequence[Kept], only: Mapping[str, str]) -> str:
 
 def sources(runs: Iterable[Kept]) -> str:
     """Names the files, with their commits."""
-    files = [
+    files = dict.fromkeys(
         f'`{run.name}.json` ({", ".join(c[:7] for c in run.commits)})'
         for run in runs
-    ]
+    )
     return (
         'From `benchmarks/results/`, at the commits in brackets: '
         + ', '.join(files)
@@ -125,7 +128,9 @@ def arms_table(runs: Sequence[Kept]) -> str:
         for init in STARTS
         if (data, init) not in seen
     ]
-    few = any(r.settings.get('labels') or r.settings.get('shots') for r in runs)
+    few = any(
+        r.settings.get('labels') or r.settings.get('shots') for r in runs
+    )
     absent += [] if few else ['few labels']
     if absent:
         text += f' {MISSING.capitalize()}: {", ".join(absent)}.'

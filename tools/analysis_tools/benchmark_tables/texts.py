@@ -23,9 +23,11 @@ TEXTS = ('README*.md', 'docs/**/*.md', 'configs/**/README.md')
 METAFILES = ('configs/*/metafile.yml',)
 _START = re.compile(r'^<!-- table: ([\w-]+)((?: [\w-]+=[\w.-]+)*) -->$')
 _END = '<!-- end -->'
-# What only a run can tell: a mean with its deviation, an AP with a decimal.
+# What only a run can tell: a mean with its deviation, an AP with a decimal,
+# a row of a table with two bare decimals.
 _NUMBER = re.compile(
     r'\d ± \d|\d\.\d+ (?:box )?AP|\bAP(?:50|75|s|m|l)? (?:of )?\d+\.\d'
+    r'|^\|(?:.*\| *\**\d+\.\d+\** *(?=\|)){2}'
 )
 _MODEL = re.compile(r'^  - Name: (\S+)')
 _RESULTS = re.compile(r'^    Results:')
