@@ -1,11 +1,14 @@
 """Kept results: their schema, and how a run becomes one."""
 
 import json
+import sys
 
 import pytest
 import torch
+from benchmark_tables.adding import add_run
 from benchmark_tables.kept import check, read_kept
 from kept_runs import COMMAND, COMMIT, a_file, an_arm
+from lib.output import write_results
 
 
 @pytest.mark.parametrize(
@@ -82,12 +85,23 @@ def test_add_needs_command_and_commit(clone, run):
     (run / 'finetune/none/seed0/iter_9.pth').unlink()
     argv = ['--add', str(run), '--command', COMMAND]
     assert 'give --commit' in clone.fails(*argv)
-    results = json.loads((run / 'results.json').read_text())
     record = dict(command=COMMAND, commit='abcdef0-dirty', machine={'a': 'b'})
-    changed = results | dict(run=record)
-    (run / 'results.json').write_text(json.dumps(changed))
+    (run / 'run.json').write_text(json.dumps(record))
     assert 'commit the code' in clone.fails('--add', str(run))
     record['commit'] = 'abcdef0'
-    (run / 'results.json').write_text(json.dumps(changed))
+    (run / 'run.json').write_text(json.dumps(record))
     clone.run('--add', str(run), '--name', 'mine')
     assert 'mine' in {kept.name for kept in read_kept(clone.results)}
+
+
+def test_benchmarks_say_what_they_ran(tmp_path, monkeypatch):
+    argv = ['/a/clone/tools/benchmarks/syncs.py', '--out', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', argv)
+    counts = dict(step=dict(waits={'mmdet a': 1}, uploads={}))
+    write_results(tmp_path, counts, 'a table')
+    folder = tmp_path / 'kept'
+    (path,) = add_run(tmp_path, folder, name='x', commit='abcdef0')
+    kept = json.loads(path.read_text())
+    assert kept['command'] == 'python tools/benchmarks/syncs.py --out DIR'
+    assert kept['metrics'] == counts
+    assert 'torch' in kept['machine']

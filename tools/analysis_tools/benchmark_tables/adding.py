@@ -26,9 +26,8 @@ def add_run(
 ) -> list[Path]:
     """Keep the results of a finished run; replaces those of its name.
 
-    The command is that of ``results.json`` or of ``results.md``. The commits
-    are those in the checkpoints that the run has left, else that of
-    ``results.json``.
+    The command is that of ``run.json`` or of ``results.md``. The commits are
+    those in the checkpoints that the run has left, else that of ``run.json``.
 
     Args:
         out: The ``--out`` of a benchmark.
@@ -52,7 +51,8 @@ def add_run(
             'benchmark?'
         )
     results = json.loads(path.read_text(encoding='utf-8'))
-    record = results.pop('run', {})
+    path = out / 'run.json'
+    record = json.loads(path.read_text('utf-8')) if path.is_file() else {}
     command = command or record.get('command') or _shown_command(out)
     if command is None:
         raise ValueError(f'{out} does not say its command: give --command')

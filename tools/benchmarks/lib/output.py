@@ -24,10 +24,10 @@ def write_results(
 ) -> None:
     """Write ``results.json``, and the Markdown table as ``results.md``.
 
-    ``results.json`` gets the key ``run`` besides: see :func:`run_record`.
+    Writes ``run.json`` besides: see :func:`run_record`.
     """
-    results = dict(results, run=run_record())
     write_json(Path(folder) / 'results.json', results)
+    write_json(Path(folder) / 'run.json', run_record())
     write_atomically(f'{table}\n'.encode(), Path(folder) / 'results.md')
 
 
