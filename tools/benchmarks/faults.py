@@ -12,13 +12,14 @@ DIR/results.json, DIR/results.md and DIR/pytest.xml.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+
+from lib.output import write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,8 +92,7 @@ def main() -> None:
     )
     results = read_results(report)
     results['settings'] = dict(seconds=round(time.monotonic() - start))
-    (out / 'results.json').write_text(json.dumps(results, indent=2))
-    (out / 'results.md').write_text(markdown(results))
+    write_results(out, results, markdown(results))
     print(markdown(results))
 
 
