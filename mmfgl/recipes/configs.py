@@ -1,0 +1,325 @@
+"""The configs that a run writes, and that a user goes on from.
+
+Each is a short child of ``mmfgl::`` parts. Paths inside the run's folder are
+relative to the config, so that the folder can be moved.
+"""
+
+from __future__ import annotations
+
+import os.path as osp
+import pprint
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.utils.formats import Dataset
+from mmfgl.utils.paths import installed
+
+HERE = '{{ fileDirname }}/..'  # the run's folder; MMEngine fills it in
+FGL = 'mmfgl::_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py'
+#: Number of regions' clusters, the pseudo-classes of pretraining.
+CLUSTERS = 64
+_NEVER = 10**7  # iterations
+
+_DATA = """\
+# The data of this run, as imagenet.py and retod.py read them.
+#   data_root: the photographs; give --cfg-options data_root=DIR on a machine
+#   where they lie elsewhere
+_base_ = 'mmfgl::_base_/datasets/aquarium_detection.py'
+
+data_root = {root!r}
+annotations = '{here}/data/annotations/'
+metainfo = dict(
+    classes={classes}
+){pipelines}
+train_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file=annotations + 'train.json',
+        data_prefix=dict(img={train!r}),{pipeline}
+    )
+)
+val_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file=annotations + 'val.json',
+        data_prefix=dict(img={val!r}),
+    )
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=annotations + 'val.json')
+test_evaluator = val_evaluator
+"""
+# a mirrored object is of another class
+_NO_FLIP = """
+train_pipeline = [
+    _base_.load_image,
+    _base_.load_boxes,
+    _base_.resize,
+    dict(type='PackDetInputs'),
+]
+tta_pipeline = [
+    _base_.tta_load,
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            _base_.tta_scales,
+            _base_.tta_no_flip,
+            *_base_.tta_ending,
+        ],
+    ),
+]"""
+_PRETRAIN = """\
+# ReToD pretraining of FGL Faster R-CNN on {photos} photographs, without
+# labels: objectness on {regions}
+# and distillation of the maps of EfficientNet-Lite2.
+#   {train}
+# Expected: {cost}; the AP that it leads to is in ../results.json.
+_base_ = [
+    '{fgl}',
+    'mmfgl::_base_/models/retod_tasks.py',
+    'mmfgl::_base_/models/lite2_teacher.py',
+    'mmfgl::_base_/datasets/region_views.py',
+    'mmfgl::_base_/transfer_runtime.py',
+]
+
+data_root = {root!r}
+num_clusters = {clusters}
+objects = dict(
+    type='mmfgl.FileRegions',
+    ann_file='{here}/data/regions.json',
+    max_regions=10,
+)
+one_view = dict(
+    _base_.one_view,
+    view_size=224,{flip}
+    object_proposer=objects,
+    max_objects=10,
+)
+train_dataloader = dict(
+    batch_size=16,
+    dataset=dict(
+        data_root=data_root,
+        ann_file='{here}/data/pretraining.txt',
+        data_prefix=dict(img_path=''),
+        pipeline=[_base_.load_image, one_view, _base_.pack_views],
+    ),
+)
+
+detector = _base_.model
+detector.roi_head.bbox_head.num_classes = num_clusters
+teacher = dict(
+    _base_.frozen_teacher,
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint='{here}/weights/efficientnet-lite2_imagenet.pth',
+    ),
+)
+dense = dict(
+    _base_.dense,
+    teacher=teacher,
+    backbone=[(40, 0), (112, 1), (320, 2)],
+    neck=[(64, 0), (64, 1), (64, 2)],
+)
+model = dict(
+    _delete_=True,
+    type='mmfgl.ReToD',
+    detector=detector,
+    tasks=[_base_.objectness, dense],
+)
+load_from = '{here}/weights/efficientnet-lite0_imagenet.pth'
+
+max_iters = {iters}
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
+default_hooks = dict(
+    logger=dict(interval={log}), checkpoint=dict(interval={save})
+)
+custom_hooks = [
+    *_base_.guards,
+    {budget},
+    dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.channels_last,
+    _base_.frozen_stem,
+]
+"""
+_DETECTOR = """\
+# FGL Faster R-CNN {start}.
+#   {train}
+#   {test}
+# On N GPUs: bash tools/dist_train.sh THIS_FILE N --work-dir DIR (of a clone).
+# Expected: {cost}; the AP of this run is in ../results.json.
+_base_ = [
+    '{fgl}',
+    './data.py',
+    'mmfgl::_base_/schedules/adamw_400.py',
+    'mmfgl::_base_/det_iters.py',
+]
+
+model = dict(roi_head=dict(bbox_head=dict(num_classes={num_classes})))
+max_iters = {iters}
+train_cfg = dict(max_iters=max_iters, val_interval={val_interval})
+param_scheduler = []  # BudgetHook anneals
+default_hooks = dict(
+    logger=dict(interval={log}), checkpoint=dict(interval={save})
+)
+load_from = '{here}/{load_from}'
+custom_hooks = [
+    *_base_.guards,
+    {budget},
+    dict(type='mmfgl.CheckpointChainHook', modules={modules}),
+    _base_.channels_last,
+    _base_.frozen_stem,
+]
+"""
+
+
+@dataclass(frozen=True)
+class Length:
+    """Length of a training run.
+
+    Attributes:
+        iters: Number of iterations; of a run with ``seconds`` the expected
+            one.
+        seconds: Wall-clock seconds, if these count instead.
+    """
+
+    iters: int
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return f'{self.iters} iterations'
+        return f'{self.seconds / 60:.1f} min'
+
+    def fields(self) -> dict:
+        """What the templates of trainings have in common."""
+        budget = '' if self.seconds is None else f', seconds={self.seconds}'
+        return dict(
+            iters=self.iters,
+            cost=self,
+            budget=f"dict(type='mmfgl.BudgetHook'{budget})",
+            log=max(1, min(10, self.iters // 10)),
+            # a run that ends by the clock is saved by the minute instead
+            save=max(1, self.iters // 4),
+            here=HERE,
+            fgl=FGL,
+        )
+
+
+class ConfigWriter:
+    """Writes the configs of a run into ``out/configs``.
+
+    Args:
+        dataset: The data, split.
+        out: Folder of the run.
+        flip: Whether images may be mirrored.
+    """
+
+    def __init__(self, dataset: Dataset, out: Path, flip: bool) -> None:
+        self.dataset = dataset
+        self.out = out
+        self.flip = flip
+
+    def path(self, name: str) -> Path:
+        """Where a config lies."""
+        return self.out / 'configs' / f'{name}.py'
+
+    def data(self) -> Path:
+        """Write ``data.py``."""
+        photos = self.dataset.photos
+        roots = {
+            name: osp.relpath(self.dataset.splits[name].root, photos)
+            for name in ('train', 'val')
+        }
+        classes = pprint.pformat(self.dataset.classes, width=60, compact=True)
+        return self._write(
+            'data',
+            _DATA,
+            root=_folder(photos),
+            classes=classes.replace('\n', '\n' + ' ' * 12),
+            pipelines='' if self.flip else _NO_FLIP,
+            pipeline=''
+            if self.flip
+            else '\n        pipeline=train_pipeline,',
+            here=HERE,
+            **{n: '' if r == '.' else _folder(r) for n, r in roots.items()},
+        )
+
+    def pretrain(self, length: Length, photos: int, clusters: int) -> Path:
+        """Write ``pretrain.py``.
+
+        Args:
+            length: Of the pretraining.
+            photos: Number of photographs.
+            clusters: Number of clusters of regions, the pseudo-classes.
+        """
+        return self._write(
+            'pretrain',
+            _PRETRAIN,
+            photos=photos,
+            regions='the boxes of ../data/regions.json (selective search)',
+            train=self._train('pretrain'),
+            root=_folder(self.dataset.photos),
+            clusters=clusters,
+            flip='' if self.flip else '\n    flip_prob=0.0,',
+            **length.fields(),
+        )
+
+    def detector(
+        self, name: str, length: Length, checkpoint: str | None = None
+    ) -> Path:
+        """Write ``imagenet.py`` or ``retod.py``.
+
+        Args:
+            name: ``'imagenet'`` or ``'retod'``.
+            length: Of the fine-tuning.
+            checkpoint: Of the pretraining, relative to the run's folder;
+                ``None`` for the ImageNet weights.
+        """
+        start, load_from = 'from ImageNet weights alone', checkpoint
+        modules = "['backbone']"
+        if checkpoint is None:
+            load_from = 'weights/efficientnet-lite0_imagenet.pth'
+        else:
+            start = 'from the pretraining of pretrain.py'
+            modules = '_base_.pretrained_modules'
+        val_interval = -(-length.iters // 4)
+        if length.seconds is not None:  # the clock runs on meanwhile
+            val_interval = f'{_NEVER}  # at the end'
+        return self._write(
+            name,
+            _DETECTOR,
+            start=start,
+            train=self._train(name),
+            test=self._command('test.py', name, f'{name}/CHECKPOINT.pth')
+            + f' --work-dir test-{name}-tta --tta',
+            num_classes=len(self.dataset.classes),
+            val_interval=val_interval,
+            load_from=load_from,
+            modules=modules,
+            **length.fields(),
+        )
+
+    def _train(self, name: str) -> str:
+        return self._command('train.py', name) + f' --work-dir {name}'
+
+    def _command(self, tool: str, name: str, *args: str) -> str:
+        """A command to run in the run's folder."""
+        parts = [str(installed('tools', tool)), f'configs/{name}.py', *args]
+        return f'python {" ".join(parts)}'
+
+    def _write(self, name: str, template: str, **fields) -> Path:
+        """Fill in and write a config; one that is there may be the same."""
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = template.format(**fields)
+        if not path.is_file() or path.read_text(encoding='utf-8') != text:
+            write_atomically(text.encode(), path)
+        return path
+
+
+def _folder(path: str) -> str:
+    """A folder as configs write it, with a slash at the end."""
+    return Path(path).as_posix().rstrip('/') + '/'
