@@ -5,6 +5,9 @@ On one process or several:
 
     python tools/test.py CONFIG.py CHECKPOINT.pth [--tta]
     bash tools/dist_test.sh CONFIG.py CHECKPOINT.pth 8
+
+Leaves predictions.bbox.json, metrics.json, config.py and run.json in the work
+dir, of which `mmfgl report WORK_DIR` makes a page.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 from mmdet.evaluation import DumpDetResults
 
 import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.engine.hooks import RunRecordHook
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root, check_launcher
 from mmfgl.utils.launch import (
@@ -82,7 +86,7 @@ def main() -> None:
         show_predictions(cfg, args)
     if args.tta:
         set_tta(cfg)
-    runner = build_runner(cfg, StrictCheckpointHook())
+    runner = build_runner(cfg, StrictCheckpointHook(), RunRecordHook())
     if args.out:
         dump = DumpDetResults(out_file_path=args.out)
         runner.test_evaluator.metrics.append(dump)

@@ -18,6 +18,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.engine.guarded_run import guarded_run
+from mmfgl.engine.hooks import RunRecordHook
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root, check_launcher
 from mmfgl.utils.launch import (
@@ -79,7 +80,7 @@ def main() -> None:
         check_data_root(cfg)
         audit_config(cfg)
         check_weights(cfg)
-        train(StrictLoadHook())
+        train(StrictLoadHook(), RunRecordHook())
 
 
 if __name__ == '__main__':
