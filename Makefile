@@ -19,7 +19,7 @@ help:
 	@echo 'make install     $(VENV) with mmfgl, its parents and tools'
 	@echo '                 (about 20 min on 2 cores the first time)'
 	@echo 'make quickstart  install, then pretrain, fine-tune, test, report'
-	@echo '                 in work_dirs/quickstart (about 15 min more)'
+	@echo '                 in work_dirs/quickstart (15 min more)'
 	@echo 'make test        install, then the test suite'
 	@echo 'make test-gpu    install, then the tests that need a GPU'
 	@echo 'make lint        install, then style, spelling, docstring coverage'

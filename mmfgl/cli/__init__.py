@@ -5,6 +5,9 @@ import importlib
 import os
 from collections.abc import Sequence
 
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
+from mmfgl.version import __version__
+
 # Subcommand -> what it does; the module of the same name has the rest:
 # add_arguments(parser) and main(args), its docstring is the help.
 COMMANDS = {
@@ -26,7 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         The arguments of the subcommand, ``command`` (its name) and ``main``.
     """
     parser = argparse.ArgumentParser(prog='mmfgl', description=__doc__)
-    parser.add_argument('--version', action='version', version=_version())
+    parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(
         dest='command', required=True, metavar='COMMAND'
     )

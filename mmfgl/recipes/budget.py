@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
+import warnings
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 
 from mmfgl.utils.paths import installed
@@ -65,7 +68,14 @@ class Speed:
     @classmethod
     def measure(cls) -> Speed:
         """Time two training iterations of the detector on this machine."""
-        return cls.of(_iteration_seconds(), cores())
+        from mmengine.logging import MMLogger
+
+        # what the parents tell of networks and missing extras is for a log
+        MMLogger.get_current_instance().setLevel('WARNING')
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            iteration = _iteration_seconds()
+        return cls.of(iteration, cores())
 
     def to_dict(self) -> dict[str, float]:
         """The attributes."""

@@ -7,7 +7,6 @@ relative to the config, so that the folder can be moved.
 from __future__ import annotations
 
 import os.path as osp
-import pprint
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ HERE = '{{ fileDirname }}/..'  # the run's folder; MMEngine fills it in
 FGL = 'mmfgl::_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py'
 #: Number of regions' clusters, the pseudo-classes of pretraining.
 CLUSTERS = 64
-_NEVER = 10**7  # iterations
+NEVER = 10**7  # iterations; the last one is validated in any case
 
 _DATA = """\
 # The data of this run, as imagenet.py and retod.py read them.
@@ -30,7 +29,9 @@ _base_ = 'mmfgl::_base_/datasets/aquarium_detection.py'
 data_root = {root!r}
 annotations = '{here}/data/annotations/'
 metainfo = dict(
-    classes={classes}
+    classes=(
+{classes}
+    )
 ){pipelines}
 train_dataloader = dict(
     dataset=dict(
@@ -134,7 +135,8 @@ load_from = '{here}/weights/efficientnet-lite0_imagenet.pth'
 max_iters = {iters}
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
 default_hooks = dict(
-    logger=dict(interval={log}), checkpoint=dict(interval={save})
+    logger=dict(interval={log}),
+    checkpoint=dict(interval={save}),
 )
 custom_hooks = [
     *_base_.guards,
@@ -162,7 +164,8 @@ max_iters = {iters}
 train_cfg = dict(max_iters=max_iters, val_interval={val_interval})
 param_scheduler = []  # BudgetHook anneals
 default_hooks = dict(
-    logger=dict(interval={log}), checkpoint=dict(interval={save})
+    logger=dict(interval={log}),
+    checkpoint=dict(interval={save}),
 )
 load_from = '{here}/{load_from}'
 custom_hooks = [
@@ -233,12 +236,13 @@ class ConfigWriter:
             name: osp.relpath(self.dataset.splits[name].root, photos)
             for name in ('train', 'val')
         }
-        classes = pprint.pformat(self.dataset.classes, width=60, compact=True)
         return self._write(
             'data',
             _DATA,
             root=_folder(photos),
-            classes=classes.replace('\n', '\n' + ' ' * 12),
+            classes=''.join(
+                f'        {name!r},\n' for name in self.dataset.classes
+            ).rstrip('\n'),
             pipelines='' if self.flip else _NO_FLIP,
             pipeline=''
             if self.flip
@@ -287,7 +291,7 @@ class ConfigWriter:
             modules = '_base_.pretrained_modules'
         val_interval = -(-length.iters // 4)
         if length.seconds is not None:  # the clock runs on meanwhile
-            val_interval = f'{_NEVER}  # at the end'
+            val_interval = f'{NEVER}'
         return self._write(
             name,
             _DETECTOR,

@@ -115,30 +115,25 @@ def write_photos(dataset: Dataset, out: Path) -> None:
 
 
 def _relative(path: str, folder: str) -> str:
-    """A path below a folder relative to it; another as it is."""
+    """A path below a folder relative to it, another as it is."""
     inner = osp.relpath(path, folder)
     return path if inner.startswith(osp.pardir) else inner
 
 
 def describe(dataset: Dataset) -> str:
     """The data in some lines, with what the audit has found."""
-    train, val = (dataset.splits[name] for name in ('train', 'val'))
-    photos = pretraining_photos(dataset)
-    held_out = sum(
-        len(split.content['images'])
-        for name, split in dataset.splits.items()
-        if name != 'train'
-    )
-    lines = [
-        f'Data: {dataset.layout}',
-        *(
-            f'  {name}: {len(split.content["images"])} photographs, '
-            f'{len(split.content["annotations"])} objects'
-            for name, split in (('train', train), ('val', val))
-        ),
+    lines = [f'Data: {dataset.layout}']
+    held_out = []
+    for name, split in dataset.splits.items():
+        images, objects = (
+            len(split.content[key]) for key in ('images', 'annotations')
+        )
+        lines.append(f'  {name}: {images} photographs, {objects} objects')
+        held_out += [f'the {images} of {name}'] * (name != 'train')
+    lines += [
         f'  {len(dataset.classes)} classes: {", ".join(dataset.classes)}',
-        f'  pretraining: {len(photos)} photographs, labelled or not, without '
-        f'labels; the {held_out} of val and test are never among them',
+        f'  pretraining: {len(pretraining_photos(dataset))} photographs, '
+        f'labelled or not; {" and ".join(held_out)} are never among them',
         *(f'  note: {note}' for note in dataset.notes),
     ]
     return '\n'.join(lines)

