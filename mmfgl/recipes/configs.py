@@ -244,9 +244,7 @@ class ConfigWriter:
                 f'        {name!r},\n' for name in self.dataset.classes
             ).rstrip('\n'),
             pipelines='' if self.flip else _NO_FLIP,
-            pipeline=''
-            if self.flip
-            else '\n        pipeline=train_pipeline,',
+            pipeline='' if self.flip else '\n        pipeline=train_pipeline,',
             here=HERE,
             **{n: '' if r == '.' else _folder(r) for n, r in roots.items()},
         )

@@ -24,8 +24,8 @@ _PROGRESS = re.compile(
 )
 # The summary of CheckpointChainHook's load report.
 _LOADED = re.compile(r'[\d.]+ % of the declared modules loaded.*')
-# How a tool ends on an error of the user: `error: ...`, `TOOL: ...`.
-_ERROR = re.compile(r'(?:error|efficientnet_lite|propose_regions): (.+)')
+# How a tool ends on an error of the user.
+_ERROR = re.compile(r'error: (.+)')
 _VALUES = re.compile(r'(?<!\S)(loss|coco/bbox_mAP\w*|eta): +(\S+)')
 
 

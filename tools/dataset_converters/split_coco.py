@@ -27,22 +27,13 @@ the train:val split 0.
 import argparse
 import hashlib
 import json
-<<<<<<< HEAD
-import sys
 from collections import Counter
-=======
-from collections import Counter, defaultdict
-from collections.abc import Sequence
->>>>>>> quiet
 from fractions import Fraction
 from pathlib import Path
 
 from mmfgl.utils.atomic_files import write_atomically
-<<<<<<< HEAD
 from mmfgl.utils.formats.split import objects_of, part_of, stratify
-=======
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
->>>>>>> quiet
 
 TRAIN_VAL_SEED = 0
 FOLDS = 5  # seeds 1 to 5
