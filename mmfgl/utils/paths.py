@@ -1,6 +1,9 @@
-"""Where the files of mmfgl lie that are no Python modules."""
+"""Where the configs and tools of mmfgl lie."""
 
+from difflib import get_close_matches
 from pathlib import Path
+
+from mmengine.config import Config
 
 
 def installed(*parts: str) -> Path:
@@ -29,3 +32,27 @@ def installed(*parts: str) -> Path:
             'mmfgl once more if it should be there'
         )
     return path.resolve()
+
+
+def get_config(name: str) -> Config:
+    """Read a config of mmfgl by its name, from any folder.
+
+    Args:
+        name: As a child names its base, ``'mmfgl::FOLDER/FILE.py'``; the
+            prefix may be left out.
+
+    Returns:
+        The config, with its bases.
+
+    Raises:
+        FileNotFoundError: There is no such config; names the likeliest.
+    """
+    folder = installed('configs')
+    path = folder / name.removeprefix('mmfgl::')
+    if not path.is_file():
+        names = [str(x.relative_to(folder)) for x in folder.glob('*/*.py')]
+        near = get_close_matches(path.name, names, 3, cutoff=0)
+        raise FileNotFoundError(
+            f'mmfgl has no config {name!r}. Near it are {", ".join(near)}'
+        )
+    return Config.fromfile(path)
