@@ -22,6 +22,7 @@ DEFAULT_ITERS = dict(cpu=400, cuda=4000)
 MIN_ITERS = 20  # below, no learning rate has risen
 START_UP = 15.0  # seconds of a process until its first batch
 REPORT = 30.0
+VALIDATIONS = 4  # in a fine-tuning of so many iterations
 SEARCH = 0.35  # seconds of selective search an image and core
 LOAD = 0.006  # seconds that a worker takes to load an image
 # In units of a training iteration of the detector on 8 images.
@@ -156,12 +157,14 @@ class Budget:
 
     def seconds_of(self, step: str) -> float:
         """Expected seconds of a step without its training iterations."""
+        plain = self.val * self.speed.plain
+        # with minutes, the clock would run on in a validation
+        validations = plain * (VALIDATIONS if self.minutes is None else 1)
         return START_UP + {
             'regions': self.photos * self.speed.regions,
-            # validated at the end
-            'imagenet': self.val * self.speed.plain,
-            'retod': self.val * self.speed.plain,
-            'plain': self.val * self.speed.plain,
+            'imagenet': validations,
+            'retod': validations,
+            'plain': plain,
             'tta': self.val * self.speed.tta,
         }.get(step, 0.0)
 

@@ -10,6 +10,7 @@ import os.path as osp
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmfgl.recipes.budget import VALIDATIONS
 from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.formats import Dataset
 from mmfgl.utils.paths import installed
@@ -287,7 +288,7 @@ class ConfigWriter:
         else:
             start = 'from the pretraining of pretrain.py'
             modules = '_base_.pretrained_modules'
-        val_interval = -(-length.iters // 4)
+        val_interval = -(-length.iters // VALIDATIONS)
         if length.seconds is not None:  # the clock runs on meanwhile
             val_interval = f'{NEVER}'
         return self._write(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import cv2
 import mmcv
+import numpy as np
+import torch
 from mmdet.apis import init_detector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -130,8 +132,9 @@ def find_names(images: str | Path, out: Path) -> tuple[str, list[str]]:
         files = sorted(filter(osp.isfile, files))
         if len(files) > 1:
             files = [f for f in files if f.lower().endswith(IMG_EXTENSIONS)]
-        root = osp.commonpath([osp.dirname(osp.abspath(f)) for f in files])
-        names = [osp.relpath(osp.abspath(f), root) for f in files]
+        files = list(map(osp.abspath, files))
+        root = osp.commonpath(map(osp.dirname, files)) if files else ''
+        names = [osp.relpath(file, root) for file in files]
     below = osp.join(osp.abspath(out), '')
     paths = ((osp.abspath(osp.join(root, name)), name) for name in names)
     names = [name for path, name in paths if not path.startswith(below)]
@@ -174,11 +177,12 @@ class Detector:
         ids = {c['name']: c['id'] for c in content['categories']}
         classes = cfg.metainfo.classes
         self.categories = [dict(id=ids[n], name=n) for n in classes]
-        self.visualizer = DetLocalVisualizer()
+        self.visualizer = DetLocalVisualizer.get_instance('predict')
         self.visualizer.dataset_meta = dict(classes=classes, palette='random')
         self.duplicates = PictureHook(nms_iou=SHOWN_IOU)
 
-    def __call__(self, path: str) -> tuple:
+    @torch.no_grad()
+    def __call__(self, path: str) -> tuple[np.ndarray, DetDataSample]:
         """Find the objects of an image.
 
         Returns:
@@ -196,14 +200,18 @@ class Detector:
         (sample,) = self.predictor.test_step(pseudo_collate([data]))
         return mmcv.bgr2rgb(image), sample
 
-    def to_show(self, sample: DetDataSample, score_thr: float):
+    def to_show(
+        self, sample: DetDataSample, score_thr: float
+    ) -> DetDataSample:
         """Predictions from a score on, of those in one place the best."""
         sample = sample.cpu()
         keep = sample.pred_instances.scores >= score_thr
         sample.pred_instances = sample.pred_instances[keep]
         return self.duplicates.without_duplicates(sample)
 
-    def draw(self, image, sample: DetDataSample, path: Path) -> None:
+    def draw(
+        self, image: np.ndarray, sample: DetDataSample, path: Path
+    ) -> None:
         """Draw the predictions of a sample into an (H, W, 3) RGB image."""
         self.visualizer.add_datasample(
             path.name,

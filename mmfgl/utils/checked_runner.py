@@ -28,6 +28,8 @@ class CheckedRunner(Runner):
         diff_rank_seed: bool = False,
     ) -> DataLoader:
         """Build a data loader as :class:`Runner` does, then check it."""
+        if isinstance(dataloader, dict):
+            dataloader = _without_scope(dataloader)
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         check_loader(loader)
         for dataset in inner_datasets(loader.dataset):
@@ -36,6 +38,19 @@ class CheckedRunner(Runner):
                 source = getattr(dataset, 'ann_file', '')
                 dataset.pipeline = NamingPipeline(pipeline, source)
         return loader
+
+
+def _without_scope(dataloader: dict) -> dict:
+    """A data loader's config whose collate function has no scope.
+
+    MMEngine writes one into bases that are read by name (``mmfgl::...``), and
+    hands it to the function as an argument.
+    """
+    collate = dataloader.get('collate_fn')
+    if not isinstance(collate, dict):
+        return dataloader
+    collate = {k: v for k, v in collate.items() if k != '_scope_'}
+    return dict(dataloader, collate_fn=collate)
 
 
 def inner_datasets(dataset: Any) -> Iterator[Any]:

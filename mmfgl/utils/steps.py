@@ -1,5 +1,6 @@
 """Run the commands of a longer job one by one, resumably and visibly."""
 
+import functools
 import hashlib
 import json
 import os
@@ -58,7 +59,8 @@ class Step:
         """A digest of all that decides the result but the code."""
         parts = [*self.command, *(step.digest() for step in self.needs)]
         if self.config is not None:
-            parts.append(Config.fromfile(self.config).pretty_text)
+            time = os.stat(self.config).st_mtime_ns
+            parts.append(_config_text(self.config, time))
         return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
 
     def resolved_command(self) -> list[str]:
@@ -177,6 +179,12 @@ class StepRunner:
                 raise
         if process.returncode:
             raise RuntimeError(_failure(step.name, path, list(tail)))
+
+
+@functools.cache
+def _config_text(path: str, time: int) -> str:
+    """All that a config sets; ``time`` is that of its last change."""
+    return repr(Config.fromfile(path).to_dict())
 
 
 def progress_line(line: str, due: bool = True) -> str:

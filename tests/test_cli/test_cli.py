@@ -23,7 +23,7 @@ def test_arguments_of_run():
         (
             'run',
             ['photos', '--out=o', '--no-flip', '--dry-run'],
-            dict(flip=False, dry_run=True, labels=None, minutes=None),
+            dict(flip=False, dry_run=True, val=None, minutes=None),
         ),
         (
             'predict',

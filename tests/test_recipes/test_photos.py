@@ -24,7 +24,9 @@ def write_json(path, content):
 
 def test_all_photographs_but_val_are_pretrained_on(digits, dataset, tmp_path):
     photos = names(pretraining_photos(dataset))
-    expected = [p for d in ('train', 'unlabelled') for p in (digits / d).iterdir()]
+    expected = [
+        p for d in ('train', 'unlabelled') for p in (digits / d).iterdir()
+    ]
     assert photos == names(expected) and len(photos) == 8
     write_photos(dataset, tmp_path)
     listed = (tmp_path / 'data/pretraining.txt').read_text().splitlines()
@@ -55,7 +57,9 @@ def one_folder(digits, tmp_path):
     photos.mkdir()
     contents = []
     for split in ('train', 'val'):
-        content = json.loads((digits / f'annotations/{split}.json').read_text())
+        content = json.loads(
+            (digits / f'annotations/{split}.json').read_text()
+        )
         for image in content['images']:
             name = f'{split}_{image["file_name"]}'
             shutil.copy(digits / split / image['file_name'], photos / name)
@@ -74,7 +78,9 @@ def test_a_val_file_with_other_ids(one_folder, tmp_path):
         annotation['category_id'] += 100
     dataset = read_photos(photos, labels, write_json(tmp_path / 'b.json', val))
     content = dataset.splits['val'].content
-    assert content['categories'] == dataset.splits['train'].content['categories']
+    assert (
+        content['categories'] == dataset.splits['train'].content['categories']
+    )
     assert [a['category_id'] for a in content['annotations']] == wanted
     assert len(pretraining_photos(dataset)) == 6
 

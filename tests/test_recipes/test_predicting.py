@@ -76,7 +76,9 @@ def images(tmp_path_factory):
 def test_pictures_and_predictions(run_dir, images, tmp_path, capsys, tta):
     content = predict(run_dir, images, out=tmp_path, tta=tta)
     assert content == json.loads((tmp_path / 'predictions.json').read_text())
-    sizes = {i['file_name']: (i['width'], i['height']) for i in content['images']}
+    sizes = {
+        i['file_name']: (i['width'], i['height']) for i in content['images']
+    }
     assert sizes == {'a.png': (90, 60), 'sub/a.png': (60, 90)}
     assert list(content['unreadable']) == ['broken.jpg']
     shown = capsys.readouterr().out

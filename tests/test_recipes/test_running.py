@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from mmengine.config import config as mmengine_config
 
 from mmfgl.recipes import run, running
 from mmfgl.recipes.budget import Speed
@@ -52,6 +54,9 @@ def faked(monkeypatch):
             (step.work_dir / name).write_text(json.dumps(content))
         (step.work_dir / 'config.py').write_text(f"_base_ = '{config}'")
 
+    # MMEngine would read every metafile of mmdet for each base
+    search = Mock(side_effect=ValueError)
+    monkeypatch.setattr(mmengine_config, '_get_external_cfg_path', search)
     monkeypatch.setattr(StepRunner, '_stream', stream)
     monkeypatch.setattr(Speed, 'measure', lambda: SPEED)
     monkeypatch.setattr(running, 'write_report', lambda out: out / 'r.html')
@@ -70,7 +75,11 @@ def test_a_run_and_its_second_start(digits, tmp_path, faked, capsys):
     assert set(results['seconds']) == set(STEPS)
     assert 'ImageNet, then ReToD  RoI TTA  60.0' in table(results)
     shown = capsys.readouterr().out
-    for text in ('pretraining: 8 photographs', 'Plan for', str(out / 'r.html')):
+    for text in (
+        'pretraining: 8 photographs',
+        'Plan for',
+        str(out / 'r.html'),
+    ):
         assert text in shown
     faked.clear()
     assert run(digits, out=out, iters=30) == results
@@ -122,9 +131,7 @@ def test_a_dry_run_writes_nothing(digits, tmp_path, faked, capsys):
         (dict(minutes=1), '--minutes 1 is too short'),
     ],
 )
-def test_a_budget_that_does_not_fit(
-    digits, tmp_path, faked, kwargs, message
-):
+def test_a_budget_that_does_not_fit(digits, tmp_path, faked, kwargs, message):
     with pytest.raises(ValueError, match=message):
         run(digits, out=tmp_path / 'out', **kwargs)
     assert not (tmp_path / 'out').exists()
