@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmfgl.utils.reports import (
+from mmfgl.reports import (
     Report,
     machine_settings,
     read_curve,
@@ -134,7 +134,7 @@ def pictures(out: Path, count: int = 4) -> list:
     from mmengine.registry import init_default_scope
     from mmengine.runner import find_latest_checkpoint
 
-    from mmfgl.utils.reports.pictures import detection_pictures, side_by_side
+    from mmfgl.reports.pictures import detection_pictures, side_by_side
     from mmfgl.utils.weights import use_safe_loading
 
     use_safe_loading()

@@ -21,9 +21,9 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.reports import markdown_table
 from mmfgl.testing import detection_batch
 from mmfgl.utils.flops import count_flops
-from mmfgl.utils.reports import markdown_table
 
 
 def parse_args() -> argparse.Namespace:

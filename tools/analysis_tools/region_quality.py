@@ -23,7 +23,7 @@ import torch
 from torchvision.ops import box_iou
 
 from mmfgl.datasets.region_file import read_region_file
-from mmfgl.utils.reports import markdown_table
+from mmfgl.reports import markdown_table
 
 FIRST = (1, 5, 10)
 MATCH_IOU = 0.5

@@ -25,7 +25,7 @@ from mmcv.transforms import Compose
 from mmengine.registry import DefaultScope
 
 from mmfgl.datasets import UnlabelledImages
-from mmfgl.utils.reports import markdown_table
+from mmfgl.reports import markdown_table
 
 SIZE = (640, 480)  # of JPEGs made on the fly
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
