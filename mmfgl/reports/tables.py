@@ -1,7 +1,9 @@
-"""Tables of reports, in Markdown and HTML."""
+"""Tables of reports: their cells as text, and as Markdown."""
 
-import html
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,15 @@ def markdown_table(
     def shown(cells: Sequence[str]) -> list[str]:
         return [markdown_text(cell).replace('|', r'\|') for cell in cells]
 
-    rule = ['--:' if right else ':--' for right in _numeric(header, rows)]
+    numeric = [
+        not any(isinstance(row[index], str) for row in rows)
+        for index in range(len(header))
+    ]
+    rule = ['--:' if right else ':--' for right in numeric]
+    texts = [[cell_text(cell, digits) for cell in row] for row in rows]
     return '\n'.join(
         '| ' + ' | '.join(line) + ' |'
-        for line in (shown(header), rule, *map(shown, _texts(rows, digits)))
+        for line in (shown(header), rule, *map(shown, texts))
     )
 
 
@@ -32,41 +39,71 @@ def markdown_text(text: str) -> str:
     return text.replace('[', r'\[').replace('`', r'\`')
 
 
-def html_table(
-    header: Sequence[str], rows: Sequence[Sequence[Any]], digits: int = 1
-) -> str:
-    """Make the HTML of the same table; see :func:`markdown_table`."""
-    kinds = [
-        '' if right else ' class="text"' for right in _numeric(header, rows)
-    ]
-
-    def row(tag: str, cells: Sequence[str]) -> str:
-        return ''.join(
-            f'<{tag}{kind}>{html.escape(cell)}</{tag}>'
-            for kind, cell in zip(kinds, cells, strict=True)
-        )
-
-    lines = [f'<tr>{row("td", line)}</tr>' for line in _texts(rows, digits)]
-    head = f'<table><tr>{row("th", header)}</tr>\n'
-    return head + '\n'.join(lines) + '</table>'
+def cell_text(cell: Any, digits: int = 1) -> str:
+    """A cell as it is shown."""
+    if cell is None or cell != cell:  # NaN
+        return '–'
+    if isinstance(cell, float | np.floating):
+        return f'{cell:.{digits}f}'
+    return str(cell)
 
 
-def _numeric(
-    header: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> list[bool]:
-    """Whether each column is free of text."""
-    return [
-        not any(isinstance(row[index], str) for row in rows)
-        for index in range(len(header))
-    ]
+@dataclass
+class Cell:
+    """A cell of the page."""
+
+    text: str
+    value: Any  # a number to sort by, or ''
+    best: bool = False
+    bar: float = 0.0  # length of the bar behind it, in percent
 
 
-def _texts(rows: Sequence[Sequence[Any]], digits: int) -> list[list[str]]:
-    def text(cell: Any) -> str:
-        if cell is None or cell != cell:  # NaN
-            return '–'
-        if isinstance(cell, float | np.floating):
-            return f'{cell:.{digits}f}'
-        return str(cell)
+@dataclass
+class Column:
+    """A column of the page."""
 
-    return [[text(cell) for cell in row] for row in rows]
+    name: str
+    numeric: bool
+    cells: list[Cell]
+
+
+def columns_of(
+    rows: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any],
+    bars: Sequence[str],
+    digits: int,
+) -> list[Column]:
+    """The columns of a table, in order of first appearance.
+
+    Args:
+        rows: Names of columns -> values, see :func:`markdown_table`; what is
+            missing is a dash.
+        best: Name of a column -> ``max`` or ``min``, which picks the values
+            to stress among several rows.
+        bars: Columns of numbers with a bar behind them, in percent.
+        digits: Of floats.
+    """
+    columns = []
+    for name in dict.fromkeys(key for row in rows for key in row):
+        values = [row.get(name) for row in rows]
+        numeric = not any(isinstance(value, str) for value in values)
+        cells = [
+            Cell(cell_text(v, digits), _number(v) if numeric else '')
+            for v in values
+        ]
+        known = [cell for cell in cells if cell.value != '']
+        if name in best and len(known) > 1:
+            top = best[name](cell.value for cell in known)
+            top = cell_text(float(top), digits)
+            for cell in known:
+                cell.best = cell_text(float(cell.value), digits) == top
+        if name in bars:
+            for cell in known:
+                cell.bar = min(max(float(cell.value), 0.0), 100.0)
+        columns.append(Column(name, numeric, cells))
+    return columns
+
+
+def _number(value: Any) -> float | int | str:
+    """A value to sort by; '' for a dash."""
+    return '' if value is None or value != value else value

@@ -10,16 +10,16 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mmfgl.testing import tiny_coco
-from mmfgl.utils.launch import replace_data_root
-from mmfgl.utils.reports import (
+from mmfgl.reports import (
     Report,
     machine_settings,
     markdown_table,
     read_curve,
     read_metrics,
 )
-from mmfgl.utils.reports.pictures import detection_pictures, side_by_side
+from mmfgl.reports.pictures import detection_pictures, side_by_side
+from mmfgl.testing import tiny_coco
+from mmfgl.utils.launch import replace_data_root
 
 
 @pytest.fixture

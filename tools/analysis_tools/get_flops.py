@@ -20,9 +20,9 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.reports import markdown_table
 from mmfgl.testing import detection_batch
 from mmfgl.utils.flops import count_flops
-from mmfgl.utils.reports import markdown_table
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 

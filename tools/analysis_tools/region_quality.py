@@ -22,7 +22,7 @@ import torch
 from torchvision.ops import box_iou
 
 from mmfgl.datasets.region_file import read_region_file
-from mmfgl.utils.reports import markdown_table
+from mmfgl.reports import markdown_table
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 FIRST = (1, 5, 10)

@@ -25,7 +25,7 @@ from mmcv.transforms import Compose
 from mmengine.registry import DefaultScope
 
 from mmfgl.datasets import UnlabelledImages
-from mmfgl.utils.reports import markdown_table
+from mmfgl.reports import markdown_table
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 SIZE = (640, 480)  # of JPEGs made on the fly

@@ -33,8 +33,8 @@ from lib.speed_models import (
 from lib.timing import alternate, memory_of, report_peak
 from mmengine.logging import MMLogger
 
+from mmfgl.reports import markdown_table
 from mmfgl.utils.flops import count_flops
-from mmfgl.utils.reports import markdown_table
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 SHARED_ARGUMENTS = ('size', 'batch', 'proposals', 'device')

@@ -30,6 +30,7 @@ from torch import nn
 
 from mmfgl.engine.hooks import NonFiniteGuardHook
 from mmfgl.registry import MODELS
+from mmfgl.reports import markdown_table
 from mmfgl.testing import (
     detection_batch,
     region_batch,
@@ -37,7 +38,6 @@ from mmfgl.testing import (
     tiny_retod_cfg,
 )
 from mmfgl.testing.pretend_gpu import PretendGPU
-from mmfgl.utils.reports import markdown_table
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 OBJECTNESS = ('objectness',)

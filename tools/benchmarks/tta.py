@@ -35,9 +35,9 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 
+from mmfgl.reports import markdown_table
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root
-from mmfgl.utils.reports import markdown_table
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 from mmfgl.utils.weights import safe_load
 
