@@ -3,6 +3,8 @@
 import argparse
 import importlib
 import os
+import signal
+import sys
 from collections.abc import Sequence
 
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
@@ -54,9 +56,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Args:
         argv: Arguments, by default those of the process.
+
+    Raises:
+        SystemExit: With status 1 after an error, 130 after an interruption.
     """
     # Waiting threads sleep; read by OpenMP as torch is imported.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     args = parse_args(argv)
-    with user_errors(args.debug):
-        args.main(args)
+    try:
+        with user_errors(args.debug):
+            args.main(args)
+    except KeyboardInterrupt:
+        print('stopped: the same command goes on', file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

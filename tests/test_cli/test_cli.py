@@ -66,3 +66,14 @@ def test_help_names_every_command(capsys):
         assert module.__doc__.splitlines()[0] in shown
     with pytest.raises(SystemExit):
         main([])
+
+
+def test_an_interruption_is_one_line(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mmfgl.recipes, 'run', interrupted, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(['run', 'photos', '--out', 'o'])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == 'stopped: the same command goes on\n'
