@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmfgl.recipes.budget import VALIDATIONS
+from mmfgl.recipes.templates import DATA, DETECTOR, NO_FLIP, PRETRAIN
 from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.formats import Dataset
 from mmfgl.utils.paths import installed
@@ -20,163 +21,6 @@ FGL = 'mmfgl::_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py'
 #: Number of regions' clusters, the pseudo-classes of pretraining.
 CLUSTERS = 64
 NEVER = 10**7  # iterations; the last one is validated in any case
-
-_DATA = """\
-# The data of this run, as imagenet.py and retod.py read them.
-#   data_root: the photographs; give --cfg-options data_root=DIR on a machine
-#   where they lie elsewhere
-_base_ = 'mmfgl::_base_/datasets/aquarium_detection.py'
-
-data_root = {root!r}
-annotations = '{here}/data/annotations/'
-metainfo = dict(
-    classes=(
-{classes}
-    )
-){pipelines}
-train_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file=annotations + 'train.json',
-        data_prefix=dict(img={train!r}),{pipeline}
-    )
-)
-val_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file=annotations + 'val.json',
-        data_prefix=dict(img={val!r}),
-    )
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=annotations + 'val.json')
-test_evaluator = val_evaluator
-"""
-# a mirrored object is of another class
-_NO_FLIP = """
-train_pipeline = [
-    _base_.load_image,
-    _base_.load_boxes,
-    _base_.resize,
-    dict(type='PackDetInputs'),
-]
-tta_pipeline = [
-    _base_.tta_load,
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            _base_.tta_scales,
-            _base_.tta_no_flip,
-            *_base_.tta_ending,
-        ],
-    ),
-]"""
-_PRETRAIN = """\
-# ReToD pretraining of FGL Faster R-CNN on {photos} photographs, without
-# labels: objectness on {regions}
-# and distillation of the maps of EfficientNet-Lite2.
-#   {train}
-# Expected: {cost}; the AP that it leads to is in ../results.json.
-_base_ = [
-    '{fgl}',
-    'mmfgl::_base_/models/retod_tasks.py',
-    'mmfgl::_base_/models/lite2_teacher.py',
-    'mmfgl::_base_/datasets/region_views.py',
-    'mmfgl::_base_/transfer_runtime.py',
-]
-
-data_root = {root!r}
-num_clusters = {clusters}
-objects = dict(
-    type='mmfgl.FileRegions',
-    ann_file='{here}/data/regions.json',
-    max_regions=10,
-)
-one_view = dict(
-    _base_.one_view,
-    view_size=224,{flip}
-    object_proposer=objects,
-    max_objects=10,
-)
-train_dataloader = dict(
-    batch_size=16,
-    dataset=dict(
-        data_root=data_root,
-        ann_file='{here}/data/pretraining.txt',
-        data_prefix=dict(img_path=''),
-        pipeline=[_base_.load_image, one_view, _base_.pack_views],
-    ),
-)
-
-detector = _base_.model
-detector.roi_head.bbox_head.num_classes = num_clusters
-teacher = dict(
-    _base_.frozen_teacher,
-    init_cfg=dict(
-        type='Pretrained',
-        checkpoint='{here}/weights/efficientnet-lite2_imagenet.pth',
-    ),
-)
-dense = dict(
-    _base_.dense,
-    teacher=teacher,
-    backbone=[(40, 0), (112, 1), (320, 2)],
-    neck=[(64, 0), (64, 1), (64, 2)],
-)
-model = dict(
-    _delete_=True,
-    type='mmfgl.ReToD',
-    detector=detector,
-    tasks=[_base_.objectness, dense],
-)
-load_from = '{here}/weights/efficientnet-lite0_imagenet.pth'
-
-max_iters = {iters}
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
-default_hooks = dict(
-    logger=dict(interval={log}),
-    checkpoint=dict(interval={save}),
-)
-custom_hooks = [
-    *_base_.guards,
-    {budget},
-    dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
-    _base_.channels_last,
-    _base_.frozen_stem,
-]
-"""
-_DETECTOR = """\
-# FGL Faster R-CNN {start}.
-#   {train}
-#   {test}
-# On N GPUs: bash tools/dist_train.sh THIS_FILE N --work-dir DIR (of a clone).
-# Expected: {cost}; the AP of this run is in ../results.json.
-_base_ = [
-    '{fgl}',
-    './data.py',
-    'mmfgl::_base_/schedules/adamw_400.py',
-    'mmfgl::_base_/det_iters.py',
-]
-
-model = dict(roi_head=dict(bbox_head=dict(num_classes={num_classes})))
-max_iters = {iters}
-train_cfg = dict(max_iters=max_iters, val_interval={val_interval})
-param_scheduler = []  # BudgetHook anneals
-default_hooks = dict(
-    logger=dict(interval={log}),
-    checkpoint=dict(interval={save}),
-)
-load_from = '{here}/{load_from}'
-custom_hooks = [
-    *_base_.guards,
-    {budget},
-    dict(type='mmfgl.CheckpointChainHook', modules={modules}),
-    _base_.channels_last,
-    _base_.frozen_stem,
-]
-"""
 
 
 @dataclass(frozen=True)
@@ -205,7 +49,6 @@ class Length:
             cost=self,
             budget=f"dict(type='mmfgl.BudgetHook'{budget})",
             log=max(1, min(10, self.iters // 10)),
-            # a run that ends by the clock is saved by the minute instead
             save=max(1, self.iters // 4),
             here=HERE,
             fgl=FGL,
@@ -239,12 +82,12 @@ class ConfigWriter:
         }
         return self._write(
             'data',
-            _DATA,
+            DATA,
             root=_folder(photos),
             classes=''.join(
                 f'        {name!r},\n' for name in self.dataset.classes
             ).rstrip('\n'),
-            pipelines='' if self.flip else _NO_FLIP,
+            pipelines='' if self.flip else NO_FLIP,
             pipeline='' if self.flip else '\n        pipeline=train_pipeline,',
             here=HERE,
             **{n: '' if r == '.' else _folder(r) for n, r in roots.items()},
@@ -260,7 +103,7 @@ class ConfigWriter:
         """
         return self._write(
             'pretrain',
-            _PRETRAIN,
+            PRETRAIN,
             photos=photos,
             regions='the boxes of ../data/regions.json (selective search)',
             train=self._train('pretrain'),
@@ -293,7 +136,7 @@ class ConfigWriter:
             val_interval = f'{NEVER}'
         return self._write(
             name,
-            _DETECTOR,
+            DETECTOR,
             start=start,
             train=self._train(name),
             test=self._command('test.py', name, f'{name}/CHECKPOINT.pth')
