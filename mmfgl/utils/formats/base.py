@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import os.path as osp
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmfgl.utils.audit import AuditReport, Use, audit_content
+from mmfgl.utils.audit.classes import plain_name
 from mmfgl.utils.audit.images import EXTENSIONS
 
+PARTS = ('train', 'val', 'test')
 _SPLIT = re.compile(
     r'(?:instances[_-])?(train|val|valid|validation|test)(?:20\d\d)?', re.I
 )
@@ -81,9 +84,17 @@ def find_images(folder: str | Path) -> list[str]:
 
 
 def find_files(folder: str | Path, endings: str | tuple) -> list[str]:
-    """Files of some endings in any case, as :func:`find_images`."""
-    found = []
-    for root, folders, names in os.walk(folder):
+    """Files of some endings in any case, as :func:`find_images`.
+
+    Links are followed, to each folder once.
+    """
+    found, seen = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = osp.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [f for f in folders if f[0] != '.' and f != '__MACOSX']
         found += [
             osp.relpath(osp.join(root, name), folder)
@@ -102,18 +113,21 @@ def split_name(stem: str) -> str | None:
     return 'val' if name.startswith('val') else name
 
 
-def only_train(parts: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """A single part, whatever its name, as ``train``.
+def only_train(
+    parts: dict[str, Any], source: str | Path, notes: list[str]
+) -> dict[str, Any]:
+    """Parts in the order train, val, test; a single one becomes ``train``.
 
     Raises:
         ValueError: There are several, and none is to train on.
     """
     if 'train' in parts:
-        return parts
+        return {name: parts[name] for name in PARTS if name in parts}
     if len(parts) > 1:
-        raise ValueError(f'no part to train on, only {" and ".join(parts)}')
+        names = ' and '.join(parts)
+        raise ValueError(f'{source}: no part to train on, only {names}')
     ((name, part),) = parts.items()
-    notes.append(f'the only part is named {name!r}: taken as train')
+    notes.append(f'{source}: the only part is {name!r}: taken as train')
     return {'train': part}
 
 
@@ -151,7 +165,11 @@ def finish(
     if any(failures):
         raise ValueError('\n'.join(filter(None, failures)))
     _share_categories([split.content for split in splits.values()], notes)
-    return Dataset(splits, osp.abspath(photos), layout, notes)
+    _tell_like_names(splits['train'].content['categories'], notes)
+    dataset = Dataset(splits, osp.abspath(photos), layout, notes)
+    if number := len(dataset.unlabelled()):
+        notes.append(f'{number} photographs in no split: for pretraining only')
+    return dataset
 
 
 def _drop_unreadable(
@@ -175,6 +193,19 @@ def _drop_unreadable(
         f'and their {objects} objects'
     )
     content['images'], content['annotations'] = kept, anns
+
+
+def _tell_like_names(categories: list[dict], notes: list[str]) -> None:
+    """Name the classes that may be one, written in two ways."""
+    groups = defaultdict(list)
+    for category in categories:
+        groups[plain_name(category['name'])].append(repr(category['name']))
+    for names in groups.values():
+        if len(names) > 1:
+            notes.append(
+                f'classes that differ in case or blanks alone: '
+                f'{" and ".join(names)}; if they are one, rename them'
+            )
 
 
 def _share_categories(contents: list[dict], notes: list[str]) -> None:

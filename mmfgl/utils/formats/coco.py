@@ -89,20 +89,25 @@ def read_coco_layout(photos: Path, files: dict[str, Path]) -> Dataset:
     """Read the annotation file of each split; see :func:`find_coco`.
 
     Images are looked for in the folder itself and in those named after
-    split or file; a file that lies elsewhere below ``photos`` is found by
-    its name, if that is there once.
+    split or file. If none is there, a file that lies elsewhere below
+    ``photos`` is found by its name, if that is there once.
 
     Raises:
         ValueError: The labels are not what they seem; names files.
     """
     notes: list[str] = []
     parts = {}
-    for name, path in only_train(files, notes).items():
+    for name, path in only_train(files, photos, notes).items():
         report = AuditReport(str(path))
         content = read_coco(str(path), report, labels=True)
         root = _locate(content, name, path, photos, report)
         parts[name] = (content, root, report)
     _drop_parent([content for content, _, _ in parts.values()], notes)
+    others = {p for f in files.values() for p in f.parent.glob('*.json')}
+    others = sorted(others - set(files.values()))
+    if others:
+        names = ', '.join(path.name for path in others[:5])
+        notes.append(f'{others[0].parent}: other JSON files not read: {names}')
     roboflow = all(path.name == ROBOFLOW for path in files.values())
     kind = 'Roboflow export (COCO)' if roboflow else 'COCO'
     layout = f'{kind}: {", ".join(map(str, files.values()))}'
@@ -125,28 +130,41 @@ def _locate(
         return sum(_is_file(folder, image) for image in some)
 
     root = max(folders, key=hits)  # the first of equals
-    lost = [image for image in images if not _is_file(root, image)]
-    if not lost:
-        return str(root)
+    if not any(_is_file(root, image) for image in images):
+        _find_by_name(images, split, Path(root), photos, report)
+    return str(root)
+
+
+def _find_by_name(
+    images: list[dict],
+    split: str,
+    root: Path,
+    photos: Path,
+    report: AuditReport,
+) -> None:
+    """Look below ``photos`` for images none of which is where it should be.
+
+    Folders named after another split are left out: names like 0001.jpg are
+    in each.
+    """
     places = defaultdict(list)
     for name in find_images(photos):
-        places[osp.basename(name)].append(name)
-    for image in lost:
+        if all(split_name(f) in (None, split) for f in Path(name).parts[:-1]):
+            places[osp.basename(name)].append(name)
+    for image in images:
         name = image['file_name']
-        base = name.replace('\\', '/').rpartition('/')[2]
-        if len(places[base]) == 1:
+        found = places[name.replace('\\', '/').rpartition('/')[2]]
+        if len(found) == 1:
             text = 'images in another folder than the JSON says: found there'
-            report.add('repair', text, f'{name} is {places[base][0]}')
-            there = photos / places[base][0]
-            image['file_name'] = Path(osp.relpath(there, root)).as_posix()
-        elif places[base]:
+            report.add('repair', text, f'{name} is {found[0]}')
+            there = osp.relpath(photos / found[0], root)
+            image['file_name'] = Path(there).as_posix()
+        elif found:
             text = (
                 'images that are not where the JSON says, while several '
                 'files of the name are elsewhere: mend file_name'
             )
-            found = ', '.join(places[base][:3])
-            report.add('error', text, f'{name}: {found}')
-    return str(root)
+            report.add('error', text, f'{name}: {", ".join(found[:3])}')
 
 
 def _folders(split: str, path: Path, photos: Path) -> list[Path]:

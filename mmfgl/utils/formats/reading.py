@@ -5,11 +5,14 @@ from __future__ import annotations
 import os.path as osp
 from pathlib import Path
 
-from mmfgl.utils.formats import coco
+from mmfgl.utils.formats import coco, voc, yolo
 from mmfgl.utils.formats.base import Dataset
+from mmfgl.utils.formats.yolo_config import find_yolo
 
 _LAYOUTS = {
     'COCO': (coco.find_coco, coco.read_coco_layout, coco.LOOKED_FOR),
+    'YOLO': (find_yolo, yolo.read_yolo, yolo.LOOKED_FOR),
+    'Pascal VOC': (voc.find_voc, voc.read_voc, voc.LOOKED_FOR),
 }
 
 

@@ -34,8 +34,10 @@ def split_dataset(
         seed: Another one gives another split.
 
     Raises:
-        ValueError: There are too few images.
+        ValueError: There are too few images, or ``val_share`` is no share.
     """
+    if not 0 < val_share < 1:
+        raise ValueError(f'val_share={val_share} is not between 0 and 1')
     if 'val' in dataset.splits:
         return dataset
     train = dataset.splits['train']
