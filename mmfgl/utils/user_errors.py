@@ -86,6 +86,8 @@ def is_users_error(error: BaseException) -> bool:
       the loss of another process of a distributed run;
     - whatever a config does while it is read;
     - arguments of a config that the class it names does not take;
+    - values that a class of another library, built from a config, refuses in
+      its constructor;
     - exceptions of mmfgl's own classes;
     - every other exception that a ``raise`` statement of mmfgl, of its
       parents, of a tool or of the user's own modules has thrown, which
@@ -112,8 +114,14 @@ def is_users_error(error: BaseException) -> bool:
         path, code = re.findall(r'File "(.+)", line .+\n\s+(.+)', text)[-1]
         return code.startswith('raise ') and _is_for_users(path)
     last = _last(error.__traceback__)
-    deliberate = last.tb_frame.f_code.co_code[last.tb_lasti] == _RAISE
-    return deliberate and _is_for_users(last.tb_frame.f_code.co_filename)
+    code = last.tb_frame.f_code
+    if code.co_code[last.tb_lasti] != _RAISE:
+        return False
+    built = any(
+        frame.f_globals.get('__name__') == _BUILD for frame, _ in frames
+    )
+    constructed = built and code.co_name == '__init__'
+    return constructed or _is_for_users(code.co_filename)
 
 
 def error_line(error: BaseException) -> str:

@@ -6,8 +6,9 @@ from multiprocessing.pool import ExceptionWithTraceback
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
-from mmengine.registry import HOOKS, Registry
+from mmengine.registry import HOOKS, OPTIMIZERS, Registry
 from torch._utils import ExceptionWrapper
 
 from mmfgl.utils.checked_runner import NamingPipeline
@@ -52,6 +53,12 @@ def read(tmp_path, text, name='broken.py'):
         (
             lambda _: HOOKS.build(dict(type='NoHook')),
             'NoHook is not in the mmengine::hook registry',
+        ),
+        (
+            lambda _: OPTIMIZERS.build(
+                dict(type='SGD', lr=-1, params=[torch.zeros(1)])
+            ),
+            'Invalid learning rate: -1',
         ),
         (
             lambda _: HOOKS.build(dict(type='LoggerHook', intervals=3)),
