@@ -18,12 +18,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmfgl.reports import (
-    Report,
-    machine_settings,
-    read_curve,
-    read_metrics,
-)
+from mmfgl.reports import report
 from mmfgl.utils.steps import Step, StepRunner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,10 +32,7 @@ CONFIGS = {
     'imagenet': f'{FGL}_fpn_1xb8-150_digit-scenes.py',
     'objectness': f'{FGL}-objectness_fpn_1xb8-150_digit-scenes.py',
 }
-ARMS = {'imagenet': 'ImageNet', 'objectness': 'ImageNet, then objectness'}
 MODES = {'plain': [], 'tta': ['--tta']}
-# Metrics and their names in the logs.
-AP = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 # Expected durations on 2 cores.
 SECONDS = dict(data=20, weights=10, regions=50, pretrain=170)
 SECONDS |= dict(imagenet=200, objectness=200, plain=15, tta=30)
@@ -106,88 +98,6 @@ def test_step(out: Path, train: Step, mode: str) -> Step:
     )
 
 
-def results(out: Path, seconds: dict[str, float]) -> list[dict]:
-    """Make the rows of the table of results."""
-    rows = []
-    for arm, name in ARMS.items():
-        batch = Config.fromfile(CONFIGS[arm]).test_dataloader.batch_size
-        pretraining = 0.0
-        if arm == 'objectness':
-            pretraining = seconds['regions'] + seconds['pretrain']
-        for mode in MODES:
-            metrics = read_metrics(out / f'test-{arm}-{mode}')
-            rows.append(
-                {
-                    'initialisation': name,
-                    'test': 'plain' if mode == 'plain' else 'RoI TTA',
-                    **{k: 100 * metrics.get(f'coco/{AP[k]}', 0.0) for k in AP},
-                    'pretraining, s': pretraining,
-                    'fine-tuning, s': seconds[arm],
-                    'test, ms per image': 1000 * metrics['time'] / batch,
-                }
-            )
-    return rows
-
-
-def pictures(out: Path, count: int = 4) -> list:
-    """Draw truth and detections of both arms on some val images."""
-    from mmengine.registry import init_default_scope
-    from mmengine.runner import find_latest_checkpoint
-
-    from mmfgl.reports.pictures import detection_pictures, side_by_side
-    from mmfgl.utils.weights import use_safe_loading
-
-    use_safe_loading()
-    init_default_scope('mmdet')
-    drawn = {
-        arm: detection_pictures(
-            CONFIGS[arm],
-            find_latest_checkpoint(out / arm),
-            range(count),
-            height=360,
-            score_thr=0.2,
-        )
-        for arm in ARMS
-    }
-    names = ['truth', *ARMS.values()]
-    caption = 'Val image %d, from the left: ' + '; '.join(names)
-    rows = []
-    for index in range(count):
-        truth = drawn['objectness'][index][0]
-        panels = [truth, *(drawn[arm][index][1] for arm in ARMS)]
-        rows.append((caption % (index + 1), side_by_side(panels)))
-    return rows
-
-
-def write_report(out: Path, steps: list[Step], seconds: dict) -> Path:
-    """Write ``report.html`` and ``report.md``."""
-    config = Config.fromfile(CONFIGS['objectness'])
-    settings = machine_settings() | {
-        'seed': config.get('randomness', {}).get('seed', 'not set'),
-        **{f'config: {key}': path for key, path in CONFIGS.items()},
-    }
-    commands = [f'python {" ".join(s.resolved_command())}' for s in steps]
-    report = Report(
-        'mmfgl quickstart: digit scenes',
-        'A detector fine-tuned at the same budget from ImageNet weights, and '
-        'from the same weights adapted on unlabelled images first, by '
-        'the objectness task of ReToD. '
-        'One seed on a small data set: it shows that the chain works, not '
-        'how good it is.',
-    )
-    report.add_table('Results', results(out, seconds), 'AP in percent.')
-    report.add_curves(
-        'Pretraining', {'objectness': read_curve(out / 'pretrain')}
-    )
-    curves = {name: read_curve(out / arm) for arm, name in ARMS.items()}
-    report.add_curves('Fine-tuning', curves)
-    report.add_pictures('Detections', pictures(out))
-    rows = [{'setting': k, 'value': str(v)} for k, v in settings.items()]
-    report.add_table('Settings', rows)
-    report.add_code('Commands', '\n'.join(commands))
-    return report.write(out)
-
-
 def main() -> None:
     """Run all steps and write the report."""
     args = parse_args()
@@ -197,11 +107,11 @@ def main() -> None:
     steps = make_steps(out)
     expected = sum(step.seconds for step in steps) / 60
     print(f'Expect about {expected:.0f} min in all, on 2 cores.', flush=True)
-    seconds = StepRunner(out).run(steps)
+    StepRunner(out).run(steps)
     print('report: drawing pictures', flush=True)
     log = open(out / 'steps' / 'report.log', 'w')  # noqa: SIM115
     with log, redirect_stdout(log), redirect_stderr(log):
-        page = write_report(out, steps, seconds)
+        page = report(out)
     minutes = (time.monotonic() - start) / 60
     print((out / 'report.md').read_text().split('\n## ')[1])
     print(f'Done in {minutes:.1f} min: {page}')

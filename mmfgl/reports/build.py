@@ -49,8 +49,7 @@ def report(
     page = Report(f'Report: {", ".join(names)}', _intro(runs))
     for name, results in runs.transfers.items():
         add_transfer(page, name, results)
-    if runs.tests or not runs.transfers:
-        _add_summary(page, runs)
+    _add_summary(page, runs)
     _add_curves(page, runs.trainings)
     for tests in same_data(runs.tests):
         add_analysis(page, tests, _best_tests(tests))
@@ -120,7 +119,7 @@ def _add_summary(page: Report, runs: Runs) -> None:
             }
         )
     for training in runs.trainings:
-        if training not in tested and training.detects:
+        if training.detects and not (training.arm or training in tested):
             curve = training.ap_curve()
             row = {'run': training.name, 'test': 'val, while training'}
             row['AP'] = curve[-1][1] if curve else None
@@ -171,7 +170,8 @@ def _add_curves(page: Report, trainings: Sequence[Training]) -> None:
         curves = {training.name: training.curve() for training in members}
         if curves:
             svg = svg_curves(curves, 'iteration', 'loss')
-            plots.append((caption, svg))
+            only = '' if len(curves) > 1 else f': {next(iter(curves))}'
+            plots.append((f'{caption}{only}', svg))
     if plots:
         page.section('Curves')
         page.add_plots(plots)

@@ -79,7 +79,7 @@ def draw_boxes(
     longest = max(picture.size)
     line = max(3, round(longest / 200))
     # smaller letters where there are many boxes
-    height = longest / (40 if len(boxes) <= 20 else 52)
+    height = longest / np.interp(len(boxes), [8, 30], [40, 64])
     styles = list(zip(labels, dashed or [False] * len(boxes), strict=True))
     for box, (label, broken) in zip(boxes, styles, strict=True):
         # dark below: an outline on both sides

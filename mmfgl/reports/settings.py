@@ -9,11 +9,17 @@ from mmengine.config import Config
 
 from mmfgl.reports.document import Report
 from mmfgl.reports.runs import Run, Runs, Test
+from mmfgl.reports.transfers import benchmark_settings
 
 
 def add_settings(page: Report, runs: Runs) -> None:
     """Add what differs between runs, their commands, versions and configs."""
+    for name, results in runs.transfers.items():
+        page.section(f'Settings of {name}')
+        page.add_table(benchmark_settings(results))
     made: list[Run] = [*runs.trainings, *runs.tests]
+    if not made:
+        return
     page.section('Settings')
     rows = [{'run': run.name, **_settings(_config(run))} for run in made]
     page.add_table(rows)
