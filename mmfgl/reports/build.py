@@ -114,7 +114,7 @@ def _add_summary(page: Report, runs: Runs) -> None:
                 'run': test.name,
                 'test': 'TTA' if test.tta else 'plain',
                 **{name: test.metric(key) for name, key in METRICS.items()},
-                'test, ms per image': 1000 * seconds if seconds else None,
+                'ms/image': 1000 * seconds if seconds else None,
                 **_length(training),
             }
         )
@@ -125,9 +125,13 @@ def _add_summary(page: Report, runs: Runs) -> None:
             row['AP'] = curve[-1][1] if curve else None
             rows.append({**row, **_length(training)})
     if rows:
-        best = dict.fromkeys(METRICS, max) | {'test, ms per image': min}
+        best = dict.fromkeys(METRICS, max) | {'ms/image': min}
         page.section('Results')
-        page.add_table(rows, 'Box AP of COCO in percent.', best=best)
+        caption = (
+            'Box AP of COCO in percent; ms/image is the time of the test, min '
+            'that of the training.'
+        )
+        page.add_table(rows, caption, best=best)
     if rows and not runs.tests:
         page.add_text(
             'No test among these runs: for errors, confusions and pictures, '
@@ -142,8 +146,8 @@ def _length(training: Training | None) -> dict[str, str | float | None]:
         return {}
     seconds = training.seconds
     return {
-        'trained for': training.steps,
-        'training, min': seconds / 60 if seconds else None,
+        'trained': training.steps,
+        'min': seconds / 60 if seconds else None,
     }
 
 
