@@ -22,6 +22,11 @@ def test_small_and_large_images_are_shown_alike(tmp_path):
         assert picture.shape == (600, 800, 3)
         assert factors == (800 / size[0], 600 / size[1])
         assert picture[0, 0].tolist() == [255, 0, 0]
+    path.write_text('no image')
+    with pytest.raises(ValueError, match='image.png is no image'):
+        load_picture(str(path))
+    with pytest.raises(FileNotFoundError, match='none.png'):
+        load_picture(str(tmp_path / 'none.png'))
 
 
 def test_draw_boxes():
