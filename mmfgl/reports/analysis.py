@@ -192,6 +192,8 @@ def _add_pictures(
         caption += f' ({reason})' if reason else ''
         pictures.append((caption, list(panels(results, index))))
         seen.update(results[0].images[index].gt_labels.tolist())
+        for result in results:
+            seen.update(shown_predictions(result, index).labels.tolist())
     titles = ['truth', *(test.name for test in drawn)]
     legend = [(classes[label], class_colour(label)) for label in sorted(seen)]
     page.add_pictures(titles, pictures, legend)

@@ -49,8 +49,7 @@ def report(
     page = Report(f'Report: {", ".join(names)}', _intro(runs))
     for name, results in runs.transfers.items():
         add_transfer(page, name, results)
-    if runs.tests or not runs.transfers:
-        _add_summary(page, runs)
+    _add_summary(page, runs)
     _add_curves(page, runs.trainings)
     for tests in same_data(runs.tests):
         add_analysis(page, tests, _best_tests(tests))
@@ -115,20 +114,24 @@ def _add_summary(page: Report, runs: Runs) -> None:
                 'run': test.name,
                 'test': 'TTA' if test.tta else 'plain',
                 **{name: test.metric(key) for name, key in METRICS.items()},
-                'test, ms per image': 1000 * seconds if seconds else None,
+                'ms/image': 1000 * seconds if seconds else None,
                 **_length(training),
             }
         )
     for training in runs.trainings:
-        if training not in tested and training.detects:
+        if training.detects and not (training.arm or training in tested):
             curve = training.ap_curve()
             row = {'run': training.name, 'test': 'val, while training'}
             row['AP'] = curve[-1][1] if curve else None
             rows.append({**row, **_length(training)})
     if rows:
-        best = dict.fromkeys(METRICS, max) | {'test, ms per image': min}
+        best = dict.fromkeys(METRICS, max) | {'ms/image': min}
         page.section('Results')
-        page.add_table(rows, 'Box AP of COCO in percent.', best=best)
+        caption = (
+            'Box AP of COCO in percent; ms/image is the time of the test, min '
+            'that of the training.'
+        )
+        page.add_table(rows, caption, best=best)
     if rows and not runs.tests:
         page.add_text(
             'No test among these runs: for errors, confusions and pictures, '
@@ -143,8 +146,8 @@ def _length(training: Training | None) -> dict[str, str | float | None]:
         return {}
     seconds = training.seconds
     return {
-        'trained for': training.steps,
-        'training, min': seconds / 60 if seconds else None,
+        'trained': training.steps,
+        'min': seconds / 60 if seconds else None,
     }
 
 
@@ -171,7 +174,8 @@ def _add_curves(page: Report, trainings: Sequence[Training]) -> None:
         curves = {training.name: training.curve() for training in members}
         if curves:
             svg = svg_curves(curves, 'iteration', 'loss')
-            plots.append((caption, svg))
+            only = '' if len(curves) > 1 else f': {next(iter(curves))}'
+            plots.append((f'{caption}{only}', svg))
     if plots:
         page.section('Curves')
         page.add_plots(plots)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, lru_cache
 
+import cv2
 import mmcv
 import numpy as np
 from matplotlib.font_manager import FontProperties, findfont, fontManager
@@ -40,8 +41,12 @@ def load_picture(
 
     Raises:
         FileNotFoundError: There is no such image.
+        ValueError: It cannot be read.
     """
-    image = mmcv.imread(path, channel_order='rgb')
+    try:
+        image = mmcv.imread(path, channel_order='rgb')
+    except cv2.error as error:
+        raise ValueError(f'{path} is no image that can be read') from error
     height, width = image.shape[:2]
     factor = longest / max(height, width)
     size = [max(1, round(side * factor)) for side in (width, height)]
@@ -79,7 +84,7 @@ def draw_boxes(
     longest = max(picture.size)
     line = max(3, round(longest / 200))
     # smaller letters where there are many boxes
-    height = longest / (40 if len(boxes) <= 20 else 52)
+    height = longest / np.interp(len(boxes), [8, 30], [40, 64])
     styles = list(zip(labels, dashed or [False] * len(boxes), strict=True))
     for box, (label, broken) in zip(boxes, styles, strict=True):
         # dark below: an outline on both sides

@@ -19,7 +19,7 @@ _SERIES = [f'#0a0b{index:02x}' for index in range(NUM_COLOURS)]
 _STYLE = {
     'svg.fonttype': 'none',  # text stays text, in the fonts of the page
     'text.parse_math': False,  # names may have dollar signs
-    'font.size': 10,
+    'font.size': 9.5,
     'text.color': _TEXT,
     'axes.labelcolor': _TEXT,
     'axes.edgecolor': _LINE,
@@ -38,7 +38,7 @@ _STYLE = {
     'lines.linewidth': 1.6,
     'axes.prop_cycle': mpl.cycler(color=_SERIES),
 }
-_SIZE = (5.4, 3.0)  # inches of 72 pixels
+_SIZE = (5.0, 2.9)  # inches of 72 pixels
 
 
 def plot_curves(

@@ -82,7 +82,9 @@ class Run:
 
 
 class Training(Run):
-    """A work dir of ``tools/train.py``."""
+    """A work dir of ``tools/train.py``; ``arm``: one of a benchmark's."""
+
+    arm = False
 
     @cached_property
     def config(self) -> Config:
@@ -250,7 +252,10 @@ def _add_transfer(runs: Runs, folder: Path, label: str) -> None:
     name = label or folder.resolve().name
     runs.transfers[name] = json.loads((folder / 'results.json').read_text())
     prefix = f'{label}/' if label else ''
+    first = len(runs.trainings)
     for path in sorted(folder.glob('pretrain/*')):
         _add(runs, path, f'{prefix}{path.name} (pretraining)')
     for path in sorted(folder.glob('finetune/*/seed0')):
         _add(runs, path, f'{prefix}{path.parent.name}')
+    for training in runs.trainings[first:]:
+        training.arm = True

@@ -9,13 +9,24 @@ from mmengine.config import Config
 
 from mmfgl.reports.document import Report
 from mmfgl.reports.runs import Run, Runs, Test
+from mmfgl.reports.transfers import benchmark_settings
 
 
 def add_settings(page: Report, runs: Runs) -> None:
     """Add what differs between runs, their commands, versions and configs."""
+    for name, results in runs.transfers.items():
+        page.section(f'Settings of {name}')
+        page.add_table(benchmark_settings(results))
     made: list[Run] = [*runs.trainings, *runs.tests]
+    if not made:
+        return
     page.section('Settings')
-    rows = [{'run': run.name, **_settings(_config(run))} for run in made]
+    # tests of a training here have its settings
+    others = [test for test in runs.tests if not runs.training_of(test)]
+    rows = [
+        {'run': run.name, **_settings(_config(run))}
+        for run in (*runs.trainings, *others)
+    ]
     page.add_table(rows)
     _add_versions(page, made)
     commands = [
@@ -36,8 +47,7 @@ def _config(run: Run) -> Config:
 def _settings(cfg: Config) -> dict[str, Any]:
     """The settings that a reader asks for first."""
     model = cfg.model
-    tta = model.get('module')
-    model = tta or model
+    model = model.get('module', model)  # of test-time augmentation
     detector = model.get('detector', model)
     loader = cfg.get('train_dataloader') or {}
     optimizer = cfg.get('optim_wrapper', {}).get('optimizer', {})
@@ -45,7 +55,6 @@ def _settings(cfg: Config) -> dict[str, Any]:
     return {
         'model': str(model['type']),
         'backbone': backbone.get('model_name') or backbone.get('type') or '–',
-        'test-time augmentation': 'yes' if tta else 'no',
         'batch size': loader.get('batch_size'),
         'optimizer': str(optimizer.get('type', '–')),
         'learning rate': f'{optimizer.get("lr", "–")}',

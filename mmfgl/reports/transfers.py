@@ -12,7 +12,7 @@ _METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
 
 
 def add_transfer(page: Report, name: str, results: Mapping[str, Any]) -> None:
-    """Add the arms of a benchmark, and its settings.
+    """Add the arms of a benchmark.
 
     Args:
         page: The report.
@@ -33,11 +33,13 @@ def add_transfer(page: Report, name: str, results: Mapping[str, Any]) -> None:
             'times views of the pretraining.'
         )
         page.add_table(rows, caption, best=best)
+
+
+def benchmark_settings(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Settings and machine of a benchmark, as rows of a table."""
     settings = dict(results['settings'])
     settings |= settings.pop('machine', {})
-    rows = [{'setting': k, 'value': _shown(v)} for k, v in settings.items()]
-    page.section(f'Settings of {name}')
-    page.add_table(rows)
+    return [{'setting': k, 'value': _shown(v)} for k, v in settings.items()]
 
 
 def _row(arm: str, values: Mapping[str, Any]) -> dict[str, Any]:

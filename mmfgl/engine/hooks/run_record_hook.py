@@ -70,10 +70,13 @@ class RunRecordHook(Hook):
         self, runner: Runner, metrics: dict[str, Any] | None = None
     ) -> None:
         """Write the metrics."""
-        times = runner.message_hub.get_scalar('test/time')
-        images = runner.test_dataloader.batch_size * get_world_size()
-        seconds = float(times.mean()) / images
-        content = {**(metrics or {}), 'seconds_per_image': seconds}
+        content = dict(metrics or {})
+        # of IterTimerHook: seconds a batch
+        times = runner.message_hub.log_scalars.get('test/time')
+        if times is not None:
+            batch = runner.test_dataloader.batch_size or 1
+            seconds = float(times.mean()) / (batch * get_world_size())
+            content['seconds_per_image'] = seconds
         _write_json(runner, 'metrics.json', content)
 
 
