@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Predict."""
-    from mmfgl.recipes import predict
+    from mmfgl.recipes.hushed import hushed
+
+    with hushed():
+        from mmfgl.recipes import predict
 
     predict(
         args.run_dir,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
-import warnings
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 
+from mmfgl.recipes.hushed import hushed
 from mmfgl.utils.paths import installed
 
 #: The detector that all of a run's configs train.
@@ -69,12 +67,7 @@ class Speed:
     @classmethod
     def measure(cls) -> Speed:
         """Time two training iterations of the detector on this machine."""
-        from mmengine.logging import MMLogger
-
-        # what the parents tell of networks and missing extras is for a log
-        MMLogger.get_current_instance().setLevel('WARNING')
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
+        with hushed():
             iteration = _iteration_seconds()
         return cls.of(iteration, cores())
 

@@ -25,6 +25,7 @@ from mmengine.utils import track_iter_progress
 from mmfgl.datasets.image_names import IMG_EXTENSIONS, find_images
 from mmfgl.datasets.image_reader import UnreadableImageError, read_image
 from mmfgl.evaluation.score_threshold import SHOWN_IOU
+from mmfgl.recipes.hushed import hushed
 from mmfgl.recipes.results import read_results
 from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.names import printable
@@ -72,7 +73,8 @@ def predict(
     if not 0 <= score_thr <= 1:
         raise ValueError(f'--score-thr must lie in [0, 1], got {score_thr}')
     root, names = find_names(images, out)
-    detector = Detector(run_dir, arm, tta)
+    with hushed():
+        detector = Detector(run_dir, arm, tta)
     found: list[dict] = []
     entries: list[dict] = []
     unreadable: dict[str, str] = {}
@@ -84,7 +86,8 @@ def predict(
             unreadable[name] = error.reason
             continue
         sample = detector.to_show(sample, score_thr)
-        detector.draw(image, sample, out / 'pictures' / _picture(name))
+        with hushed():  # of boxes that touch the border
+            detector.draw(image, sample, out / 'pictures' / _picture(name))
         height, width = image.shape[:2]
         entry = dict(id=number, file_name=name, width=width, height=height)
         entries.append(entry)

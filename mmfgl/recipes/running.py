@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmfgl.recipes.budget import DEFAULT_ITERS, Budget, Speed
 from mmfgl.recipes.configs import ConfigWriter
+from mmfgl.recipes.hushed import hushed
 from mmfgl.recipes.photos import (
     describe,
     digest_of,
@@ -103,9 +104,10 @@ def run(
     write_atomically(json.dumps(state, indent=1).encode(), out / STATE)
     write_photos(dataset, out)
     seconds = StepRunner(out).run(steps, NUM_STEPS)
-    results = collect_results(out, settings, seconds)
     print('report: drawing', flush=True)
-    page = write_report(out)
+    with hushed():
+        results = collect_results(out, settings, seconds)
+        page = write_report(out)
     print(f'\n{table(results)}\n')
     elapsed = clock(time.monotonic() - start)
     print(
