@@ -20,9 +20,9 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import find_latest_checkpoint
 
 from mmfgl.engine.hooks import LoadReport
+from mmfgl.reports import read_curve
 from mmfgl.testing import tiny_coco
 from mmfgl.testing.configs import parts_of
-from mmfgl.utils.reports import read_curve
 from mmfgl.utils.steps import StepRunner
 from tools.benchmarks import lightly, transfer
 from tools.dataset_converters import propose_regions

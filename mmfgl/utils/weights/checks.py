@@ -5,8 +5,8 @@ from __future__ import annotations
 import os.path as osp
 import re
 import textwrap
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -16,7 +16,7 @@ from torch import nn
 
 from mmfgl.utils.model import unwrap
 
-from .fit import find_fits, tensors_of
+from .fit import find_fits, needed, tensors_of
 from .init_cfg import (
     init_fault,
     is_pretrained,
@@ -109,6 +109,9 @@ class StrictLoadHook(Hook):
 
     priority = 'VERY_LOW'  # after hooks that rearrange the checkpoint
 
+    def __init__(self) -> None:
+        self._sources: dict[str, str] = {}  # of the tensors that load
+
     def before_run(self, runner: Runner) -> None:
         """Check what the modules start from (RuntimeError)."""
         contents: dict[str, dict] = {}
@@ -120,6 +123,8 @@ class StrictLoadHook(Hook):
                 contents.clear()  # one file in memory at a time
                 contents[path] = read(path)
             fault = init_fault(name, module, init_cfg, contents[path])
+            filled = module.state_dict()
+            self._note(module, name, filled, path)
             if loads_itself(module):
                 kind = type(module).__name__
                 fault = fault or (
@@ -139,7 +144,7 @@ class StrictLoadHook(Hook):
             ValueError: It holds values that are not finite.
         """
         model = unwrap(runner.model)
-        source = runner._load_from or 'the latest checkpoint'
+        source = runner.cfg.get('load_from') or 'the latest checkpoint'
         own = model.state_dict()
         state = {
             key.removeprefix('module.'): value
@@ -149,7 +154,10 @@ class StrictLoadHook(Hook):
         declared = any(
             getattr(h, 'declares_load', False) for h in runner.hooks
         )
-        if runner._resume or declared:
+        resume = runner.cfg.get('resume')
+        if not resume:
+            self._note(model, '', as_loaded(model, state), source)
+        if resume or declared:
             return
         names = list(OrderedDict.fromkeys(k.partition('.')[0] for k in own))
         report = LoadReport(own, as_loaded(model, state), names)
@@ -171,6 +179,39 @@ class StrictLoadHook(Hook):
                 f'{report.advice(source, checkpoint)}{part if modules else ""}'
             )
         runner.logger.info(f'Load report of {source}:\n{report}')
+
+    def _note(
+        self,
+        module: nn.Module,
+        name: str,
+        state: Mapping[str, Any],
+        source: str,
+    ) -> None:
+        """Remember what of a module a file fills."""
+        for key, value in module.state_dict().items():
+            if key in state and state[key].shape == value.shape:
+                self._sources[f'{name}.{key}' if name else key] = source
+
+    def origins(self, model: nn.Module) -> list[str]:
+        """A line for each source of weights: how much of which module.
+
+        What is no file's is random, constant, or a copy of another module.
+        """
+        counts: dict[str, Counter] = {}
+        total = Counter()
+        for key in needed(model.state_dict()):
+            name = key.partition('.')[0]
+            total[name] += 1
+            source = self._sources.get(key, '')
+            counts.setdefault(source, Counter())[name] += 1
+        lines = []
+        for source in sorted(counts, key=lambda source: source == ''):
+            parts = [
+                name if n == total[name] else f'{name} ({n} of {total[name]})'
+                for name, n in counts[source].items()
+            ]
+            lines.append(f'{source or "no file"}: {", ".join(parts)}')
+        return lines
 
 
 def _not_classes(mismatched: list[str]) -> list[str]:

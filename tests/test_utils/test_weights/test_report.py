@@ -47,8 +47,7 @@ def runner_of(model, path='model.pth', hooks=(), resume=False):
         model=model,
         hooks=list(hooks),
         logger=SimpleNamespace(info=print, warning=print),
-        _load_from=str(path),
-        _resume=resume,
+        cfg=dict(load_from=str(path), resume=resume),
     )
 
 
