@@ -13,14 +13,16 @@ REQUIREMENTS := requirements.txt $(wildcard requirements/*.txt)
 STAMP := $(VENV)/.installed-$(PARENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-gpu lint format clean distclean
+.PHONY: help install quickstart test test-install test-gpu lint format clean distclean
 
 help:
 	@echo 'make install     $(VENV) with mmfgl, its parents and tools'
 	@echo '                 (about 20 min on 2 cores the first time)'
 	@echo 'make quickstart  install, then pretrain, fine-tune, test, report'
-	@echo '                 in work_dirs/quickstart (about 15 min more)'
+	@echo '                 in work_dirs/quickstart (15 min more)'
 	@echo 'make test        install, then the test suite'
+	@echo 'make test-install  install, then build sdist and wheel and try'
+	@echo '                 the wheel in an empty environment'
 	@echo 'make test-gpu    install, then the tests that need a GPU'
 	@echo 'make lint        install, then style, spelling, docstring coverage'
 	@echo 'make format      install, then rewrite the code in house style'
@@ -47,6 +49,9 @@ quickstart: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_JOBS) \
 	    --dist loadfile tests
+
+test-install: $(STAMP)
+	$(BIN)/python .ci/test_install.py
 
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m gpu tests/test_gpu

@@ -4,14 +4,35 @@ Every node is a child of MMEngine's root, not of mmdet's or mmpretrain's node:
 ``mmfgl.X`` then builds from either of their scopes. MMEngine imports this
 module when it meets the prefix ``mmfgl.`` in a config, and the ``locations``
 when a name is looked up, so no config needs ``custom_imports``.
+
+MMEngine reads a base ``mmfgl::...`` in the scope ``mmfgl`` instead of the
+config's default scope: a name without prefix then means mmdet's class, as it
+does in the config itself. What means mmpretrain's says so by ``_scope_``.
 """
+
+from importlib import import_module
+from typing import Any
 
 import mmengine.registry as roots
 from mmengine.registry import Registry
 
 
+class ScopedRegistry(Registry):
+    """A registry whose names without prefix are its own, else mmdet's."""
+
+    def get(self, key: str) -> Any:
+        """Look up a class, see :meth:`mmengine.Registry.get`."""
+        import_module('mmdet.registry')
+        mmdet = self.parent.children.get('mmdet')
+        self.import_from_location()
+        scope, name = self.split_scope_key(key)
+        if scope is None and mmdet and name not in self.module_dict:
+            return mmdet.get(name)  # looks in the root too
+        return super().get(key)
+
+
 def _node(name: str, parent: Registry, *locations: str) -> Registry:
-    return Registry(
+    return ScopedRegistry(
         name,
         parent=parent,
         scope='mmfgl',
@@ -38,6 +59,10 @@ HOOKS = _node('hook', roots.HOOKS, 'engine', 'visualization')
 OPTIM_WRAPPERS = _node('optim_wrapper', roots.OPTIM_WRAPPERS, 'engine')
 # Evaluation metrics.
 METRICS = _node('metric', roots.METRICS, 'evaluation')
+# The others: nothing of mmfgl's is in them, but its scope is known there.
+for _root in list(vars(roots).values()):
+    if isinstance(_root, Registry) and 'mmfgl' not in _root.children:
+        _node(_root.name, _root, 'registry')
 
 __all__ = [
     'DATASETS',

@@ -45,6 +45,7 @@ print('found', len(found))
 IMPORT_CHANGES_NOTHING = """
 import importlib, inspect, json, pkgutil, sys
 import mmdet.utils, mmpretrain.utils
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 mmdet.utils.register_all_modules(init_default_scope=False)
@@ -100,7 +101,9 @@ def changes(before, after):
 
 
 before = snapshot()
+table = dict(MODULE2PACKAGE)
 import mmfgl
+assert {**table, 'mmfgl': 'mmfgl.version'} == MODULE2PACKAGE, MODULE2PACKAGE
 names = [info.name for info in pkgutil.walk_packages(mmfgl.__path__, 'mmfgl.')]
 for name in names:
     importlib.import_module(name)

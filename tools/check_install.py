@@ -10,6 +10,10 @@ import argparse
 import importlib
 import platform
 import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+OPENCV = 'opencv-contrib-python-headless'
 
 
 def check_ops(device: str) -> None:
@@ -74,6 +78,33 @@ def check_packages() -> None:
         print(f'{name} {module.__version__}')
 
 
+def check_opencv() -> None:
+    """Check that one distribution has written cv2, with selective search.
+
+    Raises:
+        RuntimeError: Several have, or the module lacks ximgproc.
+    """
+    import cv2
+
+    folder = Path(cv2.__file__).resolve().parent
+    found = {
+        distribution.name
+        for distribution in distributions()
+        if distribution.name.startswith('opencv')
+        and Path(distribution.locate_file('cv2')).resolve() == folder
+    }
+    if len(found) < 2 and hasattr(cv2, 'ximgproc'):
+        return
+    names = ' '.join(sorted(found))
+    what = 'lacks selective search'
+    if len(found) > 1:
+        what = f'comes from {len(found)} distributions ({names})'
+    raise RuntimeError(
+        f'cv2 {what}: pip uninstall -y {names or "opencv"} && pip install '
+        f'--no-deps {OPENCV}=={cv2.__version__}.*'
+    )
+
+
 def main() -> int:
     """Run the checks; the exit code is 1 if one fails."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -84,13 +115,14 @@ def main() -> int:
     try:
         if not args.ops:
             check_packages()
+            check_opencv()
         check_all_ops()
     except (ImportError, RuntimeError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)
         if 'libGL' in str(error):
             print(
-                'OpenCV needs a system library: apt install libgl1, or '
-                'pip install --force-reinstall opencv-python-headless',
+                f'This OpenCV needs a system library, {OPENCV} does not: pip '
+                f'uninstall -y opencv-python; pip install --no-deps {OPENCV}',
                 file=sys.stderr,
             )
         return 1

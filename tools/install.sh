@@ -123,15 +123,15 @@ MMCV_CAUSES="Typical causes:
 
 check_ops() { "$VENV/bin/python" tools/check_install.py --ops; }
 
-# cv2 of opencv-python needs libGL, which servers often lack, and has no
-# selective search (region proposals of ReToD). The contrib-headless wheel of
-# the same release has the same module without the one and with the other.
-use_contrib_opencv() {
-  local version
-  version=$("$VENV/bin/python" -c \
-    'from importlib.metadata import version; print(version("opencv-python"))')
-  pip_install --no-deps --force-reinstall \
-    "opencv-contrib-python-headless==$version"
+# mmcv asks for opencv-python, which needs libGL and has no selective search,
+# and mmdet's imaug for opencv-python-headless besides: three distributions of
+# one module, each overwriting the other's files. The pinned one serves all.
+use_one_opencv() {
+  "$VENV/bin/python" -m pip uninstall --yes opencv-python \
+    opencv-python-headless opencv-contrib-python \
+    opencv-contrib-python-headless
+  pip_install --no-deps "$(grep -o '^opencv-contrib-python-headless==[^ ]*' \
+    "$REQUIREMENTS")"
 }
 
 case $PARENTS in
@@ -176,24 +176,23 @@ STEP=$((STEP + 1))
 run "[$STEP/$STEPS] mmcv with its C++ ops, $JOBS compiler processes" \
   'about 10 min on 2 cores the first time, then a cached wheel' \
   install_mmcv || fail_with_log "mmcv was not built. $MMCV_CAUSES"
+run '    one OpenCV' 'under a minute' use_one_opencv || fail_with_log
 if ! run '    check of the ops' 'seconds' check_ops; then
-  if tail -n 20 "$LOG" | grep -q 'libGL'; then
-    run '    OpenCV without libGL' 'under a minute' use_contrib_opencv ||
-      fail_with_log
-  else
-    # A cached wheel may lack the ops or belong to another torch.
-    run '    mmcv once more, from its sources' 'about 10 min on 2 cores' \
-      install_mmcv --no-deps --no-cache-dir --force-reinstall ||
-      fail_with_log "mmcv was not built. $MMCV_CAUSES"
-  fi
+  # A cached wheel may lack the ops or belong to another torch.
+  run '    mmcv once more, from its sources' 'about 10 min on 2 cores' \
+    install_mmcv --no-deps --no-cache-dir --force-reinstall ||
+    fail_with_log "mmcv was not built. $MMCV_CAUSES"
   run '    check of the ops' 'seconds' check_ops || fail_with_log \
     "mmcv was built, but its C++ ops do not work (see above). $MMCV_CAUSES"
 fi
 
-step 'the other parents, data, test and lint tools' '1 to 3 min, downloads' \
-  pip_install -r "$REQUIREMENTS" -r requirements/quickstart.txt \
-  -r requirements/tests.txt -c requirements/build.txt
-step 'OpenCV with selective search' 'under a minute' use_contrib_opencv
+step 'the other parents, weights, test, docs and lint tools' \
+  '1 to 3 min, downloads' \
+  pip_install -r "$REQUIREMENTS" -r requirements/run.txt \
+  -r requirements/export.txt -r requirements/demo.txt \
+  -r requirements/docs.txt -r requirements/tests.txt \
+  -c requirements/build.txt
+step 'one OpenCV, with selective search' 'under a minute' use_one_opencv
 step 'mmfgl itself, editable' 'under a minute' \
   pip_install -e . --no-deps --no-build-isolation
 

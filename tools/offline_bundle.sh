@@ -6,9 +6,10 @@
 #       --have have.txt --out bundle/
 #
 # --python, --torch, --cuda  what the other machine has (x86_64 Linux)
-# --have   output of `pip freeze` there: what it lists is not taken along. An
-#          OpenCV there without contrib has no selective search: find the
-#          regions (propose_regions.py) elsewhere then.
+# --have   output of `pip freeze` there: what it lists is not taken along.
+#          Without it, $IMAGE below is taken to be there, which NVIDIA's images
+#          of PyTorch should hold; install.sh checks it. /dev/null: nothing but
+#          torch and torchvision is there.
 # Then, over there:   bash bundle/install.sh VENV   (see its head)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,7 +19,14 @@ fail() {
   exit 1
 }
 
-OUT='' PYTHON_VERSION='' TORCH_VERSION='' CUDA_VERSION='' HAVE=/dev/null
+OUT='' PYTHON_VERSION='' TORCH_VERSION='' CUDA_VERSION='' HAVE=
+# What torch and torchvision ask for themselves, and common scientific packages.
+IMAGE=(numpy pillow networkx jinja2 markupsafe filelock fsspec sympy
+  typing-extensions scipy scikit-learn joblib threadpoolctl narwhals matplotlib
+  contourpy cycler fonttools kiwisolver pyparsing python-dateutil six)
+# What metadata asks for but nothing of mmfgl imports: image corruptions of
+# mmdet's imaug, compiled by numba; TIFF by imageio; downloads by Hugging Face.
+UNUSED=(numba llvmlite imagecorruptions-imaug tifffile hf-xet)
 while (($#)); do
   (($# > 1)) || fail "$1 needs a value"
   case $1 in
@@ -36,7 +44,7 @@ for name in PYTHON_VERSION TORCH_VERSION CUDA_VERSION OUT; do
 done
 [[ $TORCH_VERSION =~ ^[0-9]+[.][0-9]+$ ]] ||
   fail "--torch takes a version like 2.11, got $TORCH_VERSION"
-[[ -r $HAVE ]] || fail "--have: cannot read $HAVE"
+[[ -z $HAVE || -r $HAVE ]] || fail "--have: cannot read $HAVE"
 PYTHON=${PYTHON:-${VENV:-.venv}/bin/python}
 "$PYTHON" -m pip --version >/dev/null 2>&1 ||
   fail "'$PYTHON -m pip' does not run: make install, or set PYTHON"
@@ -46,6 +54,12 @@ OUT=$(mkdir -p "$OUT" && cd "$OUT" && pwd)
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 mkdir "$WORK/own" "$WORK/wheels"
+ASSUMED=()
+if [[ -z $HAVE ]]; then
+  HAVE=$WORK/image.txt ASSUMED=("${IMAGE[@]}")
+  printf '%s\n' "${IMAGE[@]}" >"$HAVE"
+  echo "Not taken, to be there beside torch: ${IMAGE[*]}"
+fi
 pip() { "$PYTHON" -m pip "$@" --quiet --disable-pip-version-check; }
 
 pin() { grep -o "^$1==[^ ]*" requirements.txt; }
@@ -82,8 +96,7 @@ PY
 {
   echo "torch==$TORCH_VERSION+there"
   echo "torchvision==0.$((${TORCH_VERSION#*.} + 15))+there"
-  grep -hv '^#\|^torch\|^onedl-mmcv' requirements.txt requirements/build.txt |
-    sed 's/^opencv-python==/opencv-contrib-python-headless==/'
+  grep -hv '^#\|^torch\|^onedl-mmcv' requirements.txt requirements/build.txt
   grep -h '^pytest' requirements/tests.txt
 } >"$WORK/wanted.txt"
 TARGET=(--only-binary=:all: --implementation cp
@@ -94,7 +107,8 @@ for glibc in manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 \
 done
 pip install --dry-run --ignore-installed --target "$WORK/none" \
   --report "$WORK/report.json" "${TARGET[@]}" -r "$WORK/wanted.txt"
-"$PYTHON" - "$WORK/report.json" "$HAVE" >"$WORK/missing.txt" <<'PY'
+"$PYTHON" - "$WORK/report.json" "$HAVE" "${UNUSED[@]}" \
+  >"$WORK/missing.txt" <<'PY'
 import json
 import re
 import sys
@@ -108,24 +122,19 @@ with open(sys.argv[2]) as file:
     there = {key(re.split(r'[=@ ;]', line, maxsplit=1)[0]) for line in file}
 with open('requirements/build.txt') as file:  # others may be too old
     there -= {key(name) for name in re.findall(r'^[\w-]+', file.read(), re.M)}
-there |= {'torch', 'torchvision'}
-# one module, several distributions: that with selective search, or what there
-# is already
-cv2 = 'opencv-contrib-python-headless'
-has_cv2 = any(name.startswith('opencv-') for name in there)
+there |= {'torch', 'torchvision', *sys.argv[3:]}
+# the same module as opencv-contrib-python-headless, which is taken
+ends = ('python', 'python-headless', 'contrib-python')
+there |= {f'opencv-{end}' for end in ends}
 for item in json.load(open(sys.argv[1]))['install']:
     name, version = (item['metadata'][k] for k in ('name', 'version'))
-    if key(name).startswith('opencv-'):
-        wanted = key(name) == cv2 and not has_cv2
-    else:
-        wanted = key(name) not in there
-    if wanted:
+    if key(name) not in there:
         print(f'{name}=={version}')
 PY
 pip download --no-deps "${TARGET[@]}" -d "$WORK/wheels" \
   -r "$WORK/missing.txt"
 
-echo '[3/4] packing (a minute or two)'
+echo '[3/4] packing (3 to 10 minutes)'
 # Stored instead of deflated, so that xz sees the content: a third smaller.
 "$PYTHON" - "$WORK/wheels" <<'PY'
 import pathlib
@@ -140,14 +149,15 @@ for path in pathlib.Path(sys.argv[1]).glob('*.whl'):
             info.compress_type = zipfile.ZIP_STORED
             new.writestr(info, content)
 PY
-tar -C "$WORK" -c wheels | xz -6 -T0 >"$OUT/wheels.tar.xz"
-git archive --prefix=mmfgl/ HEAD | xz -6 >"$OUT/mmfgl.tar.xz"
+tar -C "$WORK" --sort=name -c wheels |
+  xz --lzma2=preset=9e,dict=256MiB >"$OUT/wheels.tar.xz"
+git archive --prefix=mmfgl/ HEAD | xz -9e >"$OUT/mmfgl.tar.xz"
 
 echo '[4/4] the installer'
 {
   echo "#!/usr/bin/env bash"
   echo "PYTHON_VERSION=$PYTHON_VERSION TORCH_VERSION=$TORCH_VERSION"
-  echo "CUDA_VERSION=$CUDA_VERSION"
+  echo "CUDA_VERSION=$CUDA_VERSION ASSUMED='${ASSUMED[*]}'"
   cat tools/offline_install.sh
 } >"$OUT/install.sh"
 printf '%s: %s in %d wheels, mmcv and mmfgl as source.\n' "$OUT" \

@@ -26,6 +26,20 @@ found=$(ask 'import torch; print(torch.__version__)' 2>/dev/null) || fail \
   "'$PYTHON' has no torch: set PYTHON to the interpreter that has one"
 [[ $found == "$TORCH_VERSION"* ]] || fail \
   "torch is $found, the bundle is for $TORCH_VERSION: make another bundle"
+missing=$("$PYTHON" - $ASSUMED <<'PY'
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+for name in sys.argv[1:]:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        print(name)
+PY
+)
+[[ -z $missing ]] || fail "'$PYTHON' lacks" $missing "(the bundle counts on" \
+  "them): install them there, or make the bundle with --have FILE, where" \
+  "FILE is the output of '$PYTHON -m pip freeze' here"
 ARCH=$(ask 'import torch
 if torch.cuda.is_available():
     print("%d.%d" % torch.cuda.get_device_capability())')

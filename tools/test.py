@@ -5,6 +5,9 @@ On one process or several:
 
     python tools/test.py CONFIG.py CHECKPOINT.pth [--tta]
     bash tools/dist_test.sh CONFIG.py CHECKPOINT.pth 8
+
+Leaves predictions.bbox.json, metrics.json, config.py and run.json in the work
+dir, of which `mmfgl report WORK_DIR` makes a page.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import argparse
 from mmdet.evaluation import DumpDetResults
 
 import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.engine.hooks import RunRecordHook
+from mmfgl.engine.hooks.start_summary_hook import StartSummaryHook
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root, check_launcher
 from mmfgl.utils.launch import (
@@ -22,6 +27,7 @@ from mmfgl.utils.launch import (
     load_config,
     set_tta,
 )
+from mmfgl.utils.user_errors import user_errors
 from mmfgl.utils.weights import (
     StrictCheckpointHook,
     check_checkpoint,
@@ -63,9 +69,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def test(args: argparse.Namespace) -> None:
     """Check config and checkpoint, then test."""
-    args = parse_args()
     check_launcher(args.launcher)
     use_safe_loading(args.trust_checkpoint)
     check_checkpoint(args.checkpoint)
@@ -82,11 +87,19 @@ def main() -> None:
         show_predictions(cfg, args)
     if args.tta:
         set_tta(cfg)
-    runner = build_runner(cfg, StrictCheckpointHook())
+    hooks = StrictCheckpointHook(), RunRecordHook(), StartSummaryHook()
+    runner = build_runner(cfg, *hooks)
     if args.out:
         dump = DumpDetResults(out_file_path=args.out)
         runner.test_evaluator.metrics.append(dump)
     runner.test()
+
+
+def main() -> None:
+    """Test, see the module's docstring."""
+    args = parse_args()
+    with user_errors(args.debug):
+        test(args)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,4 @@
-# FGL Faster R-CNN from ImageNet weights on digit scenes, 150 iterations: the
-# fine-tuning without pretraining of `make quickstart`.
+# FGL Faster R-CNN from ImageNet weights on digit scenes, 150 iterations.
 #   python tools/dataset_converters/digit_scenes.py
 #   python tools/model_converters/efficientnet_lite.py
 #   python tools/train.py configs/fgl_faster_rcnn/\

@@ -1,5 +1,5 @@
 # Objectness pretraining of FGL Faster R-CNN, from ImageNet weights, on the
-# unlabelled digit scenes, 200 iterations: that of `make quickstart`.
+# unlabelled digit scenes, 200 iterations.
 #   python tools/dataset_converters/digit_scenes.py
 #   python tools/model_converters/efficientnet_lite.py
 #   python tools/dataset_converters/propose_regions.py \

@@ -17,6 +17,8 @@ _base_ = [
 detector = _base_.model
 detector.backbone.update(pretrained=False, drop_path_rate=0.0)
 detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+# half of detection's: a view shows part of an image
+detector.train_cfg.rcnn.sampler.num = 256
 dense = dict(
     _base_.dense,
     backbone=[None, (192, 0), (384, 1), (768, 2)],

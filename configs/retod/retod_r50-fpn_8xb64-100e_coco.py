@@ -18,6 +18,8 @@ detector = _base_.model
 # from random weights: no frozen stage, trained BatchNorm statistics
 detector.backbone.update(frozen_stages=-1, norm_eval=False, init_cfg=None)
 detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+# half of detection's: a view shows part of an image
+detector.train_cfg.rcnn.sampler.num = 256
 dense = dict(
     _base_.dense,
     backbone=[None, (512, 0), (1024, 1), (2048, 2)],

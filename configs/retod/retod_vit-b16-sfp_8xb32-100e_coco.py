@@ -18,6 +18,8 @@ _base_ = [
 detector = _base_.model
 detector.backbone.drop_path_rate = 0.0
 detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+# half of detection's: a view shows part of an image
+detector.train_cfg.rcnn.sampler.num = 256
 dense = dict(
     _base_.dense,
     backbone=[(768, 2)],

@@ -1,6 +1,6 @@
-# Objectness, the EMA teacher's prototypes of the same region in the other view,
-# masked regions and diversity, their plain sum: what the region Transformer
-# of FGL may gain by pretraining, against the arm objectness.
+# Objectness, prototypes of the EMA teacher of the same region in the other
+# view, masked regions and diversity, their plain sum: what the region
+# Transformer of FGL may gain by pretraining, against the arm objectness.
 #   python tools/benchmarks/transfer.py --arms objectness-masked \
 #       --init imagenet --detector fgl ...
 _base_ = [

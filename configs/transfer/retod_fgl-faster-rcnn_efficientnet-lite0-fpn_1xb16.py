@@ -1,5 +1,5 @@
-# ReToD of FGL Faster R-CNN: objectness, and backbone and pyramid that learn the
-# maps of a frozen EfficientNet-Lite2 besides.
+# ReToD of FGL Faster R-CNN: objectness, and backbone and pyramid that learn
+# the maps of a frozen EfficientNet-Lite2 besides.
 #   python tools/benchmarks/transfer.py --arms retod --init imagenet \
 #       --detector fgl ...
 _base_ = [

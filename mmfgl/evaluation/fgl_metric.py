@@ -12,6 +12,7 @@ from terminaltables import AsciiTable
 from mmfgl.evaluation.confusion import confused_pairs, plot_confusion
 from mmfgl.evaluation.defined_metric import DefinedCocoMetric
 from mmfgl.evaluation.matching import ImageBoxes, MatchStatistics
+from mmfgl.evaluation.test_results import image_boxes
 from mmfgl.evaluation.tide import ERROR_TYPES, tide_report
 from mmfgl.registry import METRICS
 
@@ -60,31 +61,15 @@ class FGLMetric(DefinedCocoMetric):
 
     def _images(self, results: list) -> list[ImageBoxes]:
         """Boxes of every image of the annotations, predicted or not."""
-        label_of = {cat: label for label, cat in enumerate(self.cat_ids)}
-        found = {pred['img_id']: (gt, pred) for gt, pred in results}
+        found = {pred['img_id']: pred for _, pred in results}
         images = []
         for img_id in self.img_ids:
-            gt, pred = found.get(img_id, (self._coco_api.imgs[img_id], {}))
-            ann_ids = self._coco_api.get_ann_ids([img_id], self.cat_ids)
-            anns = self._coco_api.load_anns(ann_ids)
-            crowd = np.array([a.get('iscrowd', 0) for a in anns], dtype=bool)
-            boxes = np.array([a['bbox'] for a in anns], float).reshape(-1, 4)
-            boxes[:, 2:] += boxes[:, :2]
-            labels = np.array([label_of[a['category_id']] for a in anns], int)
-            scores = np.asarray(pred.get('scores', ()), dtype=float)
-            order = np.argsort(-scores, kind='stable')
-            predicted = np.asarray(pred.get('bboxes', ()), dtype=float)
+            pred = found.get(img_id, {})
+            columns = [
+                pred.get(key, ()) for key in ('bboxes', 'scores', 'labels')
+            ]
             images.append(
-                ImageBoxes(
-                    boxes=predicted.reshape(-1, 4)[order],
-                    scores=scores[order],
-                    labels=np.asarray(pred.get('labels', ()), int)[order],
-                    gt_boxes=boxes[~crowd],
-                    gt_labels=labels[~crowd],
-                    crowd_boxes=boxes[crowd],
-                    crowd_labels=labels[crowd],
-                    size=(gt.get('width', 1), gt.get('height', 1)),
-                )
+                image_boxes(self._coco_api, img_id, self.cat_ids, *columns)
             )
         return images
 

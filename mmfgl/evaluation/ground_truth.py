@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import math
@@ -51,7 +53,8 @@ def read_ground_truth(
         _match_ids(annotations, f'{key}_id', [r['id'] for r in rows], path)
     coco = COCO()
     coco.dataset = content
-    coco.createIndex()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints
+        coco.createIndex()
     return coco
 
 

@@ -1,5 +1,6 @@
 """Run the commands of a longer job one by one, resumably and visibly."""
 
+import functools
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ _PROGRESS = re.compile(
 )
 # The summary of CheckpointChainHook's load report.
 _LOADED = re.compile(r'[\d.]+ % of the declared modules loaded.*')
+# How a tool ends on an error of the user.
+_ERROR = re.compile(r'error: (.+)')
 _VALUES = re.compile(r'(?<!\S)(loss|coco/bbox_mAP\w*|eta): +(\S+)')
 
 
@@ -56,7 +59,8 @@ class Step:
         """A digest of all that decides the result but the code."""
         parts = [*self.command, *(step.digest() for step in self.needs)]
         if self.config is not None:
-            parts.append(Config.fromfile(self.config).pretty_text)
+            time = os.stat(self.config).st_mtime_ns
+            parts.append(_config_text(self.config, time))
         return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
 
     def resolved_command(self) -> list[str]:
@@ -94,7 +98,7 @@ class StepRunner:
         ``steps`` does not have a length.
 
         Raises:
-            RuntimeError: A command failed; shows the end of its output.
+            RuntimeError: A command failed; says why, as far as it has said.
         """
         seconds = {}
         total = len(steps) if total is None else total
@@ -104,7 +108,7 @@ class StepRunner:
             if state['done'] and all(path.exists() for path in step.outputs):
                 print(f'{title}: already done, took {state["seconds"]:.0f} s')
             else:
-                print(f'{title}: expect about {_clock(step.seconds)}')
+                print(f'{title}: expect about {clock(step.seconds)}')
                 self._run(step, state)
             seconds[step.name] = state['seconds']
         return seconds
@@ -142,7 +146,7 @@ class StepRunner:
             seconds = time.monotonic() - start
             state['seconds'] = before + seconds
             path.write_text(json.dumps(state))
-        print(f'    done in {_clock(seconds)}', flush=True)
+        print(f'    done in {clock(seconds)}', flush=True)
 
     def _stream(self, step: Step, command: list[str]) -> None:
         """Run a command; log all of its output, show some."""
@@ -167,17 +171,20 @@ class StepRunner:
                     elapsed = time.monotonic() - start
                     text = progress_line(line, elapsed - shown > self.interval)
                     if text:
-                        times = f'{_clock(elapsed)} of ~{_clock(step.seconds)}'
+                        times = f'{clock(elapsed)} of ~{clock(step.seconds)}'
                         print(f'    {times}  {text}', flush=True)
                         shown = elapsed
             except BaseException:
                 process.terminate()
                 raise
         if process.returncode:
-            raise RuntimeError(
-                f'Step "{step.name}" failed. The end of {path}:\n'
-                + ''.join(tail)
-            )
+            raise RuntimeError(_failure(step.name, path, list(tail)))
+
+
+@functools.cache
+def _config_text(path: str, time: int) -> str:
+    """All that a config sets; ``time`` is that of its last change."""
+    return repr(Config.fromfile(path).to_dict())
 
 
 def progress_line(line: str, due: bool = True) -> str:
@@ -196,5 +203,18 @@ def progress_line(line: str, due: bool = True) -> str:
     return ''
 
 
-def _clock(seconds: float) -> str:
+def _failure(name: str, log: Path, tail: list[str]) -> str:
+    """What to say of a command that failed, from the end of its output.
+
+    A tool that knows what is wrong has said it in a line of its own.
+    """
+    for line in reversed(tail):
+        match = _ERROR.fullmatch(line.strip())
+        if match is not None:
+            return f'step "{name}" failed: {match[1]} (all of it in {log})'
+    return f'step "{name}" failed. The end of {log}:\n' + ''.join(tail)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds as ``m:ss``."""
     return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'

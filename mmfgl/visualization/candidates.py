@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import mmcv
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmfgl.datasets.image_reader import read_image
 from mmfgl.models.roi_heads import FGLRoIHead
 
 # Candidates drawn at most, for readability: the first proposals.
@@ -82,7 +83,7 @@ def trace_image(model: nn.Module, path: str) -> Trace:
         attention = attention[0, order if decodes else targets]
     boxes = record['boxes'].float()
     return Trace(
-        image=mmcv.imread(path, channel_order='rgb'),
+        image=read_image(path)[..., ::-1],
         boxes=boxes / boxes.new_tensor(sample.scale_factor).repeat(2),
         context=selection.context,
         targets=targets,
@@ -123,8 +124,19 @@ def _recording(roi_head: FGLRoIHead) -> Iterator[dict]:
             hook.remove()
 
 
-def draw_trace(trace: Trace, target: int, score_thr: float) -> Figure:
+def draw_trace(
+    trace: Trace,
+    target: int,
+    score_thr: float,
+    panels: Sequence[str] = ('candidates', 'targets', 'attention', 'found'),
+) -> Figure:
     """Draw candidates, targets, what one reads, boxes from ``score_thr`` on.
+
+    Args:
+        trace: The steps of a prediction.
+        target: Whose attention is drawn; 0 has the highest class score.
+        score_thr: Least score of a detection that is drawn.
+        panels: Which of the four, in rows of two.
 
     Raises:
         ValueError: If there are not so many targets.
@@ -133,16 +145,22 @@ def draw_trace(trace: Trace, target: int, score_thr: float) -> Figure:
         raise ValueError(
             f'target {target} of {len(trace.targets)}: count from 0'
         )
+    draw = dict(
+        candidates=lambda axes: _draw_candidates(axes, trace),
+        targets=lambda axes: _draw_targets(axes, trace),
+        attention=lambda axes: _draw_attention(axes, trace, target),
+        found=lambda axes: _draw_found(axes, trace, score_thr),
+    )
+    columns = min(len(panels), 2)
+    rows = math.ceil(len(panels) / columns)
     height, width = trace.image.shape[:2]
-    size = (14, 14 * height / width + 0.8)
+    size = (7 * columns, rows * (7 * height / width + 0.4))
     figure = Figure(figsize=size, layout='constrained')
-    panels = figure.subplots(2, 2).flatten()
-    _draw_candidates(panels[0], trace)
-    _draw_targets(panels[1], trace)
-    _draw_attention(panels[2], trace, target)
-    _draw_found(panels[3], trace, score_thr)
-    for axes in panels:
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for name, axes in zip(panels, grid):
+        draw[name](axes)
         axes.imshow(trace.image)
+    for axes in grid:
         axes.set_axis_off()
     return figure
 

@@ -34,7 +34,7 @@ from tests.test_engine.rank_models import (
 )
 
 TOLERANCE = dict(rtol=1e-3, atol=1e-5)
-FOLLOWED = 4  # steps beside one rank
+STEPS = 20  # beside one rank
 
 
 def comparable(kind, folder):
@@ -87,7 +87,7 @@ def follow(kind, folder):
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9)
     gradients = None
-    for step in range(FOLLOWED):
+    for step in range(STEPS):
         data = model.data_preprocessor(batch_of(kind, step), True)
         losses = wrapped(**data, mode='loss')
         optimizer.zero_grad()

@@ -188,7 +188,7 @@ def test_resized_images(bench, data):
     for path in (data / 'train').iterdir():
         Image.open(path).resize((64, 48)).save(path)
     result = bench.run(detection(data), 'run')
-    bench.stops(result, 'is 64 x 48, the JSON says 128 x 96')
+    bench.stops(result, 'is 64 x 48, the labels say 128 x 96')
 
 
 def test_other_evaluator(bench, data):

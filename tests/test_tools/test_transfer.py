@@ -12,8 +12,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import find_latest_checkpoint
 
 from mmfgl.engine.hooks import LoadReport
+from mmfgl.reports import read_curve
 from mmfgl.testing import tiny_coco
-from mmfgl.utils.reports import read_curve
 from mmfgl.utils.steps import StepRunner
 from tests.test_tools.transfer_arguments import arguments, read
 from tools.benchmarks import lightly, transfer

@@ -12,13 +12,16 @@ DIR/results.json, DIR/results.md and DIR/pytest.xml.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+
+from lib.output import write_results
+
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,8 +79,14 @@ def main() -> None:
         description='Inject faults into tiny runs'
     )
     parser.add_argument('--out', required=True, help='folder of the results')
+    add_debug_argument(parser)
     args, options = parser.parse_known_args()
-    out = Path(args.out).resolve()
+    with user_errors(args.debug):
+        measure(Path(args.out).resolve(), options)
+
+
+def measure(out: Path, options: list[str]) -> None:
+    """Run the tests, with further options of pytest; write the results."""
     out.mkdir(parents=True, exist_ok=True)
     report, start = out / 'pytest.xml', time.monotonic()
     report.unlink(missing_ok=True)
@@ -91,8 +100,7 @@ def main() -> None:
     )
     results = read_results(report)
     results['settings'] = dict(seconds=round(time.monotonic() - start))
-    (out / 'results.json').write_text(json.dumps(results, indent=2))
-    (out / 'results.md').write_text(markdown(results))
+    write_results(out, results, markdown(results))
     print(markdown(results))
 
 

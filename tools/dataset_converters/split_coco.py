@@ -27,64 +27,16 @@ the train:val split 0.
 import argparse
 import hashlib
 import json
-import sys
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
 from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.utils.formats.split import objects_of, part_of, stratify
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 TRAIN_VAL_SEED = 0
 FOLDS = 5  # seeds 1 to 5
-
-
-def stratify(
-    counts: dict[int, Counter], sizes: Sequence[int], seed: int
-) -> list[set[int]]:
-    """Deal images out to parts so that categories keep their shares.
-
-    ``counts`` are the objects of each category by image id; ``sizes``, numbers
-    of images, add up to all. Gives the image ids of each part.
-    """
-    total = sum(sizes)
-    order = sorted(counts, key=lambda image: _hash(seed, image))
-    # images without objects are a category of their own
-    labels = {i: counts[i] or Counter({None: 1}) for i in order}
-    waiting = defaultdict(list)
-    objects = Counter()
-    for image in order:
-        objects.update(labels[image])
-        for label in labels[image]:
-            waiting[label].append(image)
-    left = Counter({label: len(images) for label, images in waiting.items()})
-    rank = {label: i for i, label in enumerate(sorted(waiting, key=str))}
-    # wanted objects of each part, times the number of images
-    wanted = [{c: n * size for c, n in objects.items()} for size in sizes]
-    room = list(sizes)
-    parts: list[set[int]] = [set() for _ in sizes]
-    done = set()
-    while left:
-        label = min(left, key=lambda c: (left[c], rank[c]))
-        for image in waiting[label]:
-            if image in done:
-                continue
-            part = max(
-                (p for p in range(len(sizes)) if room[p]),
-                key=lambda p: (wanted[p][label], room[p], -p),
-            )
-            parts[part].add(image)
-            done.add(image)
-            room[part] -= 1
-            for other, number in labels[image].items():
-                wanted[part][other] -= number * total
-                left[other] -= 1
-        del left[label]
-    return parts
-
-
-def _hash(seed: int, image: int) -> str:
-    return hashlib.sha256(f'{seed}/{image}'.encode()).hexdigest()
 
 
 def load_coco(path: Path) -> dict:
@@ -118,27 +70,12 @@ def load_coco(path: Path) -> dict:
     return content
 
 
-def objects_of(content: dict) -> dict[int, Counter]:
-    """Objects of each category by image id; crowd regions do not count."""
-    counts = {image['id']: Counter() for image in content['images']}
-    for ann in content['annotations']:
-        if not ann.get('iscrowd', 0):
-            counts[ann['image_id']][ann['category_id']] += 1
-    return counts
-
-
 def save_part(content: dict, images: set[int], path: Path) -> None:
     """Write the annotation file of some images, and print what it holds.
 
     All categories are kept, and the order of images and annotations.
     """
-    part = dict(
-        content,
-        images=[i for i in content['images'] if i['id'] in images],
-        annotations=[
-            a for a in content['annotations'] if a['image_id'] in images
-        ],
-    )
+    part = part_of(content, images)
     data = json.dumps(part, separators=(',', ':')).encode('ascii')
     write_atomically(data, path)
     seen = {a['category_id'] for a in part['annotations']}
@@ -221,16 +158,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--images', type=int, **many, help='low-label splits, in images')
     add('--unlabelled', action='store_true', help='write their rest too')
     add('--out', type=Path, help='folder (default: beside the source)')
+    add_debug_argument(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Split; stop with a one-line message on a user's error."""
     args = parse_args(argv)
-    try:
+    with user_errors(args.debug):
         split(args)
-    except (OSError, ValueError) as error:
-        sys.exit(f'split_coco: {error}')
 
 
 if __name__ == '__main__':

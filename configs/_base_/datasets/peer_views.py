@@ -71,6 +71,7 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
+        _scope_='mmpretrain',
         type='mmfgl.UnlabelledImages',
         data_root='data/aquarium/',
         data_prefix=dict(img_path='train/'),

@@ -8,6 +8,7 @@
 # near its start); the queue holds keys of half an epoch, so that it rarely
 # has another view of the same image as a negative (transfer.py sets it).
 mocov2 = dict(
+    _scope_='mmpretrain',
     type='MoCo',
     queue_len=224,
     feat_dim=128,
@@ -59,6 +60,7 @@ byol_mlp = dict(
     norm_cfg=dict(type='BN1d'),
 )
 byol = dict(
+    _scope_='mmpretrain',
     type='BYOL',
     base_momentum=0.01,
     neck=dict(byol_mlp, with_avg_pool=True),
@@ -71,7 +73,10 @@ byol = dict(
 byol_optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
-        type='LARS', lr=4.8 * 32 / 4096, momentum=0.9, weight_decay=1e-6
+        type='mmpretrain.LARS',
+        lr=4.8 * 32 / 4096,
+        momentum=0.9,
+        weight_decay=1e-6,
     ),
     paramwise_cfg=dict(
         custom_keys={
@@ -91,6 +96,7 @@ byol_budget = dict(
 # rate of ReToD's arms. The queue holds half an epoch as for MoCo, as it does
 # there for this many images (transfer.py sets it).
 distill = dict(
+    _scope_='mmpretrain',
     type='mmfgl.BackboneDistill',
     queue_len=224,
     temperature=0.07,

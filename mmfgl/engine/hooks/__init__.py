@@ -11,6 +11,8 @@ from .robust.channels_last_hook import ChannelsLastHook
 from .robust.exact_resume_hook import ExactResumeHook
 from .robust.nonfinite_guard_hook import NonFiniteError, NonFiniteGuardHook
 from .robust.unreadable_image_hook import UnreadableImageHook
+from .run_record_hook import RunRecordHook
+from .strict_load_hook import StrictLoadHook
 from .sync_statistics_hook import SyncStatisticsHook
 from .teacher_hook import TeacherHook
 
@@ -28,6 +30,8 @@ __all__ = [
     'NonFiniteGuardHook',
     'RegionProbeHook',
     'RegionTeacherHook',
+    'RunRecordHook',
+    'StrictLoadHook',
     'SyncStatisticsHook',
     'TeacherHook',
     'UnreadableImageHook',

@@ -1,9 +1,10 @@
 """The audit of annotation files before training and testing."""
 
-from .coco import Use, audit_coco, write_mended
+from .coco import Use, audit_coco, audit_content, write_mended
 from .config import audit_config
 from .images import files_without_image
 from .leaks import shared_images
+from .reading import read_coco
 from .report import AuditReport, Finding
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     'Use',
     'audit_coco',
     'audit_config',
+    'audit_content',
     'files_without_image',
+    'read_coco',
     'shared_images',
     'write_mended',
 ]

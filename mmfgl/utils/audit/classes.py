@@ -97,7 +97,7 @@ def compare_names(
             'to the names in the file'
         )
         for name in missing:
-            same = [n for n in names if _plain(n) == _plain(name)]
+            same = [n for n in names if plain_name(n) == plain_name(name)]
             twin = ''.join(f'{name!r} is {n!r} in the file' for n in same[:1])
             report.add('error', text, twin)
         return
@@ -111,7 +111,7 @@ def compare_names(
         report.tell('error', text)
 
 
-def _plain(name: object) -> str:
+def plain_name(name: object) -> str:
     """A name without type, case, blanks and quotes."""
     return str(name).strip(' \t\r\n\'"').casefold().replace('_', ' ')
 

@@ -47,28 +47,39 @@ def audit_coco(use: Use) -> tuple[dict, AuditReport]:
         ValueError: It is not in COCO format.
     """
     report = AuditReport(use.path)
+    content = read_coco(use.path, report, use.labels or not use.train)
+    audit_content(content, use, report)
+    return content, report
+
+
+def audit_content(content: dict, use: Use, report: AuditReport) -> None:
+    """Audit annotations that are read already, and mend them in place.
+
+    Args:
+        content: A dict with the lists of dicts of :func:`read_coco`.
+        use: What is read of it.
+        report: Takes the findings.
+    """
     needs_labels = use.labels or not use.train
-    content = read_coco(use.path, report, needs_labels)
     images = mend_entries(content, 'images', report)
     categories = mend_entries(content, 'categories', report)
     mend_images(content, use.folder, report, use.turned)
     mend_annotations(content, images, categories, report)
     if report.findings('error'):
-        return content, report
+        return
     mend_annotation_ids(content, report)
     mend_category_names(content, report)
     if report.findings('error'):
-        return content, report
+        return
     if use.classes is not None and needs_labels:
         compare_names(content['categories'], use.classes, report)
     if report.findings('error'):  # the counts would repeat it
-        return content, report
+        return
     count_objects(content, use.classes, report, use.labels, use.train)
     if use.masks:
         check_masks(content, use.classes, report)
     if use.train:
         _count_images(content, use, report)
-    return content, report
 
 
 def _count_images(content: dict, use: Use, report: AuditReport) -> None:

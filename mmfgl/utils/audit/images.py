@@ -152,9 +152,9 @@ def _mend_size(
     elif max(abs(a - b) for a, b in zip(size, real, strict=True)) > ROUNDING:
         report.add(
             'error',
-            'images of another size than the JSON says: scale the boxes (if '
-            'they are right, delete width and height from the JSON)',
-            f'{image["file_name"]!r} is {real[0]} x {real[1]}, the JSON says '
+            'images of another size than the labels say: scale the boxes (if '
+            'they are right, delete width and height from the file)',
+            f'{image["file_name"]!r} is {real[0]} x {real[1]}, the labels say '
             f'{size[0]} x {size[1]}',
         )
     elif size != real:

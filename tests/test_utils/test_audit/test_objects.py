@@ -49,7 +49,7 @@ def two_in_use(content):
         (set_entry('images', 1, id=None), 'images without a usable id: 1'),
         (set_entry('images', 1, file_name=None), 'without file_name: 1'),
         (set_entry('images', 1, file_name='s3://b/c.jpg'), 'named by URL: 1'),
-        (each('images', width=48, height=64), 'is 64 x 48, the JSON says 48'),
+        (each('images', width=48, height=64), 'is 64 x 48, the labels say 48'),
         (each('images', file_name='no.png'), 'without a file in'),
         (set_entry('categories', 1, id=1), "id 1: 'disc' and 'square'"),
         (set_entry('categories', 1, id=None), 'categories without a usable'),

@@ -1,11 +1,17 @@
 """The result files that every benchmark writes."""
 
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.utils.reports import machine_settings
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -16,6 +22,31 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_results(
     folder: str | Path, results: Mapping[str, Any], table: str
 ) -> None:
-    """Write ``results.json``, and the Markdown table as ``results.md``."""
+    """Write ``results.json``, and the Markdown table as ``results.md``.
+
+    Writes ``run.json`` besides: see :func:`run_record`.
+    """
     write_json(Path(folder) / 'results.json', results)
+    write_json(Path(folder) / 'run.json', run_record())
     write_atomically(f'{table}\n'.encode(), Path(folder) / 'results.md')
+
+
+def run_record() -> dict[str, Any]:
+    """What tools/analysis_tools/benchmark_table.py must know of a run.
+
+    Returns:
+        ``command``, ``commit`` (with ``-dirty`` behind it if tracked files
+        were changed, ``None`` outside of a clone) and ``machine``.
+    """
+    found = subprocess.run(
+        ['git', 'describe', '--always', '--dirty', '--exclude=*'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return dict(
+        command=f'python {shlex.join(sys.argv)}',
+        commit=found.stdout.strip() or None,
+        machine=machine_settings(),
+    )

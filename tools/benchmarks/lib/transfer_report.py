@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.transfer_results import finetune_dir, pretrain_dir
-from mmfgl.utils.reports import markdown_table, read_curve
-from mmfgl.utils.reports.plots import plot_curves
+from mmfgl.reports import markdown_table, read_curve
+from mmfgl.reports.plots import plot_curves
 
 SHOWN = ('AP', 'AP50', 'AP75', 'APs')
 HEADER = ('arm', *SHOWN, 'seeds', 'pretraining, s', 'views seen')

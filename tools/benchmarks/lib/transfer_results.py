@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmfgl.utils.reports import machine_settings, read_curve
+from mmfgl.reports import machine_settings, read_curve
 
 METRICS = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 METRICS |= {f'AP{size}': f'bbox_mAP_{size}' for size in 'sml'}

@@ -99,7 +99,10 @@ class BudgetHook(Hook):
         """Write what was spent."""
         if not is_main_process():
             return
-        batch = runner.train_dataloader.batch_size * get_world_size()
+        loader = runner.train_dataloader
+        # a batch sampler of one's own, of images of one shape say, has it
+        batch = loader.batch_size or loader.batch_sampler.batch_size
+        batch *= get_world_size()
         spent = dict(
             seconds=round(runner.message_hub.get_info(KEY), 1),
             iters=runner.iter,

@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 NAN = float('nan')
+INF = float('inf')
 COUNTER = itertools.count()
 
 
@@ -28,7 +29,8 @@ class Poison(Hook):
                 if self.where == 'loss':
                     first = first * NAN
                 else:  # a finite loss whose gradient is not
-                    first.register_hook(lambda grad: grad * NAN)
+                    by = INF if self.where == 'overflow' else NAN
+                    first.register_hook(lambda grad: grad * by)
                 losses[name] = [first * 1.0, *rest]
             return losses
 

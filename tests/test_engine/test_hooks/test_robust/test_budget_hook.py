@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader
 
 from mmfgl.engine.hooks import BudgetHook
 from mmfgl.engine.hooks.robust import budget_hook as module
@@ -96,6 +97,15 @@ def test_iterations_in_place_of_seconds(run):
     assert runner.iter == 5
     assert runner.model.rates[0] < runner.model.rates[1]
     assert 1 < runner.model.rates[-1] < 1.5
+
+
+def test_images_of_a_batch_sampler_count(run, tmp_path):
+    runner = run([1.0] * 9, BudgetHook(), max_iters=2)
+    batches = BatchSampler(range(12), batch_size=4, drop_last=True)
+    runner.train_loop.dataloader = DataLoader(range(12), batch_sampler=batches)
+    BudgetHook().after_train(runner)
+    spent = json.loads(Path(runner.work_dir, 'budget.json').read_text())
+    assert spent['images'] == 8
 
 
 def test_schedule():

@@ -1,0 +1,203 @@
+"""How long a run takes, and what its minutes are spent on."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+
+from mmfgl.recipes.hushed import hushed
+from mmfgl.utils.paths import installed
+
+#: The detector that all of a run's configs train.
+DETECTOR = (
+    *('configs', '_base_', 'models'),
+    'fgl-faster-rcnn_efficientnet-lite0_fpn.py',
+)
+#: Iterations of each training where neither minutes nor iterations are given:
+#: half an hour in all on two cores, or on a GPU.
+DEFAULT_ITERS = dict(cpu=400, cuda=4000)
+MIN_ITERS = 20  # below, no learning rate has risen
+START_UP = 15.0  # seconds of a process until its first batch
+REPORT = 30.0
+VALIDATIONS = 4  # in a fine-tuning of so many iterations
+SEARCH = 0.35  # seconds of selective search an image and core
+LOAD = 0.006  # seconds that a worker takes to load an image
+# In units of a training iteration of the detector on 8 images.
+PRETRAIN = 2.3  # an iteration on 16 views, with the teacher
+PLAIN = 0.06  # a tested image
+TTA = 0.35  # a tested image in six views
+EMBED = 0.02  # 15 regions of an image
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Expected seconds of the parts of a run on this machine.
+
+    Attributes:
+        pretrain: Of a pretraining iteration.
+        finetune: Of a fine-tuning iteration.
+        regions: Of the regions of a photograph.
+        plain: Of a photograph in a plain test.
+        tta: Of a photograph in a test with test-time augmentation.
+    """
+
+    pretrain: float
+    finetune: float
+    regions: float
+    plain: float
+    tta: float
+
+    @classmethod
+    def of(cls, iteration: float, cores: int) -> Speed:
+        """From the seconds of one training iteration of the detector.
+
+        Args:
+            iteration: On 8 images of 320 px, without loading them.
+            cores: Of the machine; two of them load images.
+        """
+        return cls(
+            pretrain=round(max(PRETRAIN * iteration, 16 * LOAD), 3),
+            finetune=round(max(1.1 * iteration, 4 * LOAD), 3),
+            regions=round(SEARCH / cores + EMBED * iteration, 3),
+            plain=round(PLAIN * iteration + LOAD, 3),
+            tta=round(TTA * iteration + LOAD, 3),
+        )
+
+    @classmethod
+    def measure(cls) -> Speed:
+        """Time two training iterations of the detector on this machine."""
+        with hushed():
+            iteration = _iteration_seconds()
+        return cls.of(iteration, cores())
+
+    def to_dict(self) -> dict[str, float]:
+        """The attributes."""
+        return asdict(self)
+
+
+def cores() -> int:
+    """Number of CPU cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _iteration_seconds() -> float:
+    """Seconds of a training iteration on 8 random images of 320 px."""
+    import torch
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+    from mmengine.config import Config
+    from mmengine.device import get_device
+    from mmengine.registry import DefaultScope
+
+    from mmfgl.testing import detection_batch
+
+    register_all_modules(init_default_scope=False)
+    cfg = Config.fromfile(installed(*DETECTOR))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+    model = model.to(get_device()).train()
+    batch = detection_batch(sizes=[(240, 320)] * 8, num_boxes=8)
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        data = model.data_preprocessor(batch, training=True)
+        loss, _ = model.parse_losses(model(**data, mode='loss'))
+        loss.backward()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.monotonic() - start)
+    return min(seconds[1:])  # the first one warms up
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run may take: minutes of all, or iterations of a training.
+
+    Args:
+        speed: Of this machine.
+        photos: Number of photographs to pretrain on.
+        val: Number of photographs to validate on.
+        minutes: Of the whole run.
+        iters: Of pretraining and of each fine-tuning, without ``minutes``.
+
+    Raises:
+        ValueError: The minutes do not suffice; says how many do.
+    """
+
+    speed: Speed
+    photos: int
+    val: int
+    minutes: float | None = None
+    iters: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and self.left() < self.least:
+            needed = 60 * self.minutes - self.left() + self.least
+            raise ValueError(
+                f'--minutes {self.minutes:g} is too short: on this machine '
+                'search, tests and report alone take '
+                f'{self.minutes - self.left() / 60:.1f} min; give --minutes '
+                f'{needed / 60 + 1:.0f} or more'
+            )
+
+    @property
+    def least(self) -> float:
+        """Seconds of the least training that makes sense."""
+        return MIN_ITERS * (self.speed.pretrain + 2 * self.speed.finetune)
+
+    def seconds_of(self, step: str) -> float:
+        """Expected seconds of a step without its training iterations."""
+        plain = self.val * self.speed.plain
+        # with minutes, the clock would run on in a validation
+        validations = plain * (VALIDATIONS if self.minutes is None else 1)
+        return START_UP + {
+            'regions': self.photos * self.speed.regions,
+            'imagenet': validations,
+            'retod': validations,
+            'plain': plain,
+            'tta': self.val * self.speed.tta,
+        }.get(step, 0.0)
+
+    def left(self, *done: str, spent: float = 0.0) -> float:
+        """Seconds for the trainings that are not done yet.
+
+        Args:
+            done: Names of the steps done.
+            spent: Seconds that they took.
+        """
+        steps = ['lite0', 'lite2', 'regions', 'pretrain', 'imagenet', 'retod']
+        steps += ['plain', 'tta'] * 2
+        fixed = sum(self.seconds_of(s) for s in steps if s not in done)
+        return 60 * (self.minutes or 0) - spent - fixed - REPORT
+
+    def pretrain(self, spent: float | None = None) -> tuple[int, float | None]:
+        """Iterations and, with a budget of minutes, seconds of pretraining.
+
+        It gets a third of what is left for the three trainings.
+
+        Args:
+            spent: Seconds of the steps before it; ``None`` for the plan.
+        """
+        if self.minutes is None:
+            return self.iters, None
+        done = () if spent is None else ('lite0', 'lite2', 'regions')
+        left = max(self.left(*done, spent=spent or 0.0), self.least)
+        return self._of(left / 3, self.speed.pretrain)
+
+    def finetune(self, spent: float | None = None) -> tuple[int, float | None]:
+        """The same of a fine-tuning: half of what pretraining has left."""
+        if self.minutes is None:
+            return self.iters, None
+        if spent is None:
+            left = self.left() * 2 / 3
+        else:
+            done = ('lite0', 'lite2', 'regions', 'pretrain')
+            left = self.left(*done, spent=spent)
+        return self._of(max(left, self.least) / 2, self.speed.finetune)
+
+    @staticmethod
+    def _of(seconds: float, iteration: float) -> tuple[int, float]:
+        return max(1, round(seconds / iteration)), round(seconds, 1)

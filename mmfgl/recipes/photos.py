@@ -1,0 +1,139 @@
+"""The data of a run: read, split, and written where its configs read them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os.path as osp
+from pathlib import Path
+
+from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.utils.formats import (
+    Dataset,
+    Split,
+    read_dataset,
+    split_dataset,
+    write_dataset,
+)
+
+#: Of a run's folder: photographs to pretrain on, one a line.
+PRETRAINING = Path('data', 'pretraining.txt')
+
+
+def read_photos(
+    photos: str | Path,
+    labels: str | Path | None = None,
+    val: str | Path | None = None,
+) -> Dataset:
+    """Read and audit a data set and split ``val`` off if it has none.
+
+    A ``test`` split without ``val`` is taken as ``val``; beside a ``val`` it
+    is left alone.
+
+    Args:
+        photos: See :func:`mmfgl.utils.formats.read_dataset`.
+        labels: See there.
+        val: Annotations of those of the photographs to validate on; only
+            these are validated on then.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: The labels are not what they seem; names files.
+    """
+    dataset = read_dataset(photos, labels)
+    splits, notes = dict(dataset.splits), list(dataset.notes)
+    if val is not None:
+        splits['val'] = _read_val(dataset, photos, val)
+    elif 'val' not in splits and 'test' in splits:
+        splits['val'] = splits.pop('test')
+        notes.append('test is taken as val: no val was given')
+    dataset = dataclasses.replace(dataset, splits=splits, notes=notes)
+    return split_dataset(dataset)
+
+
+def _read_val(dataset: Dataset, photos: str | Path, val: str | Path) -> Split:
+    """The annotations of a file of its own, with the ids of the classes.
+
+    Raises:
+        ValueError: They list other classes, or photographs to train on.
+    """
+    other = read_dataset(photos, val)
+    split = other.splits['train']
+    if set(other.classes) != set(dataset.classes):
+        raise ValueError(
+            f'{val} has the classes {", ".join(other.classes)}, the labels to '
+            f'train on {", ".join(dataset.classes)}: give both the same list '
+            'of categories'
+        )
+    train = dataset.splits['train']
+    if shared := set(split.paths()) & set(train.paths()):
+        raise ValueError(
+            f'{len(shared)} photographs of {val} are among those to train on '
+            f'({min(shared)}): leave --val out to split them, or take them '
+            'out of one file'
+        )
+    categories = train.content['categories']
+    ids = {category['name']: category['id'] for category in categories}
+    new = {c['id']: ids[c['name']] for c in split.content['categories']}
+    annotations = [
+        dict(ann, category_id=new[ann['category_id']])
+        for ann in split.content['annotations']
+    ]
+    content = dict(split.content, categories=categories)
+    return Split(dict(content, annotations=annotations), split.root)
+
+
+def pretraining_photos(dataset: Dataset) -> list[str]:
+    """All photographs, labelled or not, but those of ``val`` and ``test``."""
+    held_out: set[str] = set()
+    for name, split in dataset.splits.items():
+        if name != 'train':
+            held_out.update(split.paths())
+    return [path for path in dataset.all_photos() if path not in held_out]
+
+
+def digest_of(dataset: Dataset) -> str:
+    """A digest of labels and names of photographs, not of their pixels."""
+    contents = {name: s.content for name, s in dataset.splits.items()}
+    text = json.dumps([contents, dataset.all_photos()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_photos(dataset: Dataset, out: Path) -> None:
+    """Write annotations and the photographs to pretrain on into ``out/data``.
+
+    A file of the same content is left as it is.
+    """
+    write_dataset(dataset, out / 'data')
+    names = [
+        _relative(path, dataset.photos) for path in pretraining_photos(dataset)
+    ]
+    text = ''.join(f'{name}\n' for name in names)
+    data = text.encode('utf-8', 'surrogateescape')
+    write_atomically(data, out / PRETRAINING)
+
+
+def _relative(path: str, folder: str) -> str:
+    """A path below a folder relative to it, another as it is."""
+    inner = osp.relpath(path, folder)
+    return path if inner.startswith(osp.pardir) else inner
+
+
+def describe(dataset: Dataset) -> str:
+    """The data in some lines, with what the audit has found."""
+    lines = [f'Data: {dataset.layout}']
+    held_out = []
+    for name, split in dataset.splits.items():
+        images, objects = (
+            len(split.content[key]) for key in ('images', 'annotations')
+        )
+        lines.append(f'  {name}: {images} photographs, {objects} objects')
+        held_out += [f'the {images} of {name}'] * (name != 'train')
+    lines += [
+        f'  {len(dataset.classes)} classes: {", ".join(dataset.classes)}',
+        f'  pretraining: {len(pretraining_photos(dataset))} photographs, '
+        f'labelled or not; {" and ".join(held_out)} are never among them',
+        *(f'  note: {note}' for note in dataset.notes),
+    ]
+    return '\n'.join(lines)

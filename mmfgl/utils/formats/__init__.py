@@ -1,0 +1,15 @@
+"""Labelled data sets of other tools, read as COCO."""
+
+from .base import Dataset, Split
+from .reading import read_dataset
+from .split import split_dataset
+from .writing import Written, write_dataset
+
+__all__ = [
+    'Dataset',
+    'Split',
+    'Written',
+    'read_dataset',
+    'split_dataset',
+    'write_dataset',
+]

@@ -1,0 +1,291 @@
+"""Pascal VOC: an XML file an image."""
+
+from __future__ import annotations
+
+import os.path as osp
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from mmfgl.utils.audit import AuditReport
+from mmfgl.utils.formats.base import (
+    Dataset,
+    find_files,
+    find_images,
+    finish,
+    only_train,
+    split_name,
+)
+from mmfgl.utils.formats.content import (
+    Labelled,
+    readable_headers,
+    to_content,
+)
+
+LOOKED_FOR = (
+    'Annotations/*.xml and JPEGImages/, or XML files beside the images '
+    '(Pascal VOC)',
+)
+_LISTS = ('train', 'val', 'test')  # of ImageSets/Main
+
+
+class VocPlan(NamedTuple):
+    """A VOC data set, before its XML files are read."""
+
+    folder: Path
+    parts: dict[str, list[str]]  # XML files, relative to the folder
+    notes: list[str]
+
+
+class _Object(NamedTuple):
+    name: str
+    corners: list[float]  # xmin, ymin, xmax, ymax as written
+    difficult: bool
+
+
+class _Xml(NamedTuple):
+    path: str
+    filename: str
+    size: tuple[int, int]  # (width, height) in pixels, 0 if not given
+    objects: list[_Object]
+
+
+def find_voc(photos: Path, labels: Path | None) -> VocPlan | None:
+    """XML files of each part; ``None`` if there are none of VOC."""
+    if labels is not None and labels.is_file():
+        return None
+    folder = labels or photos / 'Annotations'
+    folder = folder if folder.is_dir() else photos
+    names = find_files(folder, '.xml')
+    if not any(_is_voc(folder / name) for name in names):
+        return None
+    lists = folder.parent / 'ImageSets' / 'Main'
+    listed = {n: lists / f'{n}.txt' for n in _LISTS}
+    listed = {n: path for n, path in listed.items() if path.is_file()}
+    if 'train' not in listed and (lists / 'trainval.txt').is_file():
+        listed['train'] = lists / 'trainval.txt'
+    if listed:
+        return _of_lists(folder, names, listed)
+    parts = defaultdict(list)
+    for name in names:
+        parts[split_name(Path(name).parts[0])].append(name)
+    if None in parts:  # folders of another meaning
+        parts = {'train': names}
+    return VocPlan(folder, dict(parts), [])
+
+
+def _is_voc(path: Path) -> bool:
+    with open(path, 'rb') as file:
+        return b'<annotation' in file.read(1000)
+
+
+def _of_lists(
+    folder: Path, names: list[str], lists: dict[str, Path]
+) -> VocPlan:
+    by_stem = {osp.splitext(name)[0]: name for name in names}
+    parts, notes, used = {}, [], set()
+    for part, path in lists.items():
+        lines = path.read_text('utf-8-sig').splitlines()
+        stems = [line.split()[0] for line in lines if line.strip()]
+        lost = [stem for stem in stems if stem not in by_stem]
+        if lost:
+            notes.append(
+                f'{path}: {len(lost)} images without an XML: left out '
+                f'({lost[0]})'
+            )
+        parts[part] = [by_stem[stem] for stem in stems if stem in by_stem]
+        used.update(parts[part])
+    if len(used) < len(names):
+        rest = sorted(set(names) - used)
+        notes.append(
+            f'{len(rest)} XML files in no list of {path.parent}: left out '
+            f'({rest[0]})'
+        )
+    return VocPlan(folder, {k: v for k, v in parts.items() if v}, notes)
+
+
+def read_voc(photos: Path, plan: VocPlan) -> Dataset:
+    """Read images and labels; see :func:`find_voc`.
+
+    An image belongs to the XML of its name, whatever ``filename`` says.
+    ``bndbox`` counts pixels from 1 with both ends inside the box, as the
+    PASCAL VOC development kit defines; if a box of the data set begins below
+    1, all of them are edges counted from 0. Objects marked difficult become
+    crowd regions (``iscrowd=1``): not trained on, and neither missed nor
+    false when found, as in VOC's own evaluation. Classes are in alphabetical
+    order. An image without XML is not labelled: it serves for pretraining.
+
+    Raises:
+        ValueError: A label is wrong; names its file and object.
+    """
+    notes = list(plan.notes)
+    parts = only_train(plan.parts, plan.folder, notes)
+    reports = {part: AuditReport(f'{plan.folder} ({part})') for part in parts}
+    images = _Images(photos, plan.folder)
+    read: dict[str, list[tuple[str, _Xml]]] = {}
+    for part, names in parts.items():
+        report = reports[part]
+        xmls = [_parse(str(plan.folder / name), report) for name in names]
+        found = [(images.of(xml, report), xml) for xml in xmls if xml]
+        read[part] = [(image, xml) for image, xml in found if image]
+    xmls = [xml for pairs in read.values() for _, xml in pairs]
+    objects = [thing for xml in xmls for thing in xml.objects]
+    first = min((min(o.corners[:2]) for o in objects), default=1)
+    notes.append(
+        'boxes are read as pixels counted from 1, both ends inside (x = xmin '
+        '- 1, width = xmax - xmin + 1), as PASCAL VOC defines'
+        if first >= 1
+        else 'boxes are read as edges counted from 0 (x = xmin, width = xmax '
+        '- xmin), since one begins below 1'
+    )
+    classes = sorted({thing.name for thing in objects})
+    labelled = {
+        part: _labelled(photos, pairs, classes, first >= 1, reports[part])
+        for part, pairs in read.items()
+    }
+    contents = {
+        part: (*content, reports[part])
+        for part, content in to_content(labelled, classes).items()
+    }
+    return finish(contents, photos, f'Pascal VOC: {plan.folder}', notes)
+
+
+def _labelled(
+    photos: Path,
+    pairs: list[tuple[str, _Xml]],
+    classes: list[str],
+    from_one: bool,
+    report: AuditReport,
+) -> list[Labelled]:
+    """Images of one part with their objects."""
+    shift = int(from_one)
+    paths = [image for image, _ in pairs]
+    headers = readable_headers(photos, paths, report)
+    labelled = []
+    for image, xml in sorted(pairs):
+        if image not in headers:
+            continue
+        size = xml.size
+        if 0 in size:
+            text = 'XML files without a size: taken from the image'
+            report.add('repair', text, xml.path)
+            size = headers[image].upright
+        objects = []
+        for name, (x1, y1, x2, y2), difficult in xml.objects:
+            x1, y1 = x1 - shift, y1 - shift
+            box = [x1, y1, x2 - x1, y2 - y1]
+            objects.append((classes.index(name), box, difficult))
+            if difficult:
+                text = 'objects marked difficult: crowd regions (iscrowd=1)'
+                report.add('repair', text, xml.path)
+        labelled.append(Labelled(image, size, objects))
+    return labelled
+
+
+class _Images:
+    """The images that XML files belong to.
+
+    Args:
+        photos: Folder of the photographs, with its sub-folders.
+        folder: Folder of the XML files.
+    """
+
+    def __init__(self, photos: Path, folder: Path) -> None:
+        self._taken: dict[str, str] = {}
+        self._stems, self._files = defaultdict(list), defaultdict(list)
+        for path in (osp.join(photos, n) for n in find_images(photos)):
+            name = osp.basename(path)
+            self._stems[osp.splitext(name)[0]].append(path)
+            self._files[name].append(path)
+        self._folder = folder
+
+    def of(self, xml: _Xml, report: AuditReport) -> str | None:
+        """The image of an XML, which must be its alone."""
+        stem = osp.splitext(osp.basename(xml.path))[0]
+        found = self._stems[stem]
+        if not found and len(self._files[xml.filename]) == 1:
+            text = 'XML files of another name than their image: found by '
+            report.add('repair', f'{text}filename', xml.path)
+            found = self._files[xml.filename]
+        elif found and osp.splitext(xml.filename)[0] != stem:
+            text = (
+                'XML files whose filename is not their own name: taken for '
+                'the image of their own name'
+            )
+            if xml.filename:
+                report.add('repair', text, f'{xml.path}: {xml.filename}')
+        if len(found) > 1:
+            own = osp.dirname(xml.path)
+            found = [p for p in found if osp.dirname(p) == own] or found
+        if len(found) > 1:
+            inner = osp.dirname(osp.relpath(xml.path, self._folder))
+            end = (f'{inner}/' if inner else '') + stem
+            same = [p for p in found if osp.splitext(p)[0].endswith(end)]
+            found = same if inner and same else found
+        if len(found) > 1:
+            text = 'XML files that several images have the name of: rename'
+            report.add('error', text, f'{xml.path}: {", ".join(found)}')
+            return None
+        if not found:
+            text = 'label files whose image is missing: left out'
+            report.add('warning', text, xml.path)
+            return None
+        twin = self._taken.setdefault(found[0], xml.path)
+        if twin != xml.path:
+            text = 'images with two label files: remove one of each'
+            report.add('error', text, f'{found[0]}: {twin} and {xml.path}')
+        return found[0]
+
+
+def _parse(path: str, report: AuditReport) -> _Xml | None:
+    """Read an XML; None, and an error, if it is broken."""
+    try:
+        root = ET.parse(path).getroot()
+    except ET.ParseError as error:
+        line, column = error.position
+        text = 'files that are no XML, or not whole'
+        report.add('error', text, f'{path}:{line}:{column}')
+        return None
+    objects = []
+    for number, node in enumerate(root.findall('object'), 1):
+        thing = _object(node, f'{path}, object {number}', report)
+        if thing is not None:
+            objects.append(thing)
+    size = tuple(
+        int(_number(root.findtext(f'size/{key}')) or 0)
+        for key in ('width', 'height')
+    )
+    # labelImg leaves a path, of Windows too
+    filename = (root.findtext('filename') or '').strip().replace('\\', '/')
+    return _Xml(path, osp.basename(filename), size, objects)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or '')
+    except ValueError:
+        return None
+    return number if abs(number) < 1e9 else None
+
+
+def _object(
+    node: ET.Element, where: str, report: AuditReport
+) -> _Object | None:
+    name = (node.findtext('name') or '').strip()
+    keys = ('xmin', 'ymin', 'xmax', 'ymax')
+    corners = [_number(node.findtext(f'bndbox/{key}')) for key in keys]
+    if not name:
+        report.add('error', 'objects without a name', where)
+    elif None in corners:
+        text = 'objects without bndbox, or without four numbers in it'
+        report.add('error', text, where)
+    else:
+        for low, high in ((0, 2), (1, 3)):
+            if corners[low] > corners[high]:
+                text = 'boxes with minimum and maximum swapped: swapped back'
+                report.add('repair', text, where)
+                corners[low], corners[high] = corners[high], corners[low]
+        difficult = (node.findtext('difficult') or '').strip() == '1'
+        return _Object(name, corners, difficult)
+    return None

@@ -1,0 +1,107 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmfgl.recipes.photos import (
+    describe,
+    digest_of,
+    pretraining_photos,
+    read_photos,
+    write_photos,
+)
+
+
+def names(paths):
+    return {'/'.join(Path(path).parts[-2:]) for path in paths}
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_all_photographs_but_val_are_pretrained_on(digits, dataset, tmp_path):
+    photos = names(pretraining_photos(dataset))
+    expected = [
+        p for d in ('train', 'unlabelled') for p in (digits / d).iterdir()
+    ]
+    assert photos == names(expected) and len(photos) == 8
+    write_photos(dataset, tmp_path)
+    listed = (tmp_path / 'data/pretraining.txt').read_text().splitlines()
+    assert set(listed) == photos  # relative to the photographs' folder
+    val = json.loads((tmp_path / 'data/annotations/val.json').read_text())
+    assert len(val['images']) == 3
+    text = describe(dataset)
+    assert 'pretraining: 8 photographs' in text
+    assert 'the 3 of val are never among them' in text
+
+
+def test_without_val_a_fifth_of_the_labelled_is_held_out(digits):
+    labels = digits / 'annotations/train.json'
+    dataset = read_photos(digits / 'train', labels)
+    sizes = {n: len(s.content['images']) for n, s in dataset.splits.items()}
+    assert sum(sizes.values()) == 6 and sizes['val'] in (1, 2)
+    held_out = dataset.splits['val'].paths()
+    assert not set(held_out) & set(pretraining_photos(dataset))
+    assert digest_of(dataset) == digest_of(
+        read_photos(digits / 'train', labels)
+    )
+
+
+@pytest.fixture
+def one_folder(digits, tmp_path):
+    """Photographs of both splits in one folder, and their labels."""
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    contents = []
+    for split in ('train', 'val'):
+        content = json.loads(
+            (digits / f'annotations/{split}.json').read_text()
+        )
+        for image in content['images']:
+            name = f'{split}_{image["file_name"]}'
+            shutil.copy(digits / split / image['file_name'], photos / name)
+            image['file_name'] = name
+        contents.append(content)
+    return photos, contents
+
+
+def test_a_val_file_with_other_ids(one_folder, tmp_path):
+    photos, (train, val) = one_folder
+    labels = write_json(tmp_path / 'a.json', train)
+    wanted = [a['category_id'] for a in val['annotations']]
+    for category in val['categories']:
+        category['id'] += 100
+    for annotation in val['annotations']:
+        annotation['category_id'] += 100
+    dataset = read_photos(photos, labels, write_json(tmp_path / 'b.json', val))
+    content = dataset.splits['val'].content
+    assert (
+        content['categories'] == dataset.splits['train'].content['categories']
+    )
+    assert [a['category_id'] for a in content['annotations']] == wanted
+    assert len(pretraining_photos(dataset)) == 6
+
+
+def test_a_val_file_that_does_not_fit(one_folder, tmp_path):
+    photos, (train, val) = one_folder
+    labels = write_json(tmp_path / 'a.json', train)
+    with pytest.raises(ValueError, match='6 photographs of .* among those to'):
+        read_photos(photos, labels, labels)
+    val['categories'][0]['name'] = 'other'
+    other = write_json(tmp_path / 'b.json', val)
+    with pytest.raises(ValueError, match='b.json has the classes other, '):
+        read_photos(photos, labels, other)
+
+
+def test_test_is_taken_as_val_if_there_is_no_other(digits, tmp_path):
+    root = tmp_path / 'set'
+    shutil.copytree(digits, root)
+    shutil.move(root / 'val', root / 'test')
+    (root / 'annotations/val.json').rename(root / 'annotations/test.json')
+    dataset = read_photos(root)
+    assert set(dataset.splits) == {'train', 'val'}
+    assert len(dataset.splits['val'].content['images']) == 3
+    assert 'test is taken as val' in describe(dataset)

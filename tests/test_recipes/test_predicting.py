@@ -1,0 +1,136 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from mmfgl.recipes import predict
+from mmfgl.recipes.predicting import find_names
+from mmfgl.testing import randomise_weights, tiny_fgl_cfg
+
+CLASSES = ('cell', 'nucleus', 'thing')
+
+
+def config():
+    resize = dict(type='Resize', scale=(96, 96), keep_ratio=True)
+    keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+    load = dict(type='LoadImageFromFile')
+    pipeline = [
+        *(load, resize, dict(type='LoadAnnotations', with_bbox=True)),
+        dict(type='PackDetInputs', meta_keys=keys),
+    ]
+    flips = [dict(type='RandomFlip', prob=float(p)) for p in (0, 1)]
+    views = [[resize], flips, [dict(type='PackDetInputs')]]
+    return Config(
+        dict(
+            default_scope='mmdet',
+            metainfo=dict(classes=CLASSES),
+            model=tiny_fgl_cfg(num_classes=len(CLASSES)),
+            test_dataloader=dict(
+                dataset=dict(type='CocoDataset', pipeline=pipeline)
+            ),
+            tta_model=dict(type='mmfgl.RoITTAModel'),
+            tta_pipeline=[load, dict(type='TestTimeAug', transforms=views)],
+        )
+    )
+
+
+@pytest.fixture(scope='module')
+def run_dir(tmp_path_factory):
+    """A finished run whose better detector, retod, is a tiny one."""
+    root = tmp_path_factory.mktemp('run')
+    for folder in ('configs', 'retod', 'data/annotations'):
+        (root / folder).mkdir(parents=True)
+    cfg = config()
+    cfg.dump(root / 'configs/retod.py')
+    model = randomise_weights(MODELS.build(cfg.model), std=0.1)
+    torch.save(dict(state_dict=model.state_dict()), root / 'retod/iter_5.pth')
+    # where the run was before it was moved
+    (root / 'retod/last_checkpoint').write_text('/old/place/retod/iter_5.pth')
+    names = enumerate(reversed(CLASSES), 11)
+    content = dict(categories=[dict(id=i, name=name) for i, name in names])
+    (root / 'data/annotations/val.json').write_text(json.dumps(content))
+    tests = {m: dict(score_thr=t) for m, t in (('plain', 0.01), ('tta', 0.02))}
+    results = dict(best='retod', arms=dict(retod=tests))
+    (root / 'results.json').write_text(json.dumps(results))
+    return root
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp('images')
+    rng = np.random.default_rng(0)
+    for name, size in (('a.png', (60, 90)), ('sub/a.png', (90, 60))):
+        (root / name).parent.mkdir(exist_ok=True)
+        image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / name), image)
+    (root / 'broken.jpg').write_bytes(b'\xff\xd8 no image')
+    (root / 'notes.txt').touch()
+    return root
+
+
+@pytest.mark.parametrize('tta', [False, True])
+def test_pictures_and_predictions(run_dir, images, tmp_path, capsys, tta):
+    content = predict(run_dir, images, out=tmp_path, tta=tta)
+    assert content == json.loads((tmp_path / 'predictions.json').read_text())
+    sizes = {
+        i['file_name']: (i['width'], i['height']) for i in content['images']
+    }
+    assert sizes == {'a.png': (90, 60), 'sub/a.png': (60, 90)}
+    assert list(content['unreadable']) == ['broken.jpg']
+    shown = capsys.readouterr().out
+    assert 'unreadable: broken.jpg: ' in shown and '1 unreadable' in shown
+    # the ids of the run's annotations, whatever their order
+    ids = {c['name']: c['id'] for c in content['categories']}
+    assert ids == dict(cell=13, nucleus=12, thing=11)
+    assert content['score_thr'] == (0.02 if tta else 0.01)
+    assert content['annotations']
+    numbers = {image['id']: image for image in content['images']}
+    for found in content['annotations']:
+        image, (x, y, w, h) = numbers[found['image_id']], found['bbox']
+        assert 0 <= x <= x + w <= image['width'] + 0.1
+        assert 0 <= y <= y + h <= image['height'] + 0.1
+        assert found['score'] >= content['score_thr'] - 1e-4
+        assert found['category_id'] in ids.values()
+    for name, (width, height) in sizes.items():
+        picture = cv2.imread(str(tmp_path / 'pictures' / name))
+        assert picture.shape == (height, width, 3)
+        assert (picture != cv2.imread(str(images / name))).any()
+
+
+def test_look_alikes_in_one_place_are_shown_once(run_dir, images, tmp_path):
+    content = predict(run_dir, images / 'a.png', out=tmp_path, score_thr=0.0)
+    boxes = np.array([found['bbox'] for found in content['annotations']])
+    boxes[:, 2:] += boxes[:, :2]
+    from mmdet.evaluation.functional import bbox_overlaps
+
+    ious = bbox_overlaps(boxes, boxes) - np.eye(len(boxes))
+    assert len(boxes) > 1 and ious.max() <= 0.61
+    assert content['images'][0]['file_name'] == 'a.png'
+
+
+def test_names_of_a_folder_a_file_and_a_pattern(images):
+    out = images / 'out'
+    root, names = find_names(images, out)
+    assert names == ['a.png', 'broken.jpg', 'sub/a.png']
+    assert find_names(images, images / 'sub')[1] == ['a.png', 'broken.jpg']
+    root, names = find_names(images / 'sub' / 'a.png', out)
+    assert (root, names) == (str(images / 'sub'), ['a.png'])
+    root, names = find_names(f'{images}/**/*', out)
+    assert names == ['a.png', 'broken.jpg', 'sub/a.png']
+    for wrong in ('nowhere', '*.png', 'notes'):
+        with pytest.raises(FileNotFoundError, match='no image found in'):
+            find_names(images / 'empty' / wrong, out)
+
+
+def test_what_is_wrong_is_told(run_dir, images, tmp_path):
+    with pytest.raises(ValueError, match=r'--score-thr must lie in \[0, 1\]'):
+        predict(run_dir, images, out=tmp_path, score_thr=2)
+    with pytest.raises(ValueError, match='none of the 1 images can be read'):
+        predict(run_dir, images / 'broken.jpg', out=tmp_path)
+    with pytest.raises(FileNotFoundError, match='finished `mmfgl run`'):
+        predict(images, images, out=tmp_path)
+    assert not (tmp_path / 'predictions.json').exists()

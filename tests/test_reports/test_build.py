@@ -1,0 +1,86 @@
+import json
+import re
+
+import pytest
+
+from mmfgl.cli import report as command
+from mmfgl.reports import report
+
+
+def test_sections(page, hostile):
+    text = page.with_suffix('.md').read_text()
+    assert re.findall('^## (.*)$', text, re.M) == [
+        *('Results', 'Curves', 'Classes', 'Errors', 'Confusions'),
+        *('Detections', 'Settings', 'Machine and versions', 'Commands'),
+        'Configs',
+    ]
+    assert '# Report: a&lt;u>run' in text
+    assert '3 tests on 10 images with 18 objects of 3 classes; 3 tr' in text
+    row = '| test-retod-tta | TTA | 60.0 | – | – | – | – | – | 50.0 '
+    assert row + '| 20 iterations | 1.0 |' in text
+    # the pretraining has no AP, what was tested stands among settings alone
+    names = re.findall(r'^\| (retod|imagenet|pretrain) \|', text, re.M)
+    assert sorted(names) == ['imagenet', 'pretrain', 'retod']
+    for name in ('cat', hostile, '猫'):
+        name = name.replace('&', '&amp;').replace('<', '&lt;')
+        assert f'| {name} | 6 |' in text
+    assert 'python tools/test.py test-retod-tta <x>' in text
+    # 9 of 18 objects are found, and one where there is none
+    assert '| test-retod-plain | 0.81 | 64.3 | 90.0 | 50.0 |' in text
+    assert '| Python | 3.11 |' in text
+
+
+def test_page(page, hostile):
+    text = page.read_text()
+    assert hostile not in text and '<script>alert' not in text
+    assert text.count('<img src=') == 8 * 3  # truth and two checkpoints
+    assert text.count('<svg') == 5
+    assert 'test-retod-tta' in text
+    assert 'Of each checkpoint the test of highest AP is drawn' in text
+
+
+def test_one_training(run_folder, tmp_path):
+    page = report([run_folder / 'retod'], tmp_path)
+    text = page.with_suffix('.md').read_text()
+    assert '| retod | val, while training | 20.0 | 20 iterations |' in text
+    assert 'No test among these runs' in text
+    assert 'Detections' not in text
+
+
+def test_transfer(tmp_path):
+    arm = dict(AP=[30.0, 31.0], APs=[None, None], pretrain_seconds=60)
+    arm |= dict(images_seen=99)
+    other = arm | dict(AP=[32.0])
+    content = dict(arms=dict(none=arm, retod=other))
+    content |= dict(settings=dict(seeds=2, arms=['a'], machine=dict(cores=2)))
+    content |= dict(data_sets=dict(bccd=dict(arms=dict(none=arm))))
+    (tmp_path / 'results.json').write_text(json.dumps(content))
+    text = report(tmp_path).with_suffix('.md').read_text()
+    row = '| none | 30.5 | 0.7 | – | – | – | – | – | 2 | 60.0 | 99 |'
+    assert text.count(row) == 2
+    assert 'Mean of the data sets.' in text and 'bccd. Box AP' in text
+    assert '| cores | 2 |' in text
+
+
+def test_changed_annotations(run_folder, tmp_path):
+    folder = tmp_path / 'test'
+    folder.mkdir()
+    for path in (run_folder / 'test-retod-plain').iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / 'predictions.bbox.json').write_text(
+        json.dumps([dict(image_id=99, category_id=10)])
+    )
+    with pytest.raises(ValueError, match=r'1 images that .*val\.json does'):
+        report(folder)
+
+
+def test_command(run_folder, tmp_path, capsys):
+    import argparse
+
+    parser = argparse.ArgumentParser(description=command.__doc__)
+    command.add_arguments(parser)
+    dirs = [str(run_folder / name) for name in ('retod', 'imagenet')]
+    command.main(parser.parse_args([*dirs, '--out', str(tmp_path)]))
+    path = tmp_path / 'report.html'
+    assert capsys.readouterr().out == f'{path}\n'
+    assert 'retod, imagenet' in path.read_text()

@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from mmfgl.reports import read_curve, read_metrics
+from mmfgl.reports.runs import find_runs
+
+
+def test_curve_of_a_resumed_run(tmp_path):
+    first = [{'step': s, 'loss': 10.0 - s} for s in (1, 2, 3)]
+    second = [{'step': s, 'loss': 1.0} for s in (3, 4)]
+    second.append({'step': 4, 'coco/bbox_mAP': 0.5})
+    for day, records in enumerate((first, second)):
+        path = tmp_path / f'2025010{day}_000000/vis_data/scalars.json'
+        path.parent.mkdir(parents=True)
+        path.write_text('\n'.join(map(json.dumps, records)))
+    expected = [(1, 9.0), (2, 8.0), (3, 1.0), (4, 1.0)]
+    assert read_curve(tmp_path) == expected
+    assert read_curve(tmp_path, 'coco/bbox_mAP') == [(4, 0.5)]
+    with pytest.raises(FileNotFoundError, match='nothing was trained'):
+        read_curve(tmp_path / 'none')
+
+
+def test_metrics_of_the_latest_finished_test(tmp_path):
+    for name, value in (('20250101_000000', 0.1), ('20250102_000000', 0.2)):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / f'{name}.json'
+        path.write_text(json.dumps({'coco/bbox_mAP': value}))
+    (tmp_path / '20250103_000000').mkdir()
+    (tmp_path / '20250103_000000' / 'other.json').write_text('{}')
+    assert read_metrics(tmp_path) == {'coco/bbox_mAP': 0.2}
+    with pytest.raises(FileNotFoundError, match='No finished test run'):
+        read_metrics(tmp_path / 'none')
+
+
+def test_run_folder(run_folder):
+    runs = find_runs([run_folder])
+    names = ['imagenet', 'pretrain', 'retod']
+    assert [training.name for training in runs.trainings] == names
+    assert [t.detects for t in runs.trainings] == [True, False, True]
+    names = ['imagenet-plain', 'retod-plain', 'retod-tta']
+    assert [test.name for test in runs.tests] == [f'test-{n}' for n in names]
+    assert [test.tta for test in runs.tests] == [False, False, True]
+    assert not runs.transfers  # its results.json is no benchmark's
+    training = runs.training_of(runs.tests[2])
+    assert training.name == 'retod'
+    assert training.seconds == pytest.approx(60)  # 20 iterations of 3 s
+    assert training.steps == '20 iterations'
+    assert training.ap_curve() == [(10, 10.0), (20, 20.0)]
+    assert runs.tests[1].metric('mAP') == pytest.approx(50)
+    # COCO's -1 and what was not measured
+    assert runs.tests[1].metric('mAP_50') is None
+    assert runs.tests[1].metric('mAP_s') is None
+
+
+def test_names_tell_folders_apart(run_folder):
+    dirs = [run_folder / 'retod', run_folder / 'test-retod-tta', run_folder]
+    runs = find_runs(dirs[:2])
+    assert [r.name for r in (*runs.trainings, *runs.tests)] == [
+        'retod',
+        'test-retod-tta',
+    ]
+    names = {training.name for training in find_runs(dirs[::2]).trainings}
+    assert {'retod', 'a<u>run/retod'} <= names
+
+
+def test_transfer(tmp_path, run_folder):
+    arm = dict(AP=[1.0], pretrain_seconds=0.0, images_seen=0)
+    content = dict(arms=dict(none=arm), settings=dict(data='x'))
+    (tmp_path / 'results.json').write_text(json.dumps(content))
+    (tmp_path / 'finetune' / 'none').mkdir(parents=True)
+    seed = tmp_path / 'finetune' / 'none' / 'seed0'
+    seed.symlink_to(run_folder / 'retod', target_is_directory=True)
+    runs = find_runs([tmp_path])
+    assert runs.transfers == {tmp_path.name: content}
+    assert [(t.name, t.arm) for t in runs.trainings] == [('none', True)]
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match='holds no run.*mmfgl run'):
+        find_runs([tmp_path])
+    with pytest.raises(FileNotFoundError, match='none is not there'):
+        find_runs([tmp_path / 'none'])

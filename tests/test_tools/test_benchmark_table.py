@@ -1,0 +1,154 @@
+"""Tables come from kept results, and from nothing else."""
+
+import statistics
+
+import pytest
+from benchmark_tables.comparing import compare
+from benchmark_tables.kept import read_kept
+from benchmark_tables.tables import render
+from benchmark_tables.texts import files, fill
+from kept_runs import a_file, an_arm
+
+
+def test_one_run_is_not_kept_twice(clone):
+    clone.keep('c', a_file({'retod': an_arm(13.0, 16.0)}))
+    assert 'c.json and b.json hold the same run' in clone.fails('--check')
+
+
+def test_baseline_and_spread(clone):
+    other = {'none': an_arm(50.0), 'distill': an_arm(60.0)}
+    clone.keep('other', a_file(other) | dict(commits=['abcdef0']))
+    content = a_file({'none': an_arm(70.0)})
+    content['settings']['init'] = 'random'
+    clone.keep('random', content)
+    both = {'none': an_arm(20.0), 'none-fgl': an_arm(22.5)}
+    content = a_file(both, train_images=9)
+    content['settings']['detector'] = 'both'
+    clone.keep('both', content)
+    groups = compare(read_kept(clone.results))
+    found = {
+        (g.detector, g.equal, g.settings['train_images'], *g.arms): g
+        for g in groups
+    }
+    equal = 'equal iterations: 20'
+    assert set(found) == {
+        ('faster-rcnn', equal, None, 'none', 'retod'),
+        ('faster-rcnn', equal, None, 'none', 'distill'),
+        ('faster-rcnn', 'none', None, 'none'),
+        ('faster-rcnn', 'none', 9, 'none'),
+        ('fgl', 'none', 9, 'none'),
+    }
+    group = found['faster-rcnn', equal, None, 'none', 'retod']
+    # over the seeds that both have: 0 (of two runs without) and 1
+    assert group.difference('retod', 'none') == (13 - 30 + 16 - 12) / 2
+    assert group.difference('retod', 'objectness') is None
+    text = render('transfer', read_kept(clone.results), dict(detector='fgl'))
+    assert '| 22.5 |' in text
+    assert '20.0' not in text
+
+
+def test_fills_and_checks(clone):
+    assert 'README.md: tables and kept results disagree' in clone.fails(
+        '--check'
+    )
+    clone.run()
+    clone.run('--check')
+    values = (13.0, 16.0, 90.0)
+    spread = f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
+    text = clone.readme.read_text()
+    row = next(line for line in text.splitlines() if '| retod |' in line)
+    assert f'| retod | {spread} |' in row
+    assert '| 13.0, 16.0, 90.0 | +3.5 | – | – | 8 |' in row
+    assert '`a.json` (0123456), `b.json` (0123456).' in text
+    assert text.endswith('<!-- end -->\nEnd.\n')
+    meta = clone.metafile.read_text()
+    assert 'box AP: 39.7\n          box AP without pretraining: 11.0' in meta
+    assert '31.3' not in meta  # there is no file that says so
+    assert meta.count('Results: null # not yet measured\n    Downstream') == 1
+    for path in (clone.readme, clone.metafile):
+        good = path.read_text()
+        path.write_text(good.replace('11.0', '11.1'))
+        assert f'{path}: tables and kept' in clone.fails('--check')
+        path.write_text(good)
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        'Then 31.3 AP.',
+        'AP50 of 53.3',
+        '| 1.0 ± 0.2 |',
+        '| a | 1.5 | **2.5** |',
+    ],
+)
+def test_number_without_a_file(clone, line):
+    clone.readme.write_text(f'Words, 0.5 IoU.\n{line}\n')
+    words = f'{clone.readme}:2: a number without its file'
+    for mode in ((), ('--check',)):
+        assert words in clone.fails(*mode)
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('<!-- table: guess -->\n<!-- end -->', "no table 'guess'"),
+        ('<!-- table: arms x=1 -->\n<!-- end -->', "has 'x'"),
+        ('<!-- table: arms -->\n', 'has no <!-- end -->'),
+        ('<!-- end -->', 'without a table'),
+    ],
+)
+def test_broken_marker(clone, text, words):
+    clone.readme.write_text(text)
+    assert words in clone.fails()
+
+
+@pytest.mark.parametrize('path', files(), ids=lambda p: '/'.join(p.parts[-3:]))
+def test_this_clone_agrees(path):
+    assert fill(path, read_kept()) == path.read_text(encoding='utf-8')
+
+
+OTHERS = {
+    'speed': (
+        dict(size='4x4', device='cpu', threads=1),
+        dict(infer_ratio=0.5, pretrain_ratio=dict(x=0.5),
+             pretrain_images_per_second=dict(retod=2.0, x=4.0)),
+    ),
+    'tta': (
+        dict(config='configs/a/b.py', views='flip'),
+        dict(plain=dict(AP=10.0, seconds_per_image=2.0), det_tta=None,
+             roi_tta_views=dict(AP=12.0, seconds_per_image=5.0)),
+    ),
+    'syncs': (
+        {}, {'step': dict(waits={'mmdet': 2, 'mmfgl b': 1}, uploads={'c': 4})}
+    ),
+    'faults': (
+        {}, dict(rows=[dict(fault='a', expected='b', ok=True)], kills=3,
+                 survived=2),
+    ),
+    'pipeline': (
+        {}, dict(pipeline_ratio=4.0, ours_images_per_second=8.0,
+                 mocov2_images_per_second=2.0),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name', 'row'),
+    [
+        ('speed', 'speed', '| 0.500 | not yet measured |'),
+        ('speed', 'speed-pretrain', '| 2.00 | 4.00 (0.50) |'),
+        ('tta', 'tta', '| `b.py`, flip | 10.0, 1.00 x | – | – | 12.0, 2.50 x'),
+        ('syncs', 'syncs', '| step | 3 | 1 | 4 |'),
+        ('faults', 'faults', '| 0123456 | 1 of 1 | 2 of 3 |'),
+        ('pipeline', 'pipeline', '| 0123456 | 8 | 2 | 4.0 |'),
+    ],
+)
+def test_tables_of_other_kinds(clone, kind, name, row):
+    settings, metrics = OTHERS[kind]
+    content = dict(
+        a_file({}), kind=kind, settings=settings, metrics=metrics,
+        command=f'python tools/benchmarks/{kind}.py --out DIR',
+    )  # fmt: skip
+    assert render(name, read_kept(clone.results), {}) == 'Not yet measured.'
+    clone.keep('x', content)
+    assert row in render(name, read_kept(clone.results), {})

@@ -1,0 +1,1 @@
+"""Tables from the kept results under benchmarks/results/."""
