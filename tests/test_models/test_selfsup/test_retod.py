@@ -101,6 +101,9 @@ def test_detectors_of_mmdet(retod, name):
     detector.backbone.update(base_channels=8, frozen_stages=-1)
     detector.backbone.init_cfg = None
     detector.neck.in_channels = [32, 64, 128, 256]
+    heads = detector.roi_head.bbox_head
+    for head in heads if isinstance(heads, list) else [heads]:
+        head.fc_out_channels = 32
     before = copy.deepcopy(detector)
     model = retod.build('objectness', detector=detector)
     assert detector == before
