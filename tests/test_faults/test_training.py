@@ -43,7 +43,7 @@ def test_missing_checkpoint(bench, data):
     """Missing checkpoint: an error before training says what to do."""
     cfg = detection(data)
     cfg.load_from = 'work_dirs/none/iter_1.pth'
-    bench.stops(bench.run(cfg, 'run'), 'does not exist', 'load_from=')
+    bench.stops(bench.run(cfg, 'run'), 'no checkpoint yet', 'load_from=')
 
 
 @pytest.mark.parametrize('resume', [False, True], ids=['start', 'resume'])
