@@ -2,6 +2,7 @@
 
 import importlib.util
 import runpy
+import warnings
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -53,7 +54,11 @@ def check_parents() -> None:
         if not problems:
             import torch  # noqa: F401  (mmcv._ext links against it)
 
-            importlib.import_module('mmcv._ext')
+            with warnings.catch_warnings():
+                # MMEngine 0.10.7 imports it
+                deprecated = 'pkg_resources is deprecated'
+                warnings.filterwarnings('ignore', message=deprecated)
+                importlib.import_module('mmcv._ext')
     except ImportError as error:
         problems.append(
             f'mmcv {found["mmcv"]} has no compiled ops that load ({error}): '

@@ -20,6 +20,7 @@ from mmengine.config import Config
 
 from mmfgl.reports import report
 from mmfgl.utils.steps import Step, StepRunner
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = 'data/digit_scenes'
@@ -46,6 +47,7 @@ def parse_args() -> argparse.Namespace:
     )
     add = parser.add_argument
     add('--out', default='work_dirs/quickstart', help='folder')
+    add_debug_argument(parser)
     return parser.parse_args()
 
 
@@ -99,8 +101,14 @@ def test_step(out: Path, train: Step, mode: str) -> Step:
 
 
 def main() -> None:
-    """Run all steps and write the report."""
+    """Run the chain, see the module's docstring."""
     args = parse_args()
+    with user_errors(args.debug):
+        run(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run all steps and write the report."""
     out = Path(os.path.relpath(args.out, ROOT))
     os.chdir(ROOT)
     start = time.monotonic()

@@ -18,20 +18,18 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.engine.guarded_run import guarded_run
-from mmfgl.engine.hooks import RunRecordHook
+from mmfgl.engine.hooks import RunRecordHook, StrictLoadHook
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root, check_launcher
+from mmfgl.utils.hand_over import find_pretraining
 from mmfgl.utils.launch import (
     add_common_arguments,
     load_config,
     set_amp,
     set_auto_scale_lr,
 )
-from mmfgl.utils.weights import (
-    StrictLoadHook,
-    check_weights,
-    use_safe_loading,
-)
+from mmfgl.utils.user_errors import user_errors
+from mmfgl.utils.weights import check_weights, use_safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,9 +64,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def train(args: argparse.Namespace) -> None:
     """Check the config, then train."""
-    args = parse_args()
     check_launcher(args.launcher)
     use_safe_loading(args.trust_checkpoint)
     cfg = load_config(args)
@@ -76,11 +73,19 @@ def main() -> None:
         set_amp(cfg)
     if args.auto_scale_lr:
         set_auto_scale_lr(cfg)
-    with guarded_run(cfg, args.resume) as train:
+    with guarded_run(cfg, args.resume) as start:
         check_data_root(cfg)
         audit_config(cfg)
+        find_pretraining(cfg)
         check_weights(cfg)
-        train(StrictLoadHook(), RunRecordHook())
+        start(StrictLoadHook(), RunRecordHook())
+
+
+def main() -> None:
+    """Train, see the module's docstring."""
+    args = parse_args()
+    with user_errors(args.debug):
+        train(args)
 
 
 if __name__ == '__main__':

@@ -19,7 +19,10 @@ default_hooks = dict(
         type='mmfgl.AtomicCheckpointHook',
         interval_minutes=30,
         max_keep_ckpts=5,
-    )
+    ),
+    # weights that fill less than the config declares stop the run, whatever
+    # tool runs it
+    load=dict(type='mmfgl.StrictLoadHook'),
 )
 # Seconds after which a rank that waits for another gives up.
 env_cfg = dict(dist_cfg=dict(timeout=1800))

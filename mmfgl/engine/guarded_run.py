@@ -13,6 +13,7 @@ from mmfgl.engine.hooks.robust.preemption_hook import (
     StopSignals,
 )
 from mmfgl.engine.hooks.robust.strict_resume_hook import StrictResumeHook
+from mmfgl.engine.hooks.start_summary_hook import StartSummaryHook
 from mmfgl.engine.hooks.sync_statistics_hook import SyncStatisticsHook
 from mmfgl.utils.launch import build_runner
 from mmfgl.utils.resume import launch_rank, set_aside, set_resume
@@ -48,7 +49,7 @@ def guarded_run(
                 set_aside(cfg)
             hook = PreemptionHook(signals, lock)
             always = StrictResumeHook(), SyncStatisticsHook(), hook
-            runner = build_runner(cfg, *hooks, *always)
+            runner = build_runner(cfg, *hooks, *always, StartSummaryHook())
             try:
                 runner.train()
             except WorkDirLostError:

@@ -8,10 +8,13 @@ from typing import Any
 
 import cv2
 from mmengine.dataset import Compose
+from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmfgl.utils.config_checks import check_loader
+from mmfgl.utils.quiet import logged_prints, quieten
 
 
 class CheckedRunner(Runner):
@@ -21,14 +24,37 @@ class CheckedRunner(Runner):
     (:class:`NamingPipeline`). What a run computes stays the same.
     """
 
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, with a quiet start on the terminal."""
+        logger = super().build_logger(*args, **kwargs)
+        quieten(logger)
+        return logger
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
+        """Load as :class:`Runner` does; its lists of keys are logged."""
+        with logged_prints(self.logger):
+            return super().load_checkpoint(*args, **kwargs)
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build as :class:`Runner` does; what COCO's API prints is logged."""
+        with logged_prints(self.logger):
+            return super().build_evaluator(evaluator)
+
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict,
         seed: int | None = None,
         diff_rank_seed: bool = False,
     ) -> DataLoader:
-        """Build a data loader as :class:`Runner` does, then check it."""
-        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        """Build a data loader as :class:`Runner` does, then check it.
+
+        ``num_workers=0``, as given to find an error, goes without a
+        ``persistent_workers`` that is meant for more.
+        """
+        if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
+            dataloader = dataloader | dict(persistent_workers=False)
+        with logged_prints(MMLogger.get_current_instance()):
+            loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         check_loader(loader)
         for dataset in inner_datasets(loader.dataset):
             pipeline = getattr(dataset, 'pipeline', None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import os.path as osp
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,8 @@ from mmengine.runner import Runner
 from mmfgl.utils.checked_runner import CheckedRunner
 from mmfgl.utils.config_checks import check_options, check_wrapper
 from mmfgl.utils.cpu_dist import init_cpu_dist
+from mmfgl.utils.quiet import quiet_imports
+from mmfgl.utils.user_errors import add_debug_argument
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +45,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='unpickle checkpoints that hold more than weights and the like, '
         'which can run any code: only for files whose source you trust',
     )
+    add_debug_argument(parser)
     # torchrun of PyTorch >= 2.0 passes --local-rank, older ones --local_rank.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
@@ -52,7 +57,17 @@ def load_config(args: argparse.Namespace) -> Config:
     ``work_dirs/<config name>``.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    # MMEngine 0.10.7 imports it anew whenever it asks for a package
+    deprecated = 'pkg_resources is deprecated'
+    warnings.filterwarnings('ignore', message=deprecated)
+    # sooner or later the Runner would import them, with their chatter
+    with quiet_imports():
+        importlib.import_module('mmdet.datasets')
+        importlib.import_module('mmdet.evaluation')
     cfg = Config.fromfile(args.config)
+    if cfg.get('default_scope') == 'mmpretrain':
+        with quiet_imports():
+            importlib.import_module('mmpretrain.datasets')
     options = dict(args.cfg_options or {})
     check_options(cfg, options)
     if 'data_root' in options and 'data_root' in cfg:
@@ -156,12 +171,15 @@ def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
 def build_runner(cfg: Config, *hooks: Hook) -> Runner:
     """Build the Runner of a config, on one process or several.
 
-    ``hooks`` are registered besides those of the config.
+    ``hooks`` are registered besides those of the config, if it has none of
+    their kind.
     """
     check_wrapper(cfg)
     init_cpu_dist(cfg)
     known = 'runner_type' in cfg
     runner = RUNNERS.build(cfg) if known else CheckedRunner.from_cfg(cfg)
+    kinds = {type(hook) for hook in runner.hooks}
     for hook in hooks:
-        runner.register_hook(hook)
+        if type(hook) not in kinds:
+            runner.register_hook(hook)
     return runner

@@ -48,8 +48,7 @@ from mmfgl.testing.models import CHANNELS, tiny_backbone_cfg
 from mmfgl.testing.retod import TASKS
 
 TOLERANCE = dict(rtol=1e-3, atol=1e-5)
-STEPS = 20  # of a run
-FOLLOWED = 4  # steps beside one rank
+STEPS = 20  # of a run, and beside one rank
 OBJECTS = 3  # of a view or image
 WIDTH = 6  # of the embeddings
 ROWS = 2 * OBJECTS  # of the region file
@@ -157,7 +156,7 @@ def follow(kind, folder):
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9)
     gradients = None
-    for step in range(FOLLOWED):
+    for step in range(STEPS):
         data = model.data_preprocessor(batch_of(kind, step), True)
         losses = wrapped(**data, mode='loss')
         optimizer.zero_grad()

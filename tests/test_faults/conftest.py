@@ -121,7 +121,9 @@ class Bench:
 
 
 def error_of(output):
-    """The message of the exception that ended a run, on one line."""
+    """The message of the error that ended a run, on one line."""
+    if found := re.findall(r'^error: .*', output, re.M):
+        return found[-1]
     found = re.findall(r'^(\w+(?:\.\w+)*(?:Error|Exception)): ', output, re.M)
     if not found:
         return 'no error'

@@ -328,7 +328,7 @@ def test_moved_work_dir(bench, data, checkpoint):
     """The work dir was moved: --resume goes on there."""
     checkpoint.parent.rename(bench.folder / 'moved')
     result = bench.run(pretraining(data, iters=5), 'moved', '--resume')
-    bench.ends(result, r'resumed epoch: 0, iter: 4')
+    bench.ends(result, r'resumed from .*: epoch 0, iteration 4')
 
 
 def test_new_run_in_an_old_work_dir(bench, data, checkpoint):

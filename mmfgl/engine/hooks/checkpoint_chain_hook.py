@@ -53,7 +53,7 @@ class CheckpointChainHook(Hook):
         self._checked = True
         state = checkpoint.get('state_dict', checkpoint)
         as_read = dict(state)
-        if not runner._resume:
+        if not runner.cfg.get('resume'):
             revised = {
                 revise(k, self.revise_keys): v for k, v in state.items()
             }
@@ -63,7 +63,7 @@ class CheckpointChainHook(Hook):
         report = LoadReport(
             model.state_dict(), as_loaded(model, state), self.modules
         )
-        source = runner._load_from or 'the latest checkpoint'
+        source = runner.cfg.get('load_from') or 'the latest checkpoint'
         runner.logger.info(f'Load report of {source}:\n{report}')
         report.check(source, as_read)
 

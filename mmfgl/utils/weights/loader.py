@@ -13,7 +13,6 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import (
-    _get_mmengine_home,
     get_deprecated_model_names,
     get_external_models,
     get_mmcls_models,
@@ -85,8 +84,12 @@ def _refuse_pavi(filename: str, map_location: Any = None) -> dict:
 
 def _openmmlab(name: str) -> str:
     url = get_external_models()[get_deprecated_model_names().get(name, name)]
+    if '://' in url:
+        return url
     # the user's own open_mmlab.json may name files beside it
-    return url if '://' in url else osp.join(_get_mmengine_home(), url)
+    cache = os.environ.get('XDG_CACHE_HOME', '~/.cache')
+    home = os.environ.get('MMENGINE_HOME', osp.join(cache, 'mmengine'))
+    return osp.join(osp.expanduser(home), url)
 
 
 _HUBS = {

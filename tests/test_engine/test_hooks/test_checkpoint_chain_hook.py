@@ -48,8 +48,7 @@ def check(checkpoint, modules=MODULES, model=None, resume=False, **options):
     runner = SimpleNamespace(
         model=model or Toy(),
         logger=SimpleNamespace(info=lines.append),
-        _load_from='dir/iter_2.pth',
-        _resume=resume,
+        cfg=dict(load_from='dir/iter_2.pth', resume=resume),
     )
     hook = CheckpointChainHook(modules, **options)
     if checkpoint is not None:

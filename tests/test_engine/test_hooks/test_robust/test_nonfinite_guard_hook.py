@@ -16,6 +16,7 @@ from mmfgl.engine.hooks.robust.nonfinite_guard_hook import image_files
 from mmfgl.testing import detection_batch
 
 NAN = float('nan')
+INF = float('inf')
 COUNTER = itertools.count()
 
 
@@ -35,7 +36,8 @@ class Poison(Hook):
                 if self.where == 'loss':
                     first = first * NAN
                 else:  # a finite loss whose gradient is not
-                    first.register_hook(lambda grad: grad * NAN)
+                    by = INF if self.where == 'overflow' else NAN
+                    first.register_hook(lambda grad: grad * by)
                 losses[name] = [first * 1.0, *rest]
             return losses
 
@@ -246,16 +248,18 @@ def test_scaler_that_cannot_help_stops(scaled):
 
 
 def test_scaler_may_search_before_the_first_step(scaled):
-    runner, _ = scaled(range(3), iters=4, skips=1, init_scale=8.0)
+    where = dict(where='overflow')
+    runner, _ = scaled(range(3), iters=4, skips=1, init_scale=8.0, **where)
     runner.train()  # at 8, 4 and 2 it overflows
     assert runner.optim_wrapper.loss_scaler.get_scale() == 1
-    runner, _ = scaled(range(9), iters=9, skips=1, init_scale=8.0)
+    runner, _ = scaled(range(9), iters=9, skips=1, init_scale=8.0, **where)
     with pytest.raises(NonFiniteError, match='4 steps in a row'):
         runner.train()
-    # a loss that is NaN has nothing to do with the scale
-    runner, _ = scaled(range(9), iters=9, skips=2, where='loss')
-    with pytest.raises(NonFiniteError, match='2 steps in a row'):
-        runner.train()
+    # NaN has nothing to do with the scale
+    for where in ('loss', 'gradient'):
+        runner, _ = scaled(range(9), iters=9, skips=2, where=where)
+        with pytest.raises(NonFiniteError, match='2 steps in a row'):
+            runner.train()
 
 
 def test_bad_settings():
