@@ -25,6 +25,7 @@ from mmfgl.utils.reports import (
     read_metrics,
 )
 from mmfgl.utils.steps import Step, StepRunner
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = 'data/digit_scenes'
@@ -54,6 +55,7 @@ def parse_args() -> argparse.Namespace:
     )
     add = parser.add_argument
     add('--out', default='work_dirs/quickstart', help='folder')
+    add_debug_argument(parser)
     return parser.parse_args()
 
 
@@ -189,8 +191,14 @@ def write_report(out: Path, steps: list[Step], seconds: dict) -> Path:
 
 
 def main() -> None:
-    """Run all steps and write the report."""
+    """Run the chain, see the module's docstring."""
     args = parse_args()
+    with user_errors(args.debug):
+        run(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run all steps and write the report."""
     out = Path(os.path.relpath(args.out, ROOT))
     os.chdir(ROOT)
     start = time.monotonic()

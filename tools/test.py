@@ -22,6 +22,7 @@ from mmfgl.utils.launch import (
     load_config,
     set_tta,
 )
+from mmfgl.utils.user_errors import user_errors
 from mmfgl.utils.weights import (
     StrictCheckpointHook,
     check_checkpoint,
@@ -63,9 +64,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def test(args: argparse.Namespace) -> None:
     """Check config and checkpoint, then test."""
-    args = parse_args()
     check_launcher(args.launcher)
     use_safe_loading(args.trust_checkpoint)
     check_checkpoint(args.checkpoint)
@@ -87,6 +87,13 @@ def main() -> None:
         dump = DumpDetResults(out_file_path=args.out)
         runner.test_evaluator.metrics.append(dump)
     runner.test()
+
+
+def main() -> None:
+    """Test, see the module's docstring."""
+    args = parse_args()
+    with user_errors(args.debug):
+        test(args)
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ from mmfgl.utils.launch import (
     set_amp,
     set_auto_scale_lr,
 )
+from mmfgl.utils.user_errors import user_errors
 from mmfgl.utils.weights import (
     StrictLoadHook,
     check_weights,
@@ -65,9 +66,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def train(args: argparse.Namespace) -> None:
     """Check the config, then train."""
-    args = parse_args()
     check_launcher(args.launcher)
     use_safe_loading(args.trust_checkpoint)
     cfg = load_config(args)
@@ -75,11 +75,18 @@ def main() -> None:
         set_amp(cfg)
     if args.auto_scale_lr:
         set_auto_scale_lr(cfg)
-    with guarded_run(cfg, args.resume) as train:
+    with guarded_run(cfg, args.resume) as start:
         check_data_root(cfg)
         audit_config(cfg)
         check_weights(cfg)
-        train(StrictLoadHook())
+        start(StrictLoadHook())
+
+
+def main() -> None:
+    """Train, see the module's docstring."""
+    args = parse_args()
+    with user_errors(args.debug):
+        train(args)
 
 
 if __name__ == '__main__':

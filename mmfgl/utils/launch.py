@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mmfgl.utils.checked_runner import CheckedRunner
 from mmfgl.utils.config_checks import check_options, check_wrapper
 from mmfgl.utils.cpu_dist import init_cpu_dist
+from mmfgl.utils.user_errors import add_debug_argument
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='unpickle checkpoints that hold more than weights and the like, '
         'which can run any code: only for files whose source you trust',
     )
+    add_debug_argument(parser)
     # torchrun of PyTorch >= 2.0 passes --local-rank, older ones --local_rank.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 

@@ -28,6 +28,7 @@ from mmfgl.utils.audit import (
     write_mended,
 )
 from mmfgl.utils.audit.pictures import draw_odd_boxes
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,6 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--masks', action='store_true', help='every object needs a mask')
     add('--out', help='folder of pictures of odd boxes, a folder a file')
     add('--pictures', type=int, default=16, help='at most so many a file')
+    add_debug_argument(parser)
     args = parser.parse_args(argv)
     if len(args.pairs) % 2:
         parser.error('give an annotation file and an image folder each')
@@ -75,10 +77,8 @@ def audit(args: argparse.Namespace, ann: str, folder: str) -> AuditReport:
 def main(argv: list[str] | None = None) -> None:
     """Print a table a file; ends with status 1 if something is odd."""
     args = parse_args(argv)
-    try:
+    with user_errors(args.debug):
         reports = [audit(args, ann, folder) for ann, folder in args.pairs]
-    except (OSError, ValueError) as error:
-        sys.exit(f'audit_coco: {error}')
     odd = any(report.findings('error', 'warning') for report in reports)
     for one, other in itertools.combinations(reports, 2):
         for pair in shared_images(one.headers, other.headers):

@@ -9,12 +9,12 @@ what one target reads through the attention mask, final boxes.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from mmdet.apis import init_detector
 
 import mmfgl  # noqa: F401  (its registry nodes)
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 from mmfgl.utils.weights import (
     check_test_checkpoint,
     safe_load,
@@ -39,31 +39,40 @@ def parse_args() -> argparse.Namespace:
     add('--device', default='cpu')
     trust = 'unpickle whatever the checkpoint holds, which can run any code'
     add('--trust-checkpoint', action='store_true', help=trust)
+    add_debug_argument(parser)
     return parser.parse_args()
 
 
-def main() -> None:
-    """Draw the picture; ends with a message if the input does not fit."""
-    args = parse_args()
+def draw(args: argparse.Namespace) -> None:
+    """Draw the picture.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        RuntimeError, TypeError, ValueError: The input does not fit.
+    """
     for path in (args.image, args.config, args.checkpoint):
         if not Path(path).is_file():
-            sys.exit(f'no such file: {path}')
+            raise FileNotFoundError(f'no such file: {path}')
     use_safe_loading(args.trust_checkpoint)
-    try:
-        model = init_detector(
-            args.config, args.checkpoint, palette='random', device=args.device
-        )
-        check_test_checkpoint(
-            model, safe_load(args.checkpoint, args.trust_checkpoint)
-        )
-        figure = draw_trace(
-            trace_image(model, args.image), args.target, args.score_thr
-        )
-    except (RuntimeError, TypeError, ValueError) as error:
-        sys.exit(str(error))
+    model = init_detector(
+        args.config, args.checkpoint, palette='random', device=args.device
+    )
+    check_test_checkpoint(
+        model, safe_load(args.checkpoint, args.trust_checkpoint)
+    )
+    figure = draw_trace(
+        trace_image(model, args.image), args.target, args.score_thr
+    )
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=80)
     print(f'wrote {args.out}')
+
+
+def main() -> None:
+    """Draw the picture, see the module's docstring."""
+    args = parse_args()
+    with user_errors(args.debug):
+        draw(args)
 
 
 if __name__ == '__main__':

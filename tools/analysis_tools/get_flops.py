@@ -10,7 +10,6 @@ NMS and elementwise operations do not.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import mmdet.models  # noqa: F401
@@ -24,6 +23,7 @@ import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.testing import detection_batch
 from mmfgl.utils.flops import count_flops
 from mmfgl.utils.reports import markdown_table
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--shape', type=int, nargs='+', default=[800, 1333], help='in pixels'
     )
+    add_debug_argument(parser)
     args = parser.parse_args()
     if len(args.shape) > 2 or min(args.shape) < 1:
         parser.error('--shape takes HEIGHT WIDTH, or one side')
@@ -65,19 +66,25 @@ def measure(model: nn.Module, shape: tuple[int, int]) -> dict[str, float]:
     return dict(params=params, frozen=frozen, flops=flops)
 
 
-def main() -> None:
+def count(args: argparse.Namespace) -> None:
     """Print one row a config."""
-    args = parse_args()
     shape = (args.shape[0], args.shape[-1])
     rows = []
     for path in args.configs:
         if not Path(path).is_file():
-            sys.exit(f'no such file: {path}')
+            raise FileNotFoundError(f'no such file: {path}')
         seen = measure(build(path), shape)
         cells = [seen['params'] / 1e6, seen['frozen'] / 1e6]
         rows.append([Path(path).stem, *cells, seen['flops'] / 1e9])
     header = [f'config, {shape[0]}x{shape[1]}', 'parameters, M', 'frozen, M']
     print(markdown_table([*header, 'FLOPs, G'], rows, digits=2))
+
+
+def main() -> None:
+    """Count, see the module's docstring."""
+    args = parse_args()
+    with user_errors(args.debug):
+        count(args)
 
 
 if __name__ == '__main__':

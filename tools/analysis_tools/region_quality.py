@@ -15,7 +15,6 @@ are for analysis: no pretraining reads a label.
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,6 +23,7 @@ from torchvision.ops import box_iou
 
 from mmfgl.datasets.region_file import read_region_file
 from mmfgl.utils.reports import markdown_table
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 FIRST = (1, 5, 10)
 MATCH_IOU = 0.5
@@ -37,6 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('regions', nargs='+', help='region files')
     parser.add_argument('--ann', help='COCO JSON with the labels')
+    add_debug_argument(parser)
     return parser.parse_args(argv)
 
 
@@ -146,10 +147,9 @@ def run(args: argparse.Namespace) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Print the table; stop with a one-line message on a user's error."""
-    try:
-        print(run(parse_args(argv)))
-    except (OSError, ValueError) as error:
-        sys.exit(f'region_quality: {error}')
+    args = parse_args(argv)
+    with user_errors(args.debug):
+        print(run(args))
 
 
 if __name__ == '__main__':

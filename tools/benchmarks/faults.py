@@ -20,6 +20,8 @@ import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -76,8 +78,14 @@ def main() -> None:
         description='Inject faults into tiny runs'
     )
     parser.add_argument('--out', required=True, help='folder of the results')
+    add_debug_argument(parser)
     args, options = parser.parse_known_args()
-    out = Path(args.out).resolve()
+    with user_errors(args.debug):
+        measure(Path(args.out).resolve(), options)
+
+
+def measure(out: Path, options: list[str]) -> None:
+    """Run the tests, with further options of pytest; write the results."""
     out.mkdir(parents=True, exist_ok=True)
     report, start = out / 'pytest.xml', time.monotonic()
     report.unlink(missing_ok=True)

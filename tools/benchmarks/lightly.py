@@ -28,6 +28,8 @@ from pathlib import Path
 
 import torch
 
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools/model_converters'))
 
@@ -56,6 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--workers', type=int, default=2)
     add('--amp', action='store_true', help='bfloat16')
     add('--work-dir', type=Path, required=True)
+    add_debug_argument(parser)
     return parser.parse_args(argv)
 
 
@@ -193,7 +196,7 @@ def main(argv: list[str] | None = None) -> None:
     """Distil and convert; stop with a one-line message on an error."""
     args = parse_args(argv)
     suffixes = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
-    try:
+    with user_errors(args.debug):
         images = sorted(
             p for p in args.images.iterdir() if p.suffix.lower() in suffixes
         )
@@ -206,8 +209,6 @@ def main(argv: list[str] | None = None) -> None:
         metrics = distil(args, args.images, epochs)
         spent = time.monotonic() - start
         write_results(args, version, metrics, spent)
-    except (RuntimeError, OSError, StopIteration) as error:
-        sys.exit(f'lightly: {error}')
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ from mmengine.registry import DefaultScope
 
 from mmfgl.datasets import UnlabelledImages
 from mmfgl.utils.reports import markdown_table
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 SIZE = (640, 480)  # of JPEGs made on the fly
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
@@ -136,7 +137,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--images', type=int, default=32)
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--out', required=True, help='folder of the results')
+    add_debug_argument(parser)
     args = parser.parse_args(argv)
+    with user_errors(args.debug):
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Measure, print and write."""
     result = measure_pipeline_ratio(args.data_root, args.repeats, args.images)
     table = markdown_table(
         ['pipeline', 'images/s/core'],

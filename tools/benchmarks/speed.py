@@ -35,6 +35,7 @@ from mmengine.logging import MMLogger
 
 from mmfgl.utils.flops import count_flops
 from mmfgl.utils.reports import markdown_table
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 SHARED_ARGUMENTS = ('size', 'batch', 'proposals', 'device')
 MODES = {'infer': inference, 'train': training}
@@ -59,6 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--out', help='folder of results.json and results.md')
     # how this program calls itself for one model's memory
     add('--memory-of', help=argparse.SUPPRESS)
+    add_debug_argument(parser)
     args = parser.parse_args(argv)
     try:
         args.height, args.width = map(int, args.size.split('x'))
@@ -181,9 +183,8 @@ def markdown(results: dict) -> str:
     return '\n\n'.join([*blocks, f'Settings: {settings}.'])
 
 
-def main(argv: list[str] | None = None) -> None:
+def measure(args: argparse.Namespace) -> None:
     """Measure, write and print."""
-    args = parse_args(argv)
     # silence the initialisation of every layer
     MMLogger.get_instance('speed', log_level='WARNING')
     if args.memory_of:
@@ -200,6 +201,13 @@ def main(argv: list[str] | None = None) -> None:
         if args.out is not None:
             write_results(args.out, results, markdown(results))
     print(markdown(results))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, see the module's docstring."""
+    args = parse_args(argv)
+    with user_errors(args.debug):
+        measure(args)
 
 
 if __name__ == '__main__':

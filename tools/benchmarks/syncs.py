@@ -38,6 +38,7 @@ from mmfgl.testing import (
 )
 from mmfgl.testing.pretend_gpu import PretendGPU
 from mmfgl.utils.reports import markdown_table
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 OBJECTNESS = ('objectness',)
 ALL_TASKS = ('objectness', 'distill', 'mask', 'diversity')
@@ -160,11 +161,18 @@ def main(argv: list[str] | None = None) -> None:
     """Count, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--out', help='folder of results.json and results.md')
+    add_debug_argument(parser)
     args = parser.parse_args(argv)
+    with user_errors(args.debug):
+        measure(args.out)
+
+
+def measure(out: str | None) -> None:
+    """Count, write and print."""
     MMLogger.get_instance('syncs', log_level='WARNING')
     results = {name: count(make) for name, make in CASES.items()}
-    if args.out is not None:
-        write_results(args.out, results, markdown(results))
+    if out is not None:
+        write_results(out, results, markdown(results))
     print(markdown(results))
 
 

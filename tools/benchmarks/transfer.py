@@ -33,6 +33,7 @@ from lib.transfer_results import collect, combine
 from lib.transfer_runs import Runs
 
 from mmfgl.utils.steps import Step, StepRunner
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 POSITIVE = (
     'finetune_iters',
@@ -83,6 +84,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--trust-checkpoint', action='store_true', help=trust)
     add('--dry-run', action='store_true', help='print the plan and stop')
     add('--out', required=True, help='folder of the results')
+    add_debug_argument(parser)
     args = parser.parse_args(argv)
     for name in POSITIVE:
         value = getattr(args, name)
@@ -132,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     os.environ['OMP_NUM_THREADS'] = str(args.threads)
     command = 'python tools/benchmarks/transfer.py ' + shlex.join(argv)
     parts = {}
-    try:
+    with user_errors(args.debug):
         plans = make_plans(args)
         for plan in plans.values():
             print(plan.describe(), flush=True)
@@ -147,8 +149,6 @@ def main(argv: list[str] | None = None) -> None:
             text = report(parts[name], command)
             write_results(plan.out, parts[name], text)
             draw_curves(plan.out, parts[name]['arms'])
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(f'transfer: {error}')
     results = parts[name]
     if len(parts) > 1:
         results = combine(parts)

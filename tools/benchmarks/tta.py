@@ -38,6 +38,7 @@ from mmengine.registry import init_default_scope
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root
 from mmfgl.utils.reports import markdown_table
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 from mmfgl.utils.weights import safe_load
 
 ARMS = dict(
@@ -78,6 +79,7 @@ def parse_args() -> argparse.Namespace:
     )
     trust = 'unpickle whatever the checkpoint holds, which can run any code'
     add('--trust-checkpoint', action='store_true', help=trust)
+    add_debug_argument(parser)
     return parser.parse_args()
 
 
@@ -139,10 +141,11 @@ def table(results: dict) -> str:
 def main() -> None:
     """Measure, write and print."""
     args = parse_args()
-    results = measure(args)
-    text = table(results)
-    print(text)
-    write_results(args.out, results, text)
+    with user_errors(args.debug):
+        results = measure(args)
+        text = table(results)
+        print(text)
+        write_results(args.out, results, text)
 
 
 if __name__ == '__main__':

@@ -9,9 +9,9 @@ core for the defaults. See ``mmfgl/testing/digit_scenes.py``.
 """
 
 import argparse
-import sys
 
 from mmfgl.testing.digit_scenes import build_digit_scenes
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -44,16 +44,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='replace digit scenes made with other settings',
     )
+    add_debug_argument(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Build the set; stop with a one-line message on a user's error."""
-    args = parse_args(argv)
-    try:
-        build_digit_scenes(**vars(args))
-    except (OSError, ImportError, ValueError) as error:
-        sys.exit(f'digit_scenes: {error}')
+    args = vars(parse_args(argv))
+    with user_errors(args.pop('debug')):
+        build_digit_scenes(**args)
 
 
 if __name__ == '__main__':

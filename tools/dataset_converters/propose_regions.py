@@ -61,6 +61,7 @@ from mmfgl.datasets.region_arrays import (
 from mmfgl.datasets.region_file import write_embeddings, write_region_file
 from mmfgl.models.selfsup import RegionTeacher
 from mmfgl.utils.names import printable
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 from mmfgl.utils.weights import use_safe_loading
 
 
@@ -100,6 +101,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     licence = 'licence of WEIGHTS, where neither the file nor timm states it'
     add('--teacher-licence', help=licence)
     add('--embed-dims', type=int, default=128, help='width of the embeddings')
+    add_debug_argument(parser)
     args = parser.parse_args(argv)
     if args.workers < 0 or args.clusters < 0:
         parser.error('--workers and --clusters cannot be negative')
@@ -307,16 +309,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the tool; stop with a one-line message on a user's error."""
     args = parse_args(argv)
     use_safe_loading(args.trust_checkpoint)
-    try:
+    with user_errors(args.debug):
         counts = run(args)
-    except (
-        OSError,
-        ImportError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-    ) as error:
-        sys.exit(f'propose_regions: {error}')
     numbers = ', '.join(f'{value} {key}' for key, value in counts.items())
     print(f'{numbers} -> {args.out}')
 

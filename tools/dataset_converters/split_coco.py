@@ -27,13 +27,13 @@ the train:val split 0.
 import argparse
 import hashlib
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 TRAIN_VAL_SEED = 0
 FOLDS = 5  # seeds 1 to 5
@@ -221,16 +221,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--images', type=int, **many, help='low-label splits, in images')
     add('--unlabelled', action='store_true', help='write their rest too')
     add('--out', type=Path, help='folder (default: beside the source)')
+    add_debug_argument(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Split; stop with a one-line message on a user's error."""
     args = parse_args(argv)
-    try:
+    with user_errors(args.debug):
         split(args)
-    except (OSError, ValueError) as error:
-        sys.exit(f'split_coco: {error}')
 
 
 if __name__ == '__main__':

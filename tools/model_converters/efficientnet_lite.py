@@ -20,13 +20,13 @@ import argparse
 import hashlib
 import importlib
 import re
-import sys
 from pathlib import Path
 
 import timm
 import torch
 
 from mmfgl.utils.atomic_files import atomic_file
+from mmfgl.utils.user_errors import add_debug_argument, user_errors
 from mmfgl.utils.weights import safe_load
 
 # Side in pixels of the images each variant was trained on.
@@ -183,14 +183,13 @@ def main(argv: list[str] | None = None) -> None:
     add('--variant', type=int, choices=SIZES, default=0, help='default: 0')
     out = f'checkpoint to write (default: {OUT.format("VARIANT")})'
     add('--out', help=out)
+    add_debug_argument(parser)
     args = parser.parse_args(argv)
     out = args.out or OUT.format(args.variant)
-    try:
+    with user_errors(args.debug):
         checkpoint = build_checkpoint(args.variant)
         with atomic_file(out) as file:
             torch.save(checkpoint, file)
-    except ConversionError as error:
-        sys.exit(f'efficientnet_lite: {error}')
     print(f'{out}: {checkpoint["meta"]["num_tensors"]} tensors')
 
 
