@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mmfgl.utils.weights import (
     use_safe_loading,
 )
 
-ARMS = ('retod', 'imagenet')  # of a run's folder, the better one first
+ARMS = ('retod', 'imagenet')  # of a run's folder, with pretraining first
 MAX_IMAGES = 20  # of a folder, spread over it
 
 
@@ -31,8 +32,9 @@ def export(
     """Write a detector as an ONNX model, and compare it with PyTorch.
 
     Args:
-        source: Config of a detector, or the folder of an ``mmfgl run``, whose
-            detector with pretraining is taken (without, if there is none).
+        source: Config of a detector, or the folder of an ``mmfgl run``, of
+            which the detector of the higher AP is taken (before its test, the
+            one with pretraining).
         checkpoint: Its checkpoint; that of the run by default.
         out: File to write. Defaults to ``model.onnx`` beside the checkpoint,
             or in the run's folder.
@@ -79,12 +81,19 @@ def _of_run(
     folder: Path, checkpoint: str | Path | None
 ) -> tuple[Path, str | Path]:
     """Config and checkpoint of a run's best detector."""
-    for arm in ARMS:
+    arms = list(ARMS)
+    results = folder / 'results.json'
+    if results.is_file():  # the test has told which one is better
+        best = json.loads(results.read_text(encoding='utf-8')).get('best')
+        arms.sort(key=lambda arm: arm != best)
+    for arm in arms:
         config, work_dir = folder / f'configs/{arm}.py', folder / arm
         if not config.is_file():
             continue
         if checkpoint is None and (work_dir / 'last_checkpoint').is_file():
-            checkpoint = find_latest_checkpoint(str(work_dir))
+            # of a run that was moved, the file names its old folder
+            latest = find_latest_checkpoint(str(work_dir))
+            checkpoint = work_dir / Path(latest).name
         if checkpoint is not None:
             return config, checkpoint
     raise FileNotFoundError(

@@ -40,7 +40,7 @@ class DetectorGraph(nn.Module):
 
     def __init__(self, detector: TwoStageDetector) -> None:
         super().__init__()
-        detector = copy.deepcopy(detector).cpu().float().eval()
+        detector = copy.deepcopy(detector).cpu().float()
         head = detector.roi_head
         for module in head.modules():
             if isinstance(module, RoIAlign):
@@ -48,6 +48,7 @@ class DetectorGraph(nn.Module):
         if not isinstance(head, FGLRoIHead):
             head.bbox_roi_extractor = LevelPooling(head.bbox_roi_extractor)
         self.detector = detector.requires_grad_(False)
+        self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Detect the objects of one image.
@@ -210,5 +211,5 @@ def group_nms(
         Rows of the boxes kept, highest score first.
     """
     # moved apart by more than the image, no two groups overlap
-    offsets = groups.to(boxes) * (img_shape.amax() + 1).to(boxes)
+    offsets = groups.to(boxes) * (img_shape.amax(dim=0) + 1).to(boxes)
     return nms(boxes + offsets[:, None], scores, cfg['iou_threshold'])

@@ -86,9 +86,7 @@ def normalise_boxes(
     return boxes / image_sides(boxes, img_shape).repeat(2)
 
 
-def image_sides(
-    boxes: Tensor, img_shape: tuple[int, int] | Tensor
-) -> Tensor:
+def image_sides(boxes: Tensor, img_shape: tuple[int, int] | Tensor) -> Tensor:
     """(2,) width and height of an image, beside its boxes.
 
     They are filled in on the device: ``new_tensor`` copies from the host and
