@@ -21,5 +21,12 @@ default_hooks = dict(
         max_keep_ckpts=5,
     )
 )
+# MMPretrain's own, without the scope that inheritance adds: its
+# browse_dataset.py takes all keys for arguments.
+visualizer = dict(
+    _delete_=True,
+    type='UniversalVisualizer',
+    vis_backends=[dict(type='LocalVisBackend')],
+)
 # Seconds after which a rank that waits for another gives up.
 env_cfg = dict(dist_cfg=dict(timeout=1800))

@@ -5,8 +5,8 @@
 
 Reads the config's own train data and pipeline, whether the regions come from
 a file or are searched while it trains. DIR gets contact sheets, page_01.png
-and on, each image beside its views; and clusters.png, examples of the largest clusters of
-pseudo-objects (of all boxes, where the search knows no clusters).
+and on, each image beside its views; and clusters.png, examples of the largest
+clusters of pseudo-objects (of all boxes, where there are no clusters).
 """
 
 import argparse

@@ -86,7 +86,9 @@ def count(args: argparse.Namespace) -> None:
         cells = [seen['params'] / 1e6, seen['frozen'] / 1e6]
         rows.append([Path(path).stem, *cells, seen['flops'] / 1e9])
     header = [f'config, {shape[0]}x{shape[1]}', 'parameters, M', 'frozen, M']
-    print(markdown_table([*header, 'FLOPs (multiply-adds), G'], rows, digits=2))
+    print(
+        markdown_table([*header, 'FLOPs (multiply-adds), G'], rows, digits=2)
+    )
 
 
 def main() -> None:
