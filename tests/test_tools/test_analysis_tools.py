@@ -149,8 +149,12 @@ def test_flops_are_those_of_mmdetection(tmp_path, data, capsys):
 
 def test_browse_detection_data_by_mmdetection(tmp_path, data):
     config, _ = write(tmp_path, data, 'fgl')
-    tool = 'analysis_tools/browse_dataset.py'
-    out = tmp_path / 'out'
+    cfg = Config.fromfile(config)
+    # the tool ends with the data set, which a RepeatDataset never does
+    cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
+    cfg.visualizer.name = 'browse'
+    cfg.dump(config)
+    tool, out = 'analysis_tools/browse_dataset.py', tmp_path / 'out'
     parents_tool('mmdet', tool, config, '--not-show', '--output-dir', out)
     assert list(out.iterdir())
 
@@ -189,8 +193,9 @@ def pretraining(tmp_path, data):
     )
     dataset = cfg.train_dataloader.dataset
     dataset.update(data_root=str(images), data_prefix=dict(img_path=''))
-    views = dict(proposer=file, object_proposer=file, view_size=64)
-    dataset.pipeline[1].update(num_regions=2, num_views=2, **views)
+    views = dict(num_regions=2, num_views=2, view_size=64)
+    for key, value in dict(views, proposer=file, object_proposer=file).items():
+        dataset.pipeline[1][key] = value
     cfg.dump(tmp_path / 'pretraining.py')
     return tmp_path / 'pretraining.py'
 
