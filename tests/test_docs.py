@@ -73,7 +73,7 @@ def flags_of(path, function=None):
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
-        if alias.name.startswith('add_')
+        if alias.name.startswith('add_') and 'argument' in alias.name
     }
     if function is not None:
         (tree,) = (
@@ -87,9 +87,9 @@ def flags_of(path, function=None):
             continue
         called = ast.unparse(node.func)
         if called in imported:
-            there = imported[called].replace('.', '/')
-            there = there if there.startswith('mmfgl') else f'tools/{there}'
-            found |= flags_of(f'{there}.py', called)
+            there = imported[called].replace('.', '/') + '.py'
+            folder = '' if there.startswith('mmfgl/') else Path(path).parent
+            found |= flags_of(Path(folder, there), called)
         elif called.split('.')[-1] in ('add', 'add_argument'):
             values = [getattr(arg, 'value', None) for arg in node.args]
             found |= {
