@@ -138,11 +138,13 @@ def test_bash_blocks_parse(page):
 
 @page_test
 def test_paths_exist(page):
-    text = '\n'.join(blocks(page, 'bash', 'python') + SPAN.findall(prose(page)))
+    text = '\n'.join(
+        blocks(page, 'bash', 'python') + SPAN.findall(prose(page))
+    )
     for place in PLACE.findall(text.replace('\\\n', ' ')):
         there = place.rstrip('.')
         assert there.startswith(MADE) or (ROOT / there).exists(), place
-    for config in re.findall(r"mmfgl::([\w./@-]+\.py)", text):
+    for config in re.findall(r'mmfgl::([\w./@-]+\.py)', text):
         assert (ROOT / 'configs' / config).is_file(), config
 
 
