@@ -17,14 +17,12 @@ extensions = [
     'sphinx.ext.napoleon',
     'sphinx.ext.mathjax',
 ]
-myst_enable_extensions = ['dollarmath', 'amsmath', 'deflist']
+myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
 
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
 autodoc_default_options = {'members': True}
-# mixed shapes such as (R, 4 K) are no cross-references
-napoleon_use_ivar = True
 
 html_theme = 'furo'
 html_title = f'mmfgl {release}'
