@@ -38,7 +38,7 @@ COMMAND = re.compile(r'\bmmfgl (run|predict|report|export|demo)\b')
 FLAG = re.compile(r'(?<![\w-])--[a-z][a-z_-]*')
 PLACE = re.compile(
     r'(?<![\w./:$}-])(?:configs|tools|mmfgl|docs|benchmarks|resources|tests'
-    r'|requirements|\.github)/[\w./@-]*(?![\w*{$<-])'
+    r'|requirements|docker|\.github)/[\w./@-]*(?![\w*{$<-])'
 )
 MADE = ('docs/_build',)  # by a command of ours
 
