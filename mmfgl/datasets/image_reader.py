@@ -92,6 +92,14 @@ class EncodedImage:
         # axes of the upright image that run against those of the file
         self._mirrored = (turn in (2, 3, 6, 7), turn in (3, 4, 7, 8))
 
+    def copy(self) -> np.ndarray:
+        """(h, w, 3) BGR uint8 pixels, at the least reduction.
+
+        Tools that show what a transform has done, such as MMPretrain's
+        ``browse_dataset.py``, take a copy of the image after each.
+        """
+        return self.pixels(self.least)
+
     def decode(self, reduce: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Decode at 1, 2, 4 or 8 pixels of the full image a decoded pixel.
 

@@ -41,7 +41,7 @@ def in_image(results):
 def test_shapes_and_limits(num_views, num_regions):
     views = transform(num_views=num_views, num_regions=num_regions)
     results = cut(views)
-    assert 'img' not in results
+    assert results['img'] is results['views']
     kinds = [(v.shape, v.dtype) for v in results['views']]
     assert kinds == [((48, 64, 3), np.uint8)] * num_views
     assert results['affines'].shape == (num_views, 2, 3)

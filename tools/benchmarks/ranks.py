@@ -26,7 +26,7 @@ from torch import distributed
 
 from mmfgl.testing import region_batch
 from mmfgl.testing.configs import read_config
-from mmfgl.utils.reports import markdown_table
+from mmfgl.reports import markdown_table
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 ARMS = dict(one_rank=(1, 2), two_ranks=(2, 1))  # ranks, threads of each
