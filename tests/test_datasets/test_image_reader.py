@@ -173,10 +173,9 @@ def test_pixels_are_limited_before_decoding():
 
 
 def test_pillows_limit_does_not_count(monkeypatch):
-    files = [encode(kind) for kind in ('JPEG', 'WEBP', 'BMP', 'TIFF')]
+    data = encode('JPEG')
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)  # 179 megapixels
-    for data in files:
-        assert decode_image(data, lazy=True).shape[:2] == RGB.shape[:2]
+    assert decode_image(data, lazy=True).decode()[0].shape == RGB.shape
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF'])
