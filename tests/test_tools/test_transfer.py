@@ -166,7 +166,7 @@ def test_clear_errors(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(arms, 'CONFIGS', tmp_path)
         folder = tmp_path / 'transfer'
-        looked = f'{folder}/x_faster-rcnn_r18-half-fpn_1xb\\*.py\\s+'
+        looked = f'{folder}/x_faster-rcnn_r18-half-fpn_1xb\\*.py;\\s+'
         looked += f'{folder}/x_r18-half_1xb\\*.py'
         fails(looked, data, tmp_path, 'x')
         folder.mkdir()
