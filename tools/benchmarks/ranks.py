@@ -24,9 +24,9 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, DefaultScope
 from torch import distributed
 
+from mmfgl.reports import markdown_table
 from mmfgl.testing import region_batch
 from mmfgl.testing.configs import read_config
-from mmfgl.reports import markdown_table
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 ARMS = dict(one_rank=(1, 2), two_ranks=(2, 1))  # ranks, threads of each
