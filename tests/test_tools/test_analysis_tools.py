@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from mmfgl.registry import DATASETS, MODELS
 from mmfgl.testing import (
@@ -46,7 +47,8 @@ def write(folder, data, name, **changes):
     replace_data_root(cfg, str(data))
     cfg.model = model
     cfg.dump(folder / f'{name}.py')
-    built = randomise_weights(MODELS.build(model))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        built = randomise_weights(MODELS.build(model))
     checkpoint = dict(
         state_dict=built.state_dict(),
         meta=dict(dataset_meta=dict(classes=CLASSES)),
