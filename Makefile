@@ -13,7 +13,8 @@ REQUIREMENTS := requirements.txt $(wildcard requirements/*.txt)
 STAMP := $(VENV)/.installed-$(PARENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-install test-gpu lint format clean distclean
+.PHONY: help install quickstart test test-install test-gpu lint format docs \
+	clean distclean
 
 help:
 	@echo 'make install     $(VENV) with mmfgl, its parents and tools'
@@ -26,6 +27,7 @@ help:
 	@echo 'make test-gpu    install, then the tests that need a GPU'
 	@echo 'make lint        install, then style, spelling, docstring coverage'
 	@echo 'make format      install, then rewrite the code in house style'
+	@echo 'make docs        install, then docs/_build/{en,zh_cn}/index.html'
 	@echo 'make clean       remove caches and build products'
 	@echo 'make distclean   clean, and remove $(VENV)'
 	@echo
@@ -67,8 +69,16 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Warnings are errors: a dead link or a broken docstring stops the build.
+docs: $(STAMP)
+	for language in en zh_cn; do \
+	    $(BIN)/python -m sphinx -W --keep-going -q -c docs \
+	        -D language=$$language docs/$$language \
+	        docs/_build/$$language || exit 1; \
+	done
+
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf docs/_build build dist *.egg-info .pytest_cache .ruff_cache
 	find mmfgl tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

@@ -22,14 +22,12 @@ CONFIG = (
     'fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-400_aquarium.py'
 )
 # Light: neither the networks nor mmdet come with the package.
-LIGHT = """
-import sys, mmfgl
+LIGHT = """import sys, mmfgl
 heavy = {'mmdet', 'mmpretrain', 'mmfgl.registry', 'timm'} & {*sys.modules}
 assert not heavy, heavy
 assert sys.argv[1] in mmfgl.__file__, mmfgl.__file__
 """
-NAMES = """
-import sys, mmengine.hub, mmfgl
+NAMES = """import sys, mmengine.hub, mmfgl
 from mmfgl.registry import MODELS
 for name in mmfgl.__all__:
     getattr(mmfgl, name)
@@ -41,7 +39,7 @@ assert type(MODELS.build(cfg.model)) is mmfgl.FGLFasterRCNN
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a command without PYTHONPATH; return what it prints."""
-    print('$', *(str(part).strip() for part in command), flush=True)
+    print('$', *(str(part).split('\n')[0] for part in command), flush=True)
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
     done = subprocess.run(
         list(map(str, command)),

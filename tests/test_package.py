@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import mmengine.hub
 import mmengine.registry
 import pytest
@@ -108,3 +110,11 @@ def test_functions_are_attributes():
         if not callable(getattr(mmfgl, name)):
             missing.append(name)
     assert not missing
+
+
+def test_the_citation_is_of_this_version():
+    path = Path(mmfgl.__file__).resolve().parents[1] / 'CITATION.cff'
+    if not path.is_file():
+        pytest.skip('mmfgl is installed from a wheel')
+
+    assert f'\nversion: {mmfgl.__version__}\n' in path.read_text()

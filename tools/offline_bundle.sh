@@ -119,7 +119,7 @@ def key(name):
 
 
 with open(sys.argv[2]) as file:
-    there = {key(re.split(r'[=@ ;]', line, maxsplit=1)[0]) for line in file}
+    there = {key(re.split(r'[=@ ;\s]', line)[0]) for line in file}
 with open('requirements/build.txt') as file:  # others may be too old
     there -= {key(name) for name in re.findall(r'^[\w-]+', file.read(), re.M)}
 there |= {'torch', 'torchvision', *sys.argv[3:]}

@@ -82,10 +82,10 @@ def close_leaks(
 def log_geometry(targets: Tensor, candidates: Tensor) -> Tensor:
     """Logarithms of where a candidate lies relative to a target.
 
-    log(|dx| / w), log(|dy| / h), log(w' / w), log(h' / h) with the target's
-    sides w, h and the candidate's w', h', as in Relation Networks (arXiv
-    1711.11575); offsets below a thousandth count as one. Both (..., 4) boxes
-    of one frame, pair by pair.
+    ``log(|dx| / w), log(|dy| / h), log(w' / w), log(h' / h)`` with the
+    target's sides w, h and the candidate's w', h', as in Relation Networks
+    (arXiv 1711.11575); offsets below a thousandth count as one. Both (..., 4)
+    boxes of one frame, pair by pair.
 
     Returns:
         (..., 4) fp32 values in [-7, 7], finite for boxes without area.
