@@ -1,11 +1,25 @@
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
+import mmengine.config.config
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
+from yapf.yapflib import yapf_api
+
+
+@pytest.fixture(scope='session', autouse=True)
+def no_search_for_garbage():
+    """MMEngine's data sets collect garbage when they are built.
+
+    That takes half a second, for it looks at all that was ever imported.
+    """
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -21,6 +35,19 @@ def clean_slate():
     CheckpointLoader._schemes = loaders
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(scopes)
+
+
+@pytest.fixture(scope='module')
+def unformatted_configs():
+    """Runners write their config five times; YAPF takes a second for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        # MMEngine imports it with its module, or when it is called
+        for module in (mmengine.config.config, yapf_api):
+            if hasattr(module, 'FormatCode'):
+                patch.setattr(
+                    module, 'FormatCode', lambda text, **_: (text, False)
+                )
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -7,6 +7,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -18,7 +19,10 @@ def main():
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
     )
-    here = Path(__file__).parent
+    here = Path(__file__).resolve().parent
+    # test files import from this folder, not from a package of that name
+    sys.modules['tests'] = tests = ModuleType('tests')
+    tests.__path__ = [str(here)]
     results = {
         path.parent.name: runpy.run_path(str(path))['run_rank'](folder)
         for path in sorted(here.rglob('test_two_ranks.py'))

@@ -18,6 +18,7 @@ from mmdet.evaluation import DumpDetResults
 
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.engine.hooks import RunRecordHook
+from mmfgl.engine.hooks.start_summary_hook import StartSummaryHook
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root, check_launcher
 from mmfgl.utils.launch import (
@@ -86,7 +87,8 @@ def test(args: argparse.Namespace) -> None:
         show_predictions(cfg, args)
     if args.tta:
         set_tta(cfg)
-    runner = build_runner(cfg, StrictCheckpointHook(), RunRecordHook())
+    hooks = StrictCheckpointHook(), RunRecordHook(), StartSummaryHook()
+    runner = build_runner(cfg, *hooks)
     if args.out:
         dump = DumpDetResults(out_file_path=args.out)
         runner.test_evaluator.metrics.append(dump)

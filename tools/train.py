@@ -18,9 +18,10 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.engine.guarded_run import guarded_run
-from mmfgl.engine.hooks import RunRecordHook
+from mmfgl.engine.hooks import RunRecordHook, StrictLoadHook
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root, check_launcher
+from mmfgl.utils.hand_over import find_pretraining
 from mmfgl.utils.launch import (
     add_common_arguments,
     load_config,
@@ -28,11 +29,7 @@ from mmfgl.utils.launch import (
     set_auto_scale_lr,
 )
 from mmfgl.utils.user_errors import user_errors
-from mmfgl.utils.weights import (
-    StrictLoadHook,
-    check_weights,
-    use_safe_loading,
-)
+from mmfgl.utils.weights import check_weights, use_safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -79,6 +76,7 @@ def train(args: argparse.Namespace) -> None:
     with guarded_run(cfg, args.resume) as start:
         check_data_root(cfg)
         audit_config(cfg)
+        find_pretraining(cfg)
         check_weights(cfg)
         start(StrictLoadHook(), RunRecordHook())
 

@@ -14,6 +14,9 @@ custom_hooks = guards
 # hour is the most that one costs. On a stop, tools/train.py saves anyway.
 default_hooks = dict(
     checkpoint=dict(type='mmfgl.AtomicCheckpointHook', interval_minutes=30),
+    # weights that fill less than the config declares stop the run, whatever
+    # tool runs it
+    load=dict(type='mmfgl.StrictLoadHook'),
     # what testing with a folder for pictures draws
     visualization=dict(type='mmfgl.PictureHook', score_thr=0.3),
 )

@@ -19,7 +19,17 @@ default_hooks = dict(
         type='mmfgl.AtomicCheckpointHook',
         interval_minutes=30,
         max_keep_ckpts=5,
-    )
+    ),
+    # weights that fill less than the config declares stop the run, whatever
+    # tool runs it
+    load=dict(type='mmfgl.StrictLoadHook'),
+)
+# MMPretrain's own, without the scope that inheritance adds: its
+# browse_dataset.py takes all keys for arguments.
+visualizer = dict(
+    _delete_=True,
+    type='UniversalVisualizer',
+    vis_backends=[dict(type='LocalVisBackend')],
 )
 # Seconds after which a rank that waits for another gives up.
 env_cfg = dict(dist_cfg=dict(timeout=1800))

@@ -15,28 +15,16 @@ import cv2
 import numpy as np
 from mmengine import fileio
 from PIL import Image, ImageOps
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
-from PIL.WebPImagePlugin import WebPImageFile
 
+from mmfgl.datasets.image_header import GIF, JPEG, image_size
 from mmfgl.datasets.pixel_depth import to_bgr_bytes
+from mmfgl.utils.audit.headers import exif_orientation
 from mmfgl.utils.names import printable
 
 #: A larger image is decoded at a reduced size where that saves the memory
 #: (sequential JPEG), else it counts as unreadable. 268 megapixels take 0.8 GB.
 MAX_PIXELS = 2**28
-EXIF_ORIENTATION = 0x0112
-JPEG, PNG, GIF = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'GIF8'
-TIFF = b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'  # + is BigTIFF
-TIFF_SIZE = 256, 257  # tags of width and height
-# Pillow's classes, not Image.open, which refuses more than 179 megapixels
-HEADERS = {
-    GIF: GifImageFile,
-    b'BM': BmpImageFile,
-    b'RIFF': WebPImageFile,
-}
 REDUCED = {1: cv2.IMREAD_COLOR}
 REDUCED |= {r: getattr(cv2, f'IMREAD_REDUCED_COLOR_{r}') for r in (2, 4, 8)}
 #: What OpenCV and Pillow raise for files that are no sound images.
@@ -92,7 +80,7 @@ class EncodedImage:
         with _unreadable(path):
             header = JpegImageFile(BytesIO(data))
         width, height = header.size
-        turn = _orientation(header.info.get('exif'))
+        turn = exif_orientation(header.info.get('exif'))
         # the coefficients of a progressive one are kept in full size
         ways = (1,) if header.info.get('progressive') else REDUCED
         least = [r for r in ways if width * height <= max_pixels * r * r]
@@ -103,6 +91,14 @@ class EncodedImage:
         self._turn = turn
         # axes of the upright image that run against those of the file
         self._mirrored = (turn in (2, 3, 6, 7), turn in (3, 4, 7, 8))
+
+    def copy(self) -> np.ndarray:
+        """(h, w, 3) BGR uint8 pixels, at the least reduction.
+
+        Tools that show what a transform has done, such as MMPretrain's
+        ``browse_dataset.py``, take a copy of the image after each.
+        """
+        return self.pixels(self.least)
 
     def decode(self, reduce: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Decode at 1, 2, 4 or 8 pixels of the full image a decoded pixel.
@@ -203,7 +199,7 @@ def decode_image(
             raise _too_large(*image.shape[::-1], max_pixels, path)
         return image.pixels()
     with _unreadable(path):
-        width, height = _size(data)
+        width, height = image_size(data)
     if width * height > max_pixels:
         raise _too_large(width, height, max_pixels, path)
     with _unreadable(path):
@@ -253,53 +249,12 @@ def _too_large(
     )
 
 
-def _orientation(exif: bytes | None) -> int:
-    """EXIF orientation 1 to 8; 1 if there is none that makes sense."""
-    if not exif:
-        return 1
-    content = Image.Exif()
-    try:
-        content.load(exif)
-        turn = content.get(EXIF_ORIENTATION)
-    except READ_ERRORS:
-        return 1
-    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
-
-
 def _upright(img: np.ndarray, turn: int) -> np.ndarray:
     """Turn an image as its EXIF orientation says."""
     if turn >= 5:
         img = cv2.transpose(img)
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(turn)
     return img if flip is None else cv2.flip(img, flip)
-
-
-def _check_chunks(data: bytes) -> None:
-    """Refuse a PNG for whose chunks OpenCV would take gigabytes."""
-    place = len(PNG)
-    while place + 4 <= len(data):
-        (length,) = struct.unpack_from('>I', data, place)
-        if length > len(data):
-            raise ValueError('a chunk longer than the file')
-        place += length + 12
-
-
-def _size(data: bytes) -> tuple[int, int]:
-    """Width and height from the header of an image that is no JPEG."""
-    if data.startswith(PNG):
-        _check_chunks(data)
-        return struct.unpack('>II', data[16:24])
-    if data.startswith(TIFF):  # TiffImageFile refuses floats of 3 channels
-        tags = ImageFileDirectory_v2(data[: 16 if b'+' in data[:4] else 8])
-        file = BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        return tuple(tags[tag] for tag in TIFF_SIZE)
-    for magic, header in HEADERS.items():
-        if data.startswith(magic):
-            return header(BytesIO(data)).size
-    with Image.open(BytesIO(data)) as image:
-        return image.size
 
 
 def _decode(data: bytes) -> np.ndarray:

@@ -135,8 +135,8 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
         ]
         scores = [a.get('score', np.inf) for a in content['annotations']]
         scores = np.array(scores, np.float32)
-        boxes = [row[3:] for row in rows]
-        boxes = np.array(boxes, np.float32).reshape(len(rows), 4)
+        boxes = np.array([row[3:] for row in rows], np.float32)
+        boxes = boxes.reshape(len(rows), 4)
         categories = {c['id'] for c in content.get('categories', ())}
         meta = dict(content.get('info') or {})
     except (KeyError, TypeError, ValueError) as error:
@@ -144,23 +144,7 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
             f"{path!r} is not in COCO format: it needs 'images' (id, "
             "file_name) and 'annotations' (image_id, category_id, bbox)"
         ) from error
-    sizes, names, plain = {}, {}, {}
-    for image_id, listed, image in images:
-        name = plain_name(listed)
-        shape = image.get('width', 0), image.get('height', 0)
-        if names.setdefault(image_id, name) != name:
-            raise ValueError(
-                f'{path!r} gives image id {image_id} to two files, '
-                f'{names[image_id]!r} and {name!r}'
-            )
-        listed = posixpath.normpath(listed.replace('\\', '/'))
-        if plain.setdefault(name, listed) != listed:
-            raise ValueError(
-                f'{path!r} names {plain[name]!r} and {listed!r}, which cannot '
-                'be told apart: use paths below one folder, or absolute ones'
-            )
-        if sizes.setdefault(name, shape) != shape:
-            raise ValueError(f'{path!r} gives {name!r} two sizes')
+    names, sizes = _named(path, images)
     for annotation, image_id, *_ in rows:
         if image_id not in names:
             raise ValueError(
@@ -185,6 +169,30 @@ def _read(path: str, mtime: float, size: int) -> RegionFile:
         meta=meta,
         order=order,
     )
+
+
+def _named(
+    path: str, images: list[tuple]
+) -> tuple[dict[int, str], dict[str, tuple[int, int]]]:
+    """File names by image id, and (width, height) by file name."""
+    sizes, names, plain = {}, {}, {}
+    for image_id, listed, image in images:
+        name = plain_name(listed)
+        shape = image.get('width', 0), image.get('height', 0)
+        if names.setdefault(image_id, name) != name:
+            raise ValueError(
+                f'{path!r} gives image id {image_id} to two files, '
+                f'{names[image_id]!r} and {name!r}'
+            )
+        listed = posixpath.normpath(listed.replace('\\', '/'))
+        if plain.setdefault(name, listed) != listed:
+            raise ValueError(
+                f'{path!r} names {plain[name]!r} and {listed!r}, which cannot '
+                'be told apart: use paths below one folder, or absolute ones'
+            )
+        if sizes.setdefault(name, shape) != shape:
+            raise ValueError(f'{path!r} gives {name!r} two sizes')
+    return names, sizes
 
 
 def _embeddings_beside(path: str, meta: dict, count: int) -> np.ndarray | None:
@@ -277,9 +285,10 @@ def write_region_file(
             for rank, side in enumerate(sides)
         ]
     last = max((a['category_id'] for a in annotations), default=1)
-    categories = [dict(id=i + 1, name=f'region{i}') for i in range(last)]
     content = dict(images=listed, annotations=annotations)
-    content |= dict(categories=categories)
+    content['categories'] = [
+        dict(id=i + 1, name=f'region{i}') for i in range(last)
+    ]
     if meta:
         content['info'] = meta
     write_atomically(json.dumps(content).encode(), path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 from mmengine.dataset import Compose
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -33,6 +34,11 @@ class CheckedRunner(Runner):
         """Load as :class:`Runner` does; its lists of keys are logged."""
         with logged_prints(self.logger):
             return super().load_checkpoint(*args, **kwargs)
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build as :class:`Runner` does; what COCO's API prints is logged."""
+        with logged_prints(self.logger):
+            return super().build_evaluator(evaluator)
 
     @staticmethod
     def build_dataloader(

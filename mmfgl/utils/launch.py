@@ -171,12 +171,15 @@ def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
 def build_runner(cfg: Config, *hooks: Hook) -> Runner:
     """Build the Runner of a config, on one process or several.
 
-    ``hooks`` are registered besides those of the config.
+    ``hooks`` are registered besides those of the config, if it has none of
+    their kind.
     """
     check_wrapper(cfg)
     init_cpu_dist(cfg)
     known = 'runner_type' in cfg
     runner = RUNNERS.build(cfg) if known else CheckedRunner.from_cfg(cfg)
+    kinds = {type(hook) for hook in runner.hooks}
     for hook in hooks:
-        runner.register_hook(hook)
+        if type(hook) not in kinds:
+            runner.register_hook(hook)
     return runner

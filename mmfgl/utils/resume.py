@@ -14,11 +14,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmfgl.utils.cpu_dist import RANK_VARIABLES
 from mmfgl.utils.weights import check_file
 
 POINTER = 'last_checkpoint'
 _NUMBERED = re.compile(r'(iter|epoch)_(\d+)\.pth')
-_RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 # both count from 0: how often torchrun, or Slurm, has started this run again
 _RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
@@ -29,7 +29,8 @@ class DamagedCheckpointError(ValueError):
 
 def launch_rank(cfg: Config) -> int:
     """Rank of this process, before there is a process group."""
-    return int(os.environ.get(_RANKS.get(cfg.get('launcher'), ''), 0))
+    names = RANK_VARIABLES.get(cfg.get('launcher'), ('',))
+    return int(os.environ.get(names[0], 0))
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:

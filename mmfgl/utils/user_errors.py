@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
+from mmfgl.utils.cpu_dist import RANK_VARIABLES
+
 _RAISE = dis.opmap['RAISE_VARARGS']
 # Installed packages whose `raise` statements tell a user what is wrong. Tools,
 # which are run by path, and modules of the user are not installed.
@@ -22,11 +24,6 @@ _STANDARD = sysconfig.get_paths()['stdlib']
 _FAULTS = (AssertionError, AttributeError, NotImplementedError, NameError)
 _CONFIG = 'mmengine.config.config'
 _BUILD = 'mmengine.registry.build_functions'
-_RANKS = (
-    ('RANK', 'WORLD_SIZE'),
-    ('SLURM_PROCID', 'SLURM_NTASKS'),
-    ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
-)
 REPORT = (
     'This looks like a fault in the code, not in what you gave: please report '
     "it to mmfgl's issue tracker, with the command, the lines above and what "
@@ -210,7 +207,7 @@ def _worker_traceback(error: BaseException) -> str:
 
 def _rank() -> str:
     """``'rank 1: '`` in a distributed run, else nothing."""
-    for rank, size in _RANKS:
+    for rank, size, _ in RANK_VARIABLES.values():
         if int(os.environ.get(size) or 1) > 1 and rank in os.environ:
             return f'rank {os.environ[rank]}: '
     return ''

@@ -2,68 +2,23 @@
 
 import numpy as np
 import pytest
-import torch
 from cv2 import invertAffineTransform
-from mmengine.dataset import default_collate
-from mmpretrain.models import SelfSupDataPreprocessor
 
-from mmfgl.datasets import (
-    PackRegionViews,
-    RandomRegions,
-    RegionDataSample,
-    RegionProposer,
-    RegionViews,
-)
+from mmfgl.datasets import PackRegionViews, RegionViews
 from mmfgl.datasets.transforms.view_maps import (
     clip_boxes,
     map_boxes,
     visible_share,
 )
-
-VIEW = (64, 48)  # (width, height)
-HEIGHT, WIDTH = 90, 120
-
-
-class Recorder(RegionProposer):
-    """Random or given regions to look up, labelled by their position."""
-
-    def __init__(self, num_regions=300, boxes=()):
-        self.inner = num_regions and RandomRegions(num_regions)
-        self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
-
-    def propose(self, info, rng=None):
-        self.info = info
-        if self.inner:
-            self.boxes = self.inner.propose(info, rng)
-        return self.boxes
-
-    def propose_labelled(self, info, rng=None):
-        boxes = self.propose(info, rng)
-        return boxes, np.arange(len(boxes))
-
-    def propose_rows(self, info, rng=None):
-        boxes, labels = self.propose_labelled(info, rng)
-        return boxes, labels, 100 + labels
-
-
-def recorder(proposed, boxes=()):
-    return dict(type=Recorder, num_regions=proposed, boxes=boxes)
-
-
-def transform(proposed=300, boxes=(), **options):
-    options = dict(proposer=recorder(proposed, boxes), num_regions=6) | options
-    return RegionViews(view_size=VIEW, **options)
-
-
-def with_objects(boxes=(), proposed=0, **options):
-    options = dict(max_objects=500) | options
-    return transform(object_proposer=recorder(proposed, boxes), **options)
-
-
-def cut(views, seed=0, size=(HEIGHT, WIDTH)):
-    np.random.seed(seed)
-    img = np.random.randint(0, 256, (*size, 3), np.uint8)
-    return views(dict(img=img, img_path='x.jpg'))
+from tests.test_datasets.cut_views import (
+    HEIGHT,
+    VIEW,
+    WIDTH,
+    cut,
+    recorder,
+    transform,
+    with_objects,
+)
 
 
 def to_image(boxes, affine):
@@ -86,7 +41,7 @@ def in_image(results):
 def test_shapes_and_limits(num_views, num_regions):
     views = transform(num_views=num_views, num_regions=num_regions)
     results = cut(views)
-    assert 'img' not in results
+    assert results['img'] is results['views']
     kinds = [(v.shape, v.dtype) for v in results['views']]
     assert kinds == [((48, 64, 3), np.uint8)] * num_views
     assert results['affines'].shape == (num_views, 2, 3)
@@ -269,57 +224,3 @@ def test_regions_carry_their_rows():
         assert (rows >= 0).any()
     assert filled
     assert cut(transform(num_regions=0))['rows'].shape == (0,)
-
-
-@pytest.mark.parametrize('num_views', [1, 2])
-def test_pack_collate_and_preprocess(num_views):
-    raw = [
-        cut(with_objects(proposed=count, num_views=num_views))
-        for count in (0, 50, 50)
-    ]
-    extra = dict(skipped=['bad.jpg'], unknown=1)
-    batch = [PackRegionViews()(results | extra) for results in raw]
-    assert list(batch[0]) == ['inputs', 'data_samples']
-    preprocess = SelfSupDataPreprocessor(bgr_to_rgb=True)
-    data = preprocess(default_collate(batch), training=True)
-    assert len(data['inputs']) == num_views
-    for images, *views in zip(data['inputs'], *(r['views'] for r in raw)):
-        rgb = np.stack(views)[..., ::-1].transpose(0, 3, 1, 2)
-        np.testing.assert_array_equal(images, rgb)
-    for sample, results in zip(data['data_samples'], raw, strict=True):
-        assert isinstance(sample, RegionDataSample)
-        assert (sample.img_path, sample.skipped) == ('x.jpg', ['bad.jpg'])
-        assert 'unknown' not in sample
-        assert np.array_equal(sample.affines, results['affines'])
-        for key in ('boxes', 'objects'):
-            assert sample.get(key).dtype == torch.float32
-            assert sample.to(torch.float64).get(key).dtype == torch.float64
-        assert sample.object_labels.dtype == torch.int64
-        np.testing.assert_array_equal(sample.boxes, results['boxes'])
-        rows = [
-            np.insert(boxes, 0, view, axis=1)
-            for view, boxes in enumerate(results['objects'])
-        ]
-        np.testing.assert_array_equal(sample.objects, np.concatenate(rows))
-        labels = np.concatenate(results['object_labels'])
-        np.testing.assert_array_equal(sample.object_labels, labels)
-        assert sample.num_objects == tuple(map(len, results['objects']))
-        assert sample.max_label == labels.max(initial=-1)
-        np.testing.assert_array_equal(sample.object_rows, 100 + labels)
-        np.testing.assert_array_equal(sample.rows, results['rows'])
-    counts = [len(sample.objects) for sample in data['data_samples']]
-    assert counts[0] == 0 < min(counts[1:])
-
-
-def test_labels_are_checked_when_packed():
-    results = dict(
-        views=[np.zeros((8, 8, 3), np.uint8)],
-        boxes=np.zeros((1, 0, 4), np.float32),
-        rows=np.zeros((1, 0), np.int64),
-        objects=[np.array([[0, 0, 4, 4]], np.float32)],
-        object_labels=[np.array([-1])],
-        object_rows=[np.array([0])],
-        img_path='a.jpg',
-    )
-    with pytest.raises(ValueError, match=r'a\.jpg hold -1'):
-        PackRegionViews()(results)

@@ -15,7 +15,7 @@ COUNTER = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def own_scope():
+def own_scope(unformatted_configs):
     # a Runner leaves its default scope behind
     with DefaultScope.overwrite_default_scope('mmengine'):
         yield

@@ -12,6 +12,7 @@ from mmfgl.testing import (
     detection_batch,
     region_batch,
     tiny_fgl_cfg,
+    tiny_plain_detector_cfg,
     tiny_retod_cfg,
 )
 
@@ -22,6 +23,9 @@ CASES = dict(
         *TASKS, balancer=dict(type='mmfgl.TaskAdaptiveLoss')
     ),
     centred=lambda: tiny_retod_cfg(targets='centring'),
+    plain=lambda: tiny_retod_cfg(
+        *TASKS[:2], detector=tiny_plain_detector_cfg(1)
+    ),
     detector=tiny_fgl_cfg,
 )
 

@@ -1,4 +1,4 @@
-"""Faults that are told before a run, or by name; see test_faults.py."""
+"""Faults that are told before a run, or by name; see test_training.py."""
 
 import json
 

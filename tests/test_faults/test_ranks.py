@@ -1,4 +1,4 @@
-"""Faults of runs on two ranks; see ``test_faults.py``."""
+"""Faults of runs on two ranks; see ``test_training.py``."""
 
 import os
 import socket

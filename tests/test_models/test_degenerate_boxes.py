@@ -1,8 +1,4 @@
-"""Boxes without area, turned round, not finite, or outside the image.
-
-They come from annotations of another image size, crops, and proposals of
-files. Nothing may turn them into a NaN loss, gradient or detection.
-"""
+"""No degenerate box becomes a NaN loss, gradient or detection."""
 
 from contextlib import contextmanager
 
@@ -11,85 +7,52 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.models.task_modules import AssignResult, SamplingResult
-from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmfgl.datasets.transforms import PackRegionViews
 from mmfgl.engine.optim_wrapper import CPUAmpOptimWrapper
-from mmfgl.models.layers import (
-    GeometryBias,
-    border_overlap,
-    finite_boxes,
-    has_area,
-    iou_attention_mask,
-    log_geometry,
-    normalise_boxes,
-    pairwise_iou,
-    vote_neighbours,
-)
+from mmfgl.models.layers import finite_boxes
 from mmfgl.models.roi_heads import FGLBBoxHead
-from mmfgl.models.task_modules import CandidateSelector
-from mmfgl.models.test_time_augs import View
-from mmfgl.models.test_time_augs.fusion import Predictions, fuse
-from mmfgl.models.test_time_augs.proposals import merge_proposals, propose
-from mmfgl.models.test_time_augs.scoring import view_weights
-from mmfgl.models.test_time_augs.views import ViewBatch
 from mmfgl.registry import MODELS
 from mmfgl.testing import (
     assert_trained,
     detection_batch,
+    half_dtypes,
     randomise_weights,
     region_batch,
     tiny_fgl_cfg,
     tiny_plain_detector_cfg,
     tiny_retod_cfg,
 )
+from tests.test_models.odd_boxes import (
+    BOXES,
+    DTYPES,
+    EMPTY,
+    MIXED,
+    SIZE,
+    USUAL,
+    bf16,
+)
 
-NAN, INF = float('nan'), float('inf')
-SIZE = (64, 96)  # height, width
-EMPTY = dict(
-    no_width=(10, 5, 10, 30),
-    no_height=(10, 5, 30, 5),
-    point=(0, 0, 0, 0),
-    turned=(30, 40, 10, 20),
-    narrow_turned=(30, 20, 10, 40),
-    clipped=(96, 64, 96, 64),
-    nan=(10, NAN, 30, 40),
-    infinite=(10, 5, INF, 30),
-)
-STRANGE = dict(
-    sliver=(10, 5, 10 + 1e-5, 30),
-    outside=(200, 200, 260, 240),
-    negative=(-90, -60, -20, -10),
-    all=(0, 0, 96, 64),
-    huge=(-1e5, -1e5, 1e5, 1e5),
-)
-ODD = EMPTY | STRANGE
-BOXES = torch.tensor(list(ODD.values())).float()
-USUAL = torch.tensor([[8.0, 8, 40, 40], [30, 10, 90, 60]])
-MIXED = torch.cat([BOXES, USUAL])
 SOUND = range(len(EMPTY), len(MIXED))
-DTYPES = [torch.float32, torch.bfloat16]
 
 
 @contextmanager
 def precision(model, dtype):
-    """fp32, or bf16 as our optimizer wrapper runs it on a CPU."""
+    """fp32, fp16, or bf16 as our optimizer wrapper runs it on a CPU."""
     if dtype == torch.float32:
         yield
+        return
+    if dtype == torch.float16:
+        with torch.autocast('cpu', dtype):
+            yield
         return
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     wrapper = CPUAmpOptimWrapper(optimizer=optimizer)
     with wrapper.optim_context(model):
         yield
-
-
-def bf16(dtype):
-    return torch.autocast(
-        'cpu', torch.bfloat16, enabled=dtype == torch.bfloat16
-    )
 
 
 def build(cfg=None):
@@ -131,9 +94,14 @@ def test_each_object_alone():
         assert model.parse_losses(losses)[0].isfinite(), box
 
 
-@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('dtype', [torch.float32, *half_dtypes()])
 def test_proposals(dtype):
-    model = build()
+    """With every option that computes with boxes."""
+    cfg = tiny_fgl_cfg(
+        selector=dict(similarity_thr=0.9), bbox_head=dict(voting_iou=0.6)
+    )
+    cfg.roi_head.transformer.geometry_bias = True
+    model = build(cfg)
     batch = batch_with(model, USUAL)
     feats = model.extract_feat(batch['inputs'])
     scores = torch.linspace(0, 1, len(MIXED))
@@ -224,83 +192,3 @@ def test_box_head(dtype, agnostic, decoded):
         losses.pop('acc')
         head.zero_grad()
         assert_trained(head, sum(losses.values()))
-
-
-@pytest.mark.parametrize('dtype', [*DTYPES, torch.float16])
-def test_geometry(dtype):
-    # areas of fp16 end at 65,504
-    boxes = finite_boxes(MIXED).clamp(-100, 100).to(dtype)
-    iou = pairwise_iou(boxes, boxes)
-    assert ((iou >= 0) & (iou <= 1.01)).all()
-    assert not iou[~has_area(boxes)].any()
-    mask = iou_attention_mask(MIXED.to(dtype))
-    assert mask.diagonal().all()
-    assert log_geometry(boxes[:, None], boxes[None]).isfinite().all()
-    assert border_overlap(boxes.float(), SIZE, 0.02).isfinite().all()
-    assert normalise_boxes(boxes, (1, 1)).isfinite().all()
-
-
-@pytest.mark.parametrize('dtype', DTYPES)
-def test_attention_bias(dtype):
-    bias = randomise_weights(GeometryBias(2))
-    boxes = finite_boxes(MIXED)[None]
-    mask = iou_attention_mask(boxes)
-    with bf16(dtype):
-        scores = bias(mask, boxes, boxes)
-    weights = scores.float().softmax(-1)
-    assert weights.isfinite().all()
-    assert_trained(bias, weights.square().sum())
-
-
-def test_selector():
-    selector = CandidateSelector(score_thr=0.5, num_targets=4, min_kept=2)
-    scores = torch.linspace(0, 1, len(MIXED))
-    chosen = selector.select(finite_boxes(MIXED), SIZE, scores)
-    assert len(chosen.targets) == 4 and chosen.context.any()
-
-
-@pytest.mark.parametrize('dtype', DTYPES)
-def test_box_voting(dtype):
-    boxes = finite_boxes(MIXED).to(dtype)
-    scores = torch.full((len(boxes), 2), 0.5, dtype=dtype)
-    labels = torch.zeros(len(boxes)).long()
-    moved = vote_neighbours(boxes, labels, boxes, scores, 0.5)
-    assert moved.isfinite().all()
-    without = ~has_area(boxes)
-    assert torch.equal(moved[without], boxes[without])  # nobody votes
-
-
-@pytest.mark.parametrize('flip', [None, 'horizontal', 'diagonal'])
-def test_tta_mapping(flip):
-    whole = View((0.5, 0.5), (32, 48))
-    strip = View((0.5, 0.002), (1, 48), flip)
-    boxes = finite_boxes(MIXED)
-    there = whole.to(boxes, strip)
-    assert there.isfinite().all()
-    torch.testing.assert_close(
-        strip.to(there, whole), boxes, rtol=1e-4, atol=0.05
-    )
-    weights = view_weights([whole, strip], boxes)
-    assert (weights.sum(0) > 0).all()
-
-
-def test_tta_fusion():
-    boxes = finite_boxes(MIXED).expand(2, -1, -1)
-    scores = torch.zeros(2, len(MIXED), 3)  # nobody believes in any
-    weights = torch.ones(2, len(MIXED))
-    for fusion in ('score_weighted', 'wbf'):
-        fused, _ = fuse(Predictions(boxes, scores, weights), fusion)
-        assert torch.equal(fused, boxes[0])
-
-
-def test_tta_proposals():
-    given = InstanceData(bboxes=MIXED, scores=torch.ones(len(MIXED)))
-    sample = DetDataSample(proposals=given)
-    views = [View((1, 1), SIZE), View((0.5, 0.5), (32, 48))]
-    batches = [ViewBatch([view], [sample], ()) for view in views]
-    (found,) = propose(None, batches)
-    assert found.bboxes.isfinite().all()
-    rpn = dict(nms=dict(type='nms', iou_threshold=0.7), max_per_img=50)
-    merged = merge_proposals([found] * 2, views[0], rpn)
-    assert merged.bboxes.isfinite().all()
-    assert (merged.bboxes >= 0).all()

@@ -1,5 +1,6 @@
 """tools/train.py, tools/test.py and the shell launchers, end to end."""
 
+import io
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,10 @@ def trained(data, tmp_path_factory):
     """Work dir of one epoch."""
     work_dir = tmp_path_factory.mktemp('trained')
     options = ('--work-dir', work_dir, '--cfg-options', f'data_root={data}')
-    run_tool('train.py', CONFIG, *options)
+    terminal = io.StringIO()
+    with redirect_stdout(terminal), redirect_stderr(terminal):
+        run_tool('train.py', CONFIG, *options)
+    (work_dir / 'terminal.txt').write_text(terminal.getvalue())
     return work_dir
 
 
@@ -69,6 +74,22 @@ def read_losses(work_dir):
 def test_train(trained):
     assert (trained / 'epoch_1.pth').is_file()
     assert len(read_losses(trained)) == 4  # 4 images, twice, in pairs
+
+
+def test_quiet_start(trained):
+    lines = (trained / 'terminal.txt').read_text().splitlines()
+    start = next(i for i, x in enumerate(lines) if 'Epoch(train)' in x)
+    assert start <= 40
+    shown = '\n'.join(lines[:start])
+    facts = ['mmengine 0.', '1 process on', 'FasterRCNN, ']
+    facts += ['no file: backbone, neck', 'SGD, lr ', 'ETA', str(trained)]
+    facts += ['8 images (RepeatDataset) to train on, batches of 2']
+    assert not [fact for fact in facts if fact not in shown]
+    (log,) = trained.glob('*/*.log')
+    dump = ['System environment', 'Config:', 'roi_head=dict(', 'index created']
+    dump += ['(VERY_LOW    ) CheckpointHook', 'Ready to train']
+    assert not [words for words in dump if words not in log.read_text()]
+    assert not [words for words in dump[:-1] if words in shown]
 
 
 def test_amp_resume_and_scaled_lr(trained, data, tmp_path):

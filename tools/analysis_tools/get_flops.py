@@ -3,17 +3,23 @@
 
     python tools/analysis_tools/get_flops.py CONFIG ... [--shape 800 1333]
 
-A detector is counted at test time on one image, a pretraining config by the
-student's backbone and neck on one view. Needs no data set. Matrix products,
-convolutions and attention count, a multiply-add as two operations; RoIAlign,
-NMS and elementwise operations do not.
+Needs no data set. A detector is counted at test time on one image of that
+size, a pretraining by the student's backbone and neck on one view.
+
+FLOPs are counted as MMDetection's and MMPretrain's get_flops.py do, by
+MMEngine's counter: convolutions, linear layers and products of matrices, a
+multiply-add as ONE operation. Not counted are the two products inside an
+attention (its projections are), normalisation, elementwise operations,
+RoIAlign and NMS.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import mmdet.models  # noqa: F401
 import torch
+from mmengine.analysis import FlopAnalyzer
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
@@ -22,7 +28,6 @@ from torch import nn
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.reports import markdown_table
 from mmfgl.testing import detection_batch
-from mmfgl.utils.flops import count_flops
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 
@@ -54,12 +59,16 @@ def build(path: str) -> nn.Module:
 
 def measure(model: nn.Module, shape: tuple[int, int]) -> dict[str, float]:
     """Count ``params``, those ``frozen``, and ``flops`` at (height, width)."""
+    inputs = torch.zeros(1, 3, *shape)
     if hasattr(model, 'predict'):
         batch = detection_batch([shape], num_boxes=0)
-        flops = count_flops(lambda: model.test_step(batch))
+        data = model.data_preprocessor(batch, False)
+        inputs, samples = data['inputs'], data['data_samples']
+        model.forward = partial(model.forward, data_samples=samples)
     else:
-        image = torch.zeros(1, 3, *shape)
-        flops = count_flops(lambda: model.extract_feat(image))
+        model.forward = model.extract_feat
+    counter = FlopAnalyzer(model, inputs).unsupported_ops_warnings(False)
+    flops = counter.uncalled_modules_warnings(False).total()
     # a teacher is no part of what is trained
     params = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - params
@@ -77,7 +86,9 @@ def count(args: argparse.Namespace) -> None:
         cells = [seen['params'] / 1e6, seen['frozen'] / 1e6]
         rows.append([Path(path).stem, *cells, seen['flops'] / 1e9])
     header = [f'config, {shape[0]}x{shape[1]}', 'parameters, M', 'frozen, M']
-    print(markdown_table([*header, 'FLOPs, G'], rows, digits=2))
+    print(
+        markdown_table([*header, 'FLOPs (multiply-adds), G'], rows, digits=2)
+    )
 
 
 def main() -> None:

@@ -91,17 +91,17 @@ class LoadCachedImage(LoadUnlabelledImage):
     """Load an image; the next time, take it from memory.
 
     For small data sets, which a short training run reads many times. Every
-    worker process of a data loader has a cache of its own, so ``max_bytes``
-    holds for each.
+    worker process of a data loader has a cache of its own; images that would
+    make it larger than ``MAX_BYTES`` are not kept.
 
     Args:
-        max_bytes: Images that would make the cache larger are not kept.
         **kwargs: Arguments of :class:`LoadImage`.
     """
 
-    def __init__(self, max_bytes: int = 512 * 2**20, **kwargs) -> None:
+    MAX_BYTES = 512 * 2**20
+
+    def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.max_bytes = max_bytes
         self._images: dict[str, np.ndarray] = {}
         self._bytes = 0
 
@@ -112,7 +112,7 @@ class LoadCachedImage(LoadUnlabelledImage):
             return _with_image(results, self._images[path].copy())
         results = super().transform(results)
         img = results['img']
-        if not self.lazy and self._bytes + img.nbytes <= self.max_bytes:
+        if not self.lazy and self._bytes + img.nbytes <= self.MAX_BYTES:
             self._images[path] = img.copy()
             self._bytes += img.nbytes
         return results

@@ -42,7 +42,7 @@ class RegionViews(BaseTransform):
     file, -1 for those of none). With an object proposer also ``objects`` (V
     float32 arrays (M_v, 4), pixels of each view, clipped to it),
     ``object_labels`` and ``object_rows`` (V int64 arrays (M_v,) each); M_v
-    may be 0. ``img`` is dropped.
+    may be 0. ``img`` becomes the views, as in MMPretrain's ``MultiView``.
 
     Args:
         proposer: Config of a region proposer; not needed for 0 regions.
@@ -147,6 +147,7 @@ class RegionViews(BaseTransform):
         for affine, compose in zip(affines, self.photometric, strict=True):
             view = warp_view(img, affine @ to_full, self.view_size)
             results['views'].append(compose(dict(img=view))['img'])
+        results['img'] = results['views']
         return results
 
     def _crops(

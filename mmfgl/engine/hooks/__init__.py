@@ -12,6 +12,7 @@ from .robust.exact_resume_hook import ExactResumeHook
 from .robust.nonfinite_guard_hook import NonFiniteError, NonFiniteGuardHook
 from .robust.unreadable_image_hook import UnreadableImageHook
 from .run_record_hook import RunRecordHook
+from .strict_load_hook import StrictLoadHook
 from .sync_statistics_hook import SyncStatisticsHook
 from .teacher_hook import TeacherHook
 
@@ -30,6 +31,7 @@ __all__ = [
     'RegionProbeHook',
     'RegionTeacherHook',
     'RunRecordHook',
+    'StrictLoadHook',
     'SyncStatisticsHook',
     'TeacherHook',
     'UnreadableImageHook',

@@ -16,9 +16,9 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmfgl.engine.hooks.robust.budget_hook import BudgetHook
+from mmfgl.engine.hooks.strict_load_hook import StrictLoadHook
 from mmfgl.utils import unwrap
 from mmfgl.utils.quiet import end_quiet_start
-from mmfgl.utils.weights import StrictLoadHook
 from mmfgl.version import __version__
 
 PARENTS = ('mmdet', 'mmpretrain', 'mmcv', 'mmengine', 'torch')

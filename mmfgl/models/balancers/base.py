@@ -79,21 +79,20 @@ class TaskBalancer(BaseModule):
     forward pass, so there is nothing to call after the optimizer's step. All
     state is buffers or parameters, equal on all ranks.
 
-    Unbalanced tasks keep their fixed weight: their loss is zero most of the
-    time (a hinge) and no measure of progress.
+    Tasks in ``UNBALANCED`` keep their fixed weight: their loss is zero most of
+    the time (a hinge) and no measure of progress.
 
     Args:
         tasks: Names of all tasks.
         weights: Fixed weights by name, multiplied with the factor that the
             balancer finds; 1 where not given.
-        unbalanced: Names of unbalanced tasks; those that are not among
-            ``tasks`` are ignored.
         init_cfg: Initialisation config of MMEngine.
 
     Raises:
         ValueError: If a task appears twice or a weight belongs to none.
     """
 
+    UNBALANCED = ('diversity',)
     #: Whether losses are balanced as excess over their floor and scale.
     comparable = False
 
@@ -101,7 +100,6 @@ class TaskBalancer(BaseModule):
         self,
         tasks: Sequence[str],
         weights: dict[str, float] | None = None,
-        unbalanced: Sequence[str] = ('diversity',),
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -113,8 +111,9 @@ class TaskBalancer(BaseModule):
                 f'weights for {sorted(set(weights) - set(tasks))}, but the '
                 f'tasks are {list(tasks)}'
             )
-        self.unbalanced = tuple(name for name in tasks if name in unbalanced)
-        self.tasks = tuple(name for name in tasks if name not in unbalanced)
+        kept = self.UNBALANCED
+        self.unbalanced = tuple(name for name in tasks if name in kept)
+        self.tasks = tuple(name for name in tasks if name not in kept)
         self.weights = {name: weights.get(name, 1.0) for name in tasks}
 
     def draw(self) -> TaskDraw:

@@ -19,7 +19,7 @@ class TaskAdaptiveLoss(FAMOBalancer):
     """Balance tasks by how their training goes, over four aspects.
 
     - *accuracy*: FAMO over excess losses, see :class:`FAMOBalancer`;
-    - *stability*: the gate ``clip(1 / (1 + kappa * CoV_k), least_gate, 1)``
+    - *stability*: the gate ``clip(1 / (1 + kappa * CoV_k), LEAST_GATE, 1)``
       with CoV_k the running coefficient of variation of loss k turns a noisy
       task down;
     - *diversity*: the diversity task is unbalanced: below the entropy floor
@@ -31,7 +31,6 @@ class TaskAdaptiveLoss(FAMOBalancer):
     Args:
         tasks: Names of all tasks.
         kappa: Strength of the gate; 0 opens it.
-        least_gate: Least value of the gate, in (0, 1].
         momentum: Share of the old mean and variance that is kept.
         speed: Arguments of :class:`TaskSampler` as a dict, or ``None`` to
             compute every loss in every step.
@@ -41,23 +40,23 @@ class TaskAdaptiveLoss(FAMOBalancer):
         ValueError: If a number is out of range.
     """
 
+    LEAST_GATE = 0.5
+
     def __init__(
         self,
         tasks: Sequence[str],
         kappa: float = 1.0,
-        least_gate: float = 0.5,
         momentum: float = 0.95,
         speed: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(tasks, **kwargs)
-        if kappa < 0 or not 0 < least_gate <= 1 or not 0 <= momentum < 1:
+        if kappa < 0 or not 0 <= momentum < 1:
             raise ValueError(
-                'TaskAdaptiveLoss needs kappa >= 0, 0 < least_gate <= 1 and '
-                f'0 <= momentum < 1, got {kappa}, {least_gate}, {momentum}'
+                'TaskAdaptiveLoss needs kappa >= 0 and 0 <= momentum < 1, got '
+                f'{kappa} and {momentum}'
             )
         self.kappa = kappa
-        self.least_gate = least_gate
         self.momentum = momentum
         self.sampler = (
             None if speed is None else TaskSampler(self.tasks, **speed)
@@ -96,9 +95,9 @@ class TaskAdaptiveLoss(FAMOBalancer):
 
     @property
     def gates(self) -> Tensor:
-        """(T,) gates of the tasks in [least_gate, 1]."""
+        """(T,) gates of the tasks in [LEAST_GATE, 1]."""
         variation = self.variance.sqrt() / (self.mean + self.eps)
-        return (1 / (1 + self.kappa * variation)).clamp(self.least_gate, 1)
+        return (1 / (1 + self.kappa * variation)).clamp(self.LEAST_GATE, 1)
 
     @torch.no_grad()
     def _factors(self, losses: dict[str, Tensor]) -> tuple[dict, dict]:

@@ -38,12 +38,14 @@ def iou_attention_mask(
         )
     boxes = boxes.float()
     step = max(1, MAX_PAIRS // max(1, boxes.shape[:-1].numel()))
+    # a split is traced with its number of parts: none where one is enough
+    whole = step >= boxes.shape[-2]
     rows = []
-    for part in boxes.split(step, dim=-2):
+    for part in [boxes] if whole else boxes.split(step, dim=-2):
         iou = pairwise_iou(part, boxes)
         # IoU of a box with itself can round to a hair above 1
         rows.append((iou >= low) & (iou <= high + 1e-6))
-    return torch.cat(rows, dim=-2) | _diagonal(boxes)
+    return torch.cat(rows, dim=-2) | diagonal(boxes)
 
 
 def close_leaks(
@@ -70,7 +72,7 @@ def close_leaks(
     """
     leaks = pairwise_iou(boxes.float(), boxes.float()) > max_iou
     leaks = leaks & masked.unsqueeze(-1) & ~masked.unsqueeze(-2)
-    own = _diagonal(boxes)
+    own = diagonal(boxes)
     # what each token has read after the layers before: at first itself
     seen = own.float().expand(mask.shape)
     for _ in range(num_layers - 1):
@@ -99,6 +101,7 @@ def log_geometry(targets: Tensor, candidates: Tensor) -> Tensor:
     return ratios.clamp(min=1e-3).log().clamp(-7, 7)
 
 
-def _diagonal(boxes: Tensor) -> Tensor:
+def diagonal(boxes: Tensor) -> Tensor:
     """(N, N) bool identity for (..., N, 4) boxes."""
-    return torch.eye(boxes.shape[-2], dtype=torch.bool, device=boxes.device)
+    rows = torch.arange(boxes.shape[-2], device=boxes.device)
+    return rows[:, None] == rows

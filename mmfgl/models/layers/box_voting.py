@@ -31,7 +31,7 @@ def vote_neighbours(
     Raises:
         ValueError: An RoI has neither one box nor one a class.
     """
-    corners = boxes.reshape(len(boxes), boxes.shape[-1] // 4, 4)
+    corners = boxes.unflatten(-1, (boxes.shape[-1] // 4, 4))
     if corners.shape[1] not in (1, scores.shape[-1] - 1):
         raise ValueError(
             f'the box head gives {corners.shape[1]} boxes an RoI for '

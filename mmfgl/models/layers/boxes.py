@@ -46,7 +46,7 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def border_overlap(
-    boxes: Tensor, img_shape: tuple[int, int], band: float
+    boxes: Tensor, img_shape: tuple[int, int] | Tensor, band: float
 ) -> Tensor:
     """Share (...,) of each box's area in the band along the image border.
 
@@ -55,7 +55,7 @@ def border_overlap(
 
     Args:
         boxes: (..., 4) boxes in pixels of the image.
-        img_shape: (height, width) of the image in the same pixels.
+        img_shape: See :func:`image_sides`, in the same pixels.
         band: Width of the band as a share of the image's sides, in (0, 0.5).
     """
     sides = image_sides(boxes, img_shape)
@@ -71,10 +71,13 @@ def border_overlap(
     return ring / box_area(boxes).clamp(min=1e-9)
 
 
-def normalise_boxes(boxes: Tensor, img_shape: tuple[int, int]) -> Tensor:
+def normalise_boxes(
+    boxes: Tensor, img_shape: tuple[int, int] | Tensor
+) -> Tensor:
     """Pixel boxes to normalised boxes (1 = the image's right / lower edge).
 
-    (..., 4) boxes in pixels of an image of ``img_shape`` (height, width).
+    (..., 4) boxes in pixels of an image of ``img_shape``, see
+    :func:`image_sides`.
 
     Returns:
         (..., 4) fp32 normalised boxes.
@@ -83,13 +86,16 @@ def normalise_boxes(boxes: Tensor, img_shape: tuple[int, int]) -> Tensor:
     return boxes / image_sides(boxes, img_shape).repeat(2)
 
 
-def image_sides(boxes: Tensor, img_shape: tuple[int, int]) -> Tensor:
+def image_sides(boxes: Tensor, img_shape: tuple[int, int] | Tensor) -> Tensor:
     """(2,) width and height of an image, beside its boxes.
 
     They are filled in on the device: ``new_tensor`` copies from the host and
     waits for a GPU to come to it. ``boxes`` give dtype and device;
-    ``img_shape`` is (height, width).
+    ``img_shape`` is (height, width), as a (2,) tensor where a graph is traced
+    for images of any shape.
     """
+    if isinstance(img_shape, Tensor):
+        return img_shape.flip(0).to(boxes)
     sides = boxes.new_empty(2)
     sides[0].fill_(img_shape[1])
     sides[1].fill_(img_shape[0])

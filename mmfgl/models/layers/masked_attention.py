@@ -144,7 +144,9 @@ class MaskedAttention(BaseModule):
         step = max(1, MAX_SCORES // max(1, batch * self.num_heads * length))
         parts = []
         for start in range(0, max(1, queries), step):
-            rows = slice(start, start + step)
+            # a traced slice has a fixed end: none where one is enough
+            whole = step >= queries
+            rows = slice(None) if whole else slice(start, start + step)
             if bias is None:
                 open_or_bias = mask[:, None, rows]  # one for all heads
             else:

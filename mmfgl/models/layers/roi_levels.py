@@ -7,7 +7,7 @@ H_k, W_k.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def readable_levels(feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -62,3 +62,31 @@ def roi_levels(
     if level_shift == 'nearest':
         level_shift = torch.where(positions - levels < 0.5, -1, 1)
     return (levels.long() + level_shift).clamp(0, num_levels - 1)
+
+
+def pool_levels(
+    layers: Sequence[nn.Module],
+    feats: Sequence[Tensor],
+    rois: Tensor,
+    own: Tensor,
+) -> Tensor:
+    """Pool each RoI from its own level, as a graph that can be traced.
+
+    How many RoIs a level gets is data of the graph, never a constant; in
+    eager mode that makes the host wait for a GPU once a level.
+
+    Args:
+        layers: RoI layer of each level.
+        feats: The levels, each (B, C, H_k, W_k).
+        rois: (R, 5) RoIs, network-input pixels.
+        own: (R,) long levels.
+
+    Returns:
+        (R, C, S, S) features.
+    """
+    rows = [(own == k).nonzero().squeeze(1) for k in range(len(feats))]
+    pooled = [
+        layer(level, rois[members])
+        for layer, level, members in zip(layers, feats, rows, strict=True)
+    ]
+    return torch.cat(pooled)[torch.cat(rows).argsort()]

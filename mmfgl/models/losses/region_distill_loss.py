@@ -27,8 +27,9 @@ class RegionTargets(BaseModule):
         mode: ``'centring'`` or ``'sinkhorn'``.
         temperature: Teacher temperature; low values sharpen.
         centre_momentum: Share of the old centre that is kept at each batch.
-        sinkhorn_iters: Iterations of Sinkhorn's algorithm.
     """
+
+    SINKHORN_ITERS = 3
 
     def __init__(
         self,
@@ -36,7 +37,6 @@ class RegionTargets(BaseModule):
         mode: str = 'sinkhorn',
         temperature: float = 0.05,
         centre_momentum: float = 0.9,
-        sinkhorn_iters: int = 3,
     ) -> None:
         super().__init__()
         if mode not in ('centring', 'sinkhorn'):
@@ -46,7 +46,6 @@ class RegionTargets(BaseModule):
         self.mode = mode
         self.temperature = temperature
         self.centre_momentum = centre_momentum
-        self.sinkhorn_iters = sinkhorn_iters
         self.register_buffer('centre', torch.zeros(num_prototypes))
 
     @torch.no_grad()
@@ -76,7 +75,7 @@ class RegionTargets(BaseModule):
         # in log space: at low temperatures a token (or prototype) far from
         # all others would underflow to a row (or column) of zeros
         plan = logits / self.temperature
-        for _ in range(self.sinkhorn_iters):
+        for _ in range(self.SINKHORN_ITERS):
             peak = plan.amax(dim=0)
             all_reduce(peak, op='max')
             columns = (plan - peak).exp().sum(dim=0)

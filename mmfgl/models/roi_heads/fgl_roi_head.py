@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmfgl.models.layers import (
+    diagonal,
     finite_boxes,
     iou_attention_mask,
     normalise_boxes,
@@ -274,7 +275,9 @@ class FGLRoIHead(StandardRoIHead):
         frames = [normalise_boxes(c.boxes, c.img_shape) for c in contexts]
         pos_embed = self.tokenizer.embed_position(torch.cat(frames))
         counts = [len(context.boxes) for context in contexts]
-        tokens = (content + pos_embed).split(counts)
+        tokens = [content + pos_embed]
+        if len(counts) > 1:  # a split is traced with the length of its parts
+            tokens = tokens[0].split(counts)
         masks, targets, rows = [], [], []
         for context, token in zip(contexts, tokens, strict=True):
             selection = self.selector.select(
@@ -311,7 +314,7 @@ class FGLRoIHead(StandardRoIHead):
             mask = iou_attention_mask(context.boxes, **self.attention)
         if context.attendable is not None:
             kept = kept & context.attendable
-        return (mask & kept).fill_diagonal_(True)
+        return (mask & kept) | diagonal(context.boxes)
 
     def _default_contexts(
         self, x: tuple[Tensor, ...], rois: Tensor

@@ -16,7 +16,8 @@ class RoIContext:
 
     Attributes:
         boxes: (N, 4) RoIs in network-input pixels.
-        img_shape: (height, width) in network-input pixels, without padding.
+        img_shape: (height, width) in network-input pixels, without padding;
+            see :func:`mmfgl.models.layers.boxes.image_sides`.
         scores: (N,) objectness of the RoIs, or ``None`` if unknown.
         attendable: (N,) bool, RoIs that others may attend, or ``None`` for
             all. In training the true boxes that the sampler adds are not
@@ -25,7 +26,7 @@ class RoIContext:
     """
 
     boxes: Tensor
-    img_shape: tuple[int, int]
+    img_shape: tuple[int, int] | Tensor
     scores: Tensor | None = None
     attendable: Tensor | None = None
     attention_mask: Tensor | None = None

@@ -142,14 +142,16 @@ class CandidateSelector:
             # a sum: the cosine ignores its length
             prototype = (tokens * low[:, None]).sum(dim=0)
             similarity = F.cosine_similarity(tokens, prototype[None])
-            passed &= (similarity <= self.similarity_thr) | ~low.any()
+            alike = (similarity > self.similarity_thr) & low.any()
+            passed = passed & ~alike
         if self.border_thr is not None:
             overlap = border_overlap(boxes, img_shape, BORDER_BAND)
-            passed &= overlap <= self.border_thr
+            passed = passed & (overlap <= self.border_thr)
         # those that passed come first, then the others by objectness
         rank = scores.masked_fill(passed, torch.inf)
-        floor = rank.topk(min(self.min_kept, len(rank))).indices
-        return passed.index_fill(0, floor, True)
+        floor = rank.argsort(descending=True)[: self.min_kept]
+        # by a tensor: tracing has no index_fill or scatter of a Python bool
+        return passed.scatter(0, floor, torch.ones_like(floor) > 0)
 
     def _most_important(
         self, pool: Tensor, boxes: Tensor, scores: Tensor

@@ -111,18 +111,31 @@ def score_rois(
         for image, (result, row) in enumerate(zip(found, rows, strict=True)):
             boxes[image].append(_fill(boxes[image][0], row, result.bboxes))
             scores[image].append(_fill(scores[image][0], row, result.scores))
-    predictions = []
-    for image, weight in enumerate(weights):
-        of_image = torch.stack(scores[image])
-        weight[1:] *= likely[image]
-        # a head that does not answer an RoI says so with zeros: it abstains
-        weight *= of_image[..., :-1].amax(-1) > 0
-        # RoIs that count in no view are the reference's
-        weight[0, weight.sum(0) <= 0] = 1
-        predictions.append(
-            Predictions(torch.stack(boxes[image]), of_image, weight)
+    return [
+        _combined(torch.stack(b), torch.stack(s), weight, kept)
+        for b, s, weight, kept in zip(
+            boxes, scores, weights, likely, strict=True
         )
-    return predictions
+    ]
+
+
+def _combined(
+    boxes: Tensor, scores: Tensor, weights: Tensor, likely: Tensor
+) -> Predictions:
+    """Predictions of one image, of the RoIs that count in each view.
+
+    Args:
+        boxes: (V, R, K * 4) boxes.
+        scores: (V, R, C + 1) scores.
+        weights: (V, R) weights of the views, changed in place.
+        likely: (R,) bool, what was scored again.
+    """
+    weights[1:] *= likely
+    # a head that does not answer an RoI says so with zeros: it abstains
+    weights *= scores[..., :-1].amax(-1) > 0
+    # RoIs that count in no view are the reference's
+    weights[0, weights.sum(0) <= 0] = 1
+    return Predictions(boxes, scores, weights)
 
 
 def _weights(

@@ -117,16 +117,22 @@ def _read(path: str, known: list[int] | None) -> Header | None:
 
 def _turn(image: Image.Image) -> int:
     """EXIF orientation that OpenCV applies; it does not look at XMP."""
-    data = image.info.get('exif')
-    if not data or image.format not in TURNED:
+    if image.format not in TURNED:
         return 1
-    exif = Image.Exif()
+    return exif_orientation(image.info.get('exif'))
+
+
+def exif_orientation(exif: bytes | None) -> int:
+    """EXIF orientation 1 to 8; 1 if there is none that makes sense."""
+    if not exif:
+        return 1
+    content = Image.Exif()
     try:
-        exif.load(data)
-        turn = exif.get(ORIENTATION, 1)
+        content.load(exif)
+        turn = content.get(ORIENTATION)
     except Exception:  # damaged EXIF, which OpenCV ignores too
         return 1
-    return turn if turn in range(1, 9) else 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
 @contextlib.contextmanager

@@ -37,12 +37,12 @@ def once_a_machine(cfg: Config, work: Callable[[], Result]) -> Result:
     if not is_distributed():
         options = cfg.get('env_cfg', {}).get('dist_cfg', {})
         init_dist(cfg.launcher, **options)
-    outcome = None
+    outcome = own = None
     if os.environ.get('LOCAL_RANK', '0') == '0':
         try:
             outcome = (work(), None)
         except Exception as error:  # raised below, on all processes
-            outcome = (None, error)
+            outcome, own = (None, error), error
     # gloo: nothing here is on a GPU, and its time limit is our own
     group = dist.new_group(backend='gloo', timeout=LIMIT)
     outcomes = [None] * dist.get_world_size()
@@ -51,7 +51,7 @@ def once_a_machine(cfg: Config, work: Callable[[], Result]) -> Result:
     done = [outcome for outcome in outcomes if outcome is not None]
     for _, error in done:
         if error is not None:
-            raise error
+            raise own or error  # its own has a traceback
     results = [result for result, _ in done]
     if any(result != results[0] for result in results):
         raise RuntimeError(

@@ -2,22 +2,34 @@
 
 from .checks import (
     StrictCheckpointHook,
-    StrictLoadHook,
     check_test_checkpoint,
     check_weights,
+    read_checkpoint,
     weights_hint,
 )
 from .fit import needed, revise, tensors_of
+from .init_cfg import (
+    init_fault,
+    loads_itself,
+    pretrained_modules,
+    try_loading,
+)
 from .kinds import CheckpointError, check_checkpoint, check_file
 from .loader import use_safe_loading
-from .report import LoadReport, advise, as_loaded, check_finite, part_of
+from .report import (
+    LoadReport,
+    advise,
+    as_loaded,
+    check_finite,
+    part_of,
+    row_faults,
+)
 from .safe_load import safe_load
 
 __all__ = [
     'CheckpointError',
     'LoadReport',
     'StrictCheckpointHook',
-    'StrictLoadHook',
     'advise',
     'as_loaded',
     'check_checkpoint',
@@ -25,11 +37,17 @@ __all__ = [
     'check_finite',
     'check_test_checkpoint',
     'check_weights',
+    'init_fault',
+    'loads_itself',
     'needed',
     'part_of',
+    'pretrained_modules',
+    'read_checkpoint',
     'revise',
+    'row_faults',
     'safe_load',
     'tensors_of',
+    'try_loading',
     'use_safe_loading',
     'weights_hint',
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os.path as osp
 import re
 import textwrap
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
@@ -16,21 +16,10 @@ from torch import nn
 
 from mmfgl.utils.model import unwrap
 
-from .fit import find_fits, needed, tensors_of
-from .init_cfg import (
-    init_fault,
-    is_pretrained,
-    loads_itself,
-    pretrained_modules,
-    try_loading,
-)
+from .fit import find_fits
+from .init_cfg import is_pretrained
 from .kinds import CheckpointError, check_checkpoint
-from .report import (
-    LoadReport,
-    as_loaded,
-    check_finite,
-    row_faults,
-)
+from .report import check_finite
 
 
 def check_weights(cfg: Config) -> None:
@@ -44,19 +33,18 @@ def check_weights(cfg: Config) -> None:
         CheckpointError: A file is no checkpoint, incomplete, or not safe to
             unpickle.
     """
-    hint = (
-        'run the pretraining config first, or name another one: --cfg-options '
-        'load_from=CHECKPOINT'
-    )
-    if cfg.get('load_from'):
-        check_checkpoint(cfg.load_from, 'checkpoint to start from', hint)
+    if path := cfg.get('load_from'):
+        other = 'give another one: --cfg-options load_from=CHECKPOINT'
+        hint = weights_hint(path)
+        hint = f'{hint}, or {other}' if hint else other
+        check_checkpoint(path, 'checkpoint to start from', hint)
     for key, path in _checkpoints(cfg.model):
         hint = weights_hint(path)
         if key == 'init_cfg':
             check_checkpoint(path, 'file of weights of an init_cfg', hint)
         else:
             check_checkpoint(path, f'file of weights of `{key}`', hint)
-            read(path)  # timm would unpickle it while it builds
+            read_checkpoint(path)  # timm would unpickle it while it builds
 
 
 def weights_hint(path: str) -> str:
@@ -85,7 +73,7 @@ def _checkpoints(node: Any) -> Iterator[tuple[str, str]]:
             yield from _checkpoints(child)
 
 
-def read(path: str) -> dict:
+def read_checkpoint(path: str) -> dict:
     """What MMEngine will read from a file, see :func:`use_safe_loading`.
 
     Raises:
@@ -95,138 +83,6 @@ def read(path: str) -> dict:
     if not isinstance(content, dict):
         raise CheckpointError(f'{path} holds no state dict')
     return content
-
-
-class StrictLoadHook(Hook):
-    """Refuse to train from weights that fill less than a config declares.
-
-    MMEngine loads what fits and warns about the rest. Checked are, before
-    anything is loaded, every ``init_cfg`` of type ``Pretrained`` with a local
-    file, whichever module has it; and ``load_from``, where no
-    ``CheckpointChainHook`` says which modules it is for. Classifiers of
-    another number of classes pass, with MMEngine's warning.
-    """
-
-    priority = 'VERY_LOW'  # after hooks that rearrange the checkpoint
-
-    def __init__(self) -> None:
-        self._sources: dict[str, str] = {}  # of the tensors that load
-
-    def before_run(self, runner: Runner) -> None:
-        """Check what the modules start from (RuntimeError)."""
-        contents: dict[str, dict] = {}
-        for name, module, init_cfg in pretrained_modules(unwrap(runner.model)):
-            path = init_cfg['checkpoint']
-            if '://' in path:  # is downloaded only when it is loaded
-                continue
-            if path not in contents:
-                contents.clear()  # one file in memory at a time
-                contents[path] = read(path)
-            fault = init_fault(name, module, init_cfg, contents[path])
-            filled = module.state_dict()
-            self._note(module, name, filled, path)
-            if loads_itself(module):
-                kind = type(module).__name__
-                fault = fault or (
-                    f'{path} does not fill the {name} whose init_cfg names '
-                    f'it: {kind} reads it in its own way, mostly under '
-                    '`backbone.`'
-                )
-                try_loading(module, fault)
-            elif fault:
-                raise RuntimeError(fault)
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check ``load_from``.
-
-        Raises:
-            RuntimeError: It fills too little.
-            ValueError: It holds values that are not finite.
-        """
-        model = unwrap(runner.model)
-        source = runner.cfg.get('load_from') or 'the latest checkpoint'
-        own = model.state_dict()
-        state = {
-            key.removeprefix('module.'): value
-            for key, value in tensors_of(checkpoint).items()
-        }
-        check_finite(own, state, source)
-        declared = any(
-            getattr(h, 'declares_load', False) for h in runner.hooks
-        )
-        resume = runner.cfg.get('resume')
-        if not resume:
-            self._note(model, '', as_loaded(model, state), source)
-        if resume or declared:
-            return
-        names = list(OrderedDict.fromkeys(k.partition('.')[0] for k in own))
-        report = LoadReport(own, as_loaded(model, state), names)
-        faults = []
-        for name, row in report.rows.items():
-            row = dict(row, mismatched=_not_classes(row['mismatched']))
-            faults += row_faults(name, row)
-        if faults:
-            listed = '\n  '.join(faults)
-            modules = report.complete
-            part = (
-                '\nIf the complete ones are all it is for, add dict(type='
-                f"'mmfgl.CheckpointChainHook', modules={modules}) to "
-                'custom_hooks.'
-            )
-            raise RuntimeError(
-                f'load_from={source} fills only a part of the model:\n  '
-                f'{listed}\ncomplete: {", ".join(modules) or "no module"}.'
-                f'{report.advice(source, checkpoint)}{part if modules else ""}'
-            )
-        runner.logger.info(f'Load report of {source}:\n{report}')
-
-    def _note(
-        self,
-        module: nn.Module,
-        name: str,
-        state: Mapping[str, Any],
-        source: str,
-    ) -> None:
-        """Remember what of a module a file fills."""
-        for key, value in module.state_dict().items():
-            if key in state and state[key].shape == value.shape:
-                self._sources[f'{name}.{key}' if name else key] = source
-
-    def origins(self, model: nn.Module) -> list[str]:
-        """A line for each source of weights: how much of which module.
-
-        What is no file's is random, constant, or a copy of another module.
-        """
-        counts: dict[str, Counter] = {}
-        total = Counter()
-        for key in needed(model.state_dict()):
-            name = key.partition('.')[0]
-            total[name] += 1
-            source = self._sources.get(key, '')
-            counts.setdefault(source, Counter())[name] += 1
-        lines = []
-        for source in sorted(counts, key=lambda source: source == ''):
-            parts = [
-                name if n == total[name] else f'{name} ({n} of {total[name]})'
-                for name, n in counts[source].items()
-            ]
-            lines.append(f'{source or "no file"}: {", ".join(parts)}')
-        return lines
-
-
-def _not_classes(mismatched: list[str]) -> list[str]:
-    """Tensors whose shapes differ in more than the first dimension."""
-
-    def rest(shape: str) -> str:
-        return shape.partition(',')[2].strip()
-
-    pattern = r'.* \(checkpoint \((.*)\), model \((.*)\)\)'
-    shapes = [re.fullmatch(pattern, text).groups() for text in mismatched]
-    return [
-        text
-        for text, (old, new) in zip(mismatched, shapes, strict=True)
-        if rest(old) != rest(new)
-    ]
 
 
 class StrictCheckpointHook(Hook):

@@ -103,13 +103,6 @@ def test_all_else_is_the_same_bit_for_bit(make, watcher):
     assert watcher.training == [parents] * 4
 
 
-def test_without_the_hook_the_rest_moves(make, watcher):
-    moved = watcher.changed(make([watcher]).train())
-    assert any('running_mean' in key for key in moved)
-    assert any(key.startswith('roi_head.tokenizer') for key in moved)
-    assert watcher.training == [watcher.names] * 4
-
-
 def test_groups_of_a_paramwise_optimizer(make, watcher):
     adamw = dict(type='AdamW', lr=0.01, weight_decay=0.5)
     grouped = dict(optimizer=adamw, paramwise_cfg=dict(norm_decay_mult=0.0))

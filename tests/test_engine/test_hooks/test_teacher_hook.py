@@ -6,7 +6,7 @@ import torch
 from mmengine.hooks import Hook
 
 from mmfgl.engine.hooks import TeacherHook
-from mmfgl.testing import tiny_retod_cfg
+from mmfgl.testing import randomise_weights, tiny_retod_cfg
 
 NAMES = ('backbone.', 'neck.', 'rpn_head.', 'roi_head.')
 BRANCHES = {name: f'target_generator.{name}' for name in NAMES}
@@ -133,6 +133,31 @@ def test_checkpoint_and_resume(retod_runner, export):
     other = 'student' if export == 'teacher' else 'teacher'
     start, _, _ = run(3, other, load_from=path, resume=True)
     assert_same(start, state)
+
+
+def test_starts_from_a_loaded_backbone(retod_runner, tmp_path):
+    """So does the teacher: one that never moves is exported as loaded."""
+    model = randomise_weights(retod_runner(1).model.backbone, std=0.05)
+    state = {f'backbone.{k}': v for k, v in model.state_dict().items()}
+    torch.save(state, tmp_path / 'backbone.pth')
+    runner = retod_runner(
+        *(1, [], dict(interval=1)),
+        teacher=dict(momentum=1.0),
+        load_from=str(tmp_path / 'backbone.pth'),
+        work_dir='loaded',
+    )
+    runner.train()
+    path = f'{runner.work_dir}/iter_1.pth'
+    saved = torch.load(path, weights_only=False)['state_dict']
+    moved = set()
+    # BatchNorm statistics go on with the student
+    for name, param in runner.model.named_parameters():
+        if name in state:
+            teacher = runner.model.get_parameter(f'target_generator.{name}')
+            assert torch.equal(teacher, state[name]), name
+            assert torch.equal(saved[name], state[name]), name
+            moved.add(not torch.equal(param, state[name]))
+    assert True in moved
 
 
 def test_checkpoint_of_another_project_is_left_alone():

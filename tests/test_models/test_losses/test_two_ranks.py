@@ -1,14 +1,17 @@
 """Losses and balancers on two ranks."""
 
 import torch
-from mmengine.dist import all_reduce, get_rank
+from mmengine.dist import all_gather, all_reduce, get_rank
 
 from mmfgl.models.balancers import TaskAdaptiveLoss, TaskDraw, TaskLoss
 from mmfgl.models.losses import (
     QueueSimilarityLoss,
     RegionDistillLoss,
     RegionDiversityLoss,
+    RegionTargets,
 )
+
+MODES = ['centring', 'sinkhorn']
 
 
 def logits_of(rows, seed=0):
@@ -51,6 +54,13 @@ def run_rank(folder):
     floor = RegionDistillLoss().floor(targets, chosen)
     all_reduce(floor, op='mean')
 
+    shared = {}
+    for mode in MODES:
+        module = RegionTargets(8, mode)
+        part = module(logits_of(12)[6 * rank : 6 * rank + 6])
+        whole = torch.cat(all_gather(part)).tolist()
+        shared[mode] = whole, module.centre.tolist()
+
     queue = QueueSimilarityLoss(8, queue_len=6)
     for step in range(2):
         part = logits_of(4, seed=step)[2 * rank : 2 * rank + 2]
@@ -60,6 +70,7 @@ def run_rank(folder):
         history=history,
         costs=measured.sampler.costs.tolist(),
         floor=floor.item(),
+        shared=shared,
         queue=queue.queue.tolist(),
     )
 
@@ -77,6 +88,14 @@ def test_two_ranks(two_ranks):
     targets = logits_of(6, seed=3).softmax(dim=1)[[0, 1, 3, 2, 5]]
     entropy = -(targets * targets.log()).sum(dim=1).mean()
     torch.testing.assert_close(torch.tensor(first['floor']), entropy)
+    # targets and centre are those of one batch
+    for mode, found in first['shared'].items():
+        module = RegionTargets(8, mode)
+        expected = module(logits_of(12)), module.centre
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(
+                torch.tensor(one), other, atol=1e-6, rtol=1e-4
+            )
     # the latest 6 of 8, in their places
     old, new = logits_of(4, seed=0), logits_of(4, seed=1)
     kept = torch.cat([new[2:], old[2:], new[:2]])

@@ -28,12 +28,6 @@ def test_losses_and_gradients(retod, num_views, num_objects):
     assert model.rpn_head.rpn_cls.weight.grad.any()
 
 
-def test_without_regions(retod):
-    model = retod.build('objectness')
-    losses = retod.losses_of(model, num_regions=0)
-    assert losses['loss_objectness'].isfinite()
-
-
 def test_is_the_detectors_own_loss(retod):
     """The sum is what the wrapped detector computes on the same samples."""
     detector = tiny_plain_detector_cfg(num_classes=4)

@@ -10,7 +10,6 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 
-from mmfgl.engine.optim_wrapper import CPUAmpOptimWrapper
 from mmfgl.registry import MODELS
 from mmfgl.testing import (
     randomise_weights,
@@ -102,6 +101,9 @@ def test_detectors_of_mmdet(retod, name):
     detector.backbone.update(base_channels=8, frozen_stages=-1)
     detector.backbone.init_cfg = None
     detector.neck.in_channels = [32, 64, 128, 256]
+    heads = detector.roi_head.bbox_head
+    for head in heads if isinstance(heads, list) else [heads]:
+        head.fc_out_channels = 32
     before = copy.deepcopy(detector)
     model = retod.build('objectness', detector=detector)
     assert detector == before
@@ -140,17 +142,6 @@ def test_objectness_alone_has_no_teacher(retod):
     assert retod.names_of(retod.losses_of(model)) == {'objectness'}
 
 
-def test_first_batch_copies_a_loaded_backbone(retod):
-    model = retod.build()
-    other = randomise_weights(copy.deepcopy(model.backbone), std=0.05, seed=7)
-    model.backbone.load_state_dict(other.state_dict())
-    teacher = model.target_generator
-    assert not torch.equal(teacher.backbone.conv1.weight, other.conv1.weight)
-    retod.losses_of(model)
-    for name, param in teacher.backbone.named_parameters():
-        assert torch.equal(param, other.get_parameter(name)), name
-
-
 def test_teacher_follows_the_student(retod):
     model = retod.build(*ALL)
     retod.losses_of(model)
@@ -186,25 +177,6 @@ def test_features_and_tensor_mode(retod):
         model(batch['inputs'], mode='tensor'),
     ):
         assert all(torch.equal(a, b) for a, b in zip(feats, expected))
-
-
-@pytest.mark.parametrize('plain', [False, True])
-def test_bf16_training_step(retod, plain, monkeypatch):
-    monkeypatch.setattr('mmfgl.engine.optim_wrapper.get_device', lambda: 'cpu')
-    tasks = ('objectness', 'distill') if plain else ALL
-    detector = tiny_plain_detector_cfg(1) if plain else None
-    losses = []
-    for wrapper in (OptimWrapper, CPUAmpOptimWrapper):
-        model = retod.build(*tasks, detector=detector)
-        params = [p for p in model.parameters() if p.requires_grad]
-        wrapper = wrapper(optimizer=torch.optim.SGD(params, lr=0.01))
-        torch.manual_seed(0)
-        log = model.train_step(region_batch(num_objects=3), wrapper)
-        losses.append({k: log[f'loss_{k}'].item() for k in tasks})
-        assert all(p.dtype == torch.float32 for p in params)
-        assert all(p.isfinite().all() for p in params)
-    assert losses[0] != losses[1]
-    assert losses[1] == pytest.approx(losses[0], rel=0.15)
 
 
 def test_training_lowers_the_losses(retod):

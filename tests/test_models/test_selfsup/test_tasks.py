@@ -1,7 +1,6 @@
 """Tasks of ReToD: what each compares, skipping and balancing."""
 
 import copy
-import itertools
 import math
 
 import pytest
@@ -124,7 +123,8 @@ def test_balanced_training(retod, kind):
     wrapper = OptimWrapper(torch.optim.SGD(params, lr=1e-3))
     wrapper.zero_grad = lambda: None
     ran = set()
-    for step in range(6):
+    # two intervals of DWA, and draws that differ
+    for step in range(6 if kind in ('dwa', 'adaptive') else 2):
         for param in params:
             param.grad = None
         log = model.train_step(region_batch(num_objects=3, seed=step), wrapper)
@@ -143,17 +143,6 @@ def test_balanced_training(retod, kind):
         assert 'loss_balance' in log
 
 
-def test_weights(retod):
-    plain = retod.losses_of(retod.build(*ALL))
-    balancer = dict(type='mmfgl.FixedBalancer', weights=dict(objectness=3.0))
-    weighted = retod.losses_of(retod.build(*ALL, balancer=balancer))
-    for name in ALL:
-        factor = 3 if name == 'objectness' else 1
-        torch.testing.assert_close(
-            weighted[f'loss_{name}'], factor * plain[f'loss_{name}']
-        )
-
-
 def only(model, monkeypatch, *names):
     monkeypatch.setattr(
         model.balancer, 'draw', lambda: TaskDraw(dict.fromkeys(names, 1.0))
@@ -162,7 +151,10 @@ def only(model, monkeypatch, *names):
 
 @pytest.mark.parametrize('targets', ['sinkhorn', 'centring'])
 def test_skipping_changes_no_other_loss(retod, monkeypatch, targets):
-    """So 1/q is unbiased: masks, views and targets are those of all tasks."""
+    """So 1/q is unbiased: masks, views and targets are those of all tasks.
+
+    That balancers scale by 1/q, test_task_adaptive_loss.py shows.
+    """
     options = dict(targets=targets)
     whole = retod.losses_of(retod.build('distill', 'mask', **options))
     for name in ('distill', 'mask'):
@@ -172,33 +164,6 @@ def test_skipping_changes_no_other_loss(retod, monkeypatch, targets):
         assert retod.names_of(losses) == {name}
         assert torch.equal(losses[f'loss_{name}'], whole[f'loss_{name}'])
         retod.check_gradients(model, losses)
-
-
-def test_expected_gradient_of_skipping(retod):
-    """Mean over all draws, each with its probability, is the full one."""
-    chances = dict(distill=0.5, mask=0.25)
-    model = retod.build(*chances)
-    weight = model.neck.lateral_convs[0].conv.weight
-    batch = retod.batch_of(model)
-    start = copy.deepcopy(model.state_dict())
-
-    def gradient(scales):
-        model.load_state_dict(start)
-        model.balancer.draw = lambda: TaskDraw(scales)
-        losses = retod.losses_of(model, batch)
-        (grad,) = torch.autograd.grad(model.parse_losses(losses)[0], weight)
-        return grad
-
-    mean = torch.zeros_like(weight)
-    for flags in itertools.product((True, False), repeat=2):
-        ran = [name for name, flag in zip(chances, flags) if flag]
-        share = math.prod(
-            chances[n] if n in ran else 1 - chances[n] for n in chances
-        )
-        if ran:
-            mean += share * gradient({n: 1 / chances[n] for n in ran})
-    expected = gradient(dict.fromkeys(chances, 1.0))
-    torch.testing.assert_close(mean, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_skipped_task_costs_nothing(retod, monkeypatch):
@@ -223,7 +188,7 @@ def test_balancer_is_in_the_checkpoint(retod):
         retod.losses_of(model, seed=seed)
     other = retod.build(*ALL[:3], balancer=cfg)
     other.load_state_dict(copy.deepcopy(model.state_dict()))
-    for seed in range(4):
+    for seed in range(3):
         one = retod.losses_of(model, seed=seed)
         two = retod.losses_of(other, seed=seed)
         assert set(one) == set(two)

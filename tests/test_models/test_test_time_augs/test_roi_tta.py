@@ -41,8 +41,11 @@ def test_flips_change_nothing_for_a_symmetric_detector(
     tools.assert_same(results, expected, exact=False)
 
 
-@pytest.mark.parametrize('options', [dict(), WBF], ids=['mean', 'wbf'])
-@pytest.mark.parametrize('windows', [[], QUARTERS], ids=['whole', 'slices'])
+@pytest.mark.parametrize(
+    ('options', 'windows'),
+    [(dict(), QUARTERS), (WBF, [])],
+    ids=['mean_slices', 'wbf_whole'],
+)
 @pytest.mark.parametrize('kind', ['masks', *FGL_KINDS])
 def test_order_of_views_does_not_matter(tools, options, windows, kind):
     detector = tools.build_detector(kind)
@@ -73,8 +76,11 @@ def test_images_of_a_batch_do_not_change_each_other(tools):
 
 @pytest.mark.parametrize('keep_ratio', [True, False])
 @pytest.mark.parametrize('pad', [None, (200, 200)])
-@pytest.mark.parametrize('windows', [[], QUARTERS], ids=['whole', 'slices'])
-@pytest.mark.parametrize('box_fusion', ['score_weighted', 'wbf'])
+@pytest.mark.parametrize(
+    ('windows', 'box_fusion'),
+    [(QUARTERS, 'wbf'), ([], 'score_weighted')],
+    ids=['slices', 'whole'],
+)
 def test_views_see_the_same_rois(tools, keep_ratio, pad, windows, box_fusion):
     detector = tools.build_detector('agnostic')
     detector.roi_head.__class__ = tools.OracleRoIHead
@@ -116,8 +122,11 @@ def assert_empty(result):
 
 
 @pytest.mark.parametrize('kind', [*KINDS, 'fgl'])
-@pytest.mark.parametrize('without', ['proposals', 'detections'])
-@pytest.mark.parametrize('windows', [[], QUARTERS], ids=['whole', 'slices'])
+@pytest.mark.parametrize(
+    ('without', 'windows'),
+    [('proposals', QUARTERS), ('detections', [])],
+    ids=['proposals', 'detections'],
+)
 def test_nothing_found(tools, kind, without, windows):
     detector = tools.build_detector(kind)
     if without == 'proposals':

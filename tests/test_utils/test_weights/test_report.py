@@ -10,11 +10,10 @@ from mmdet.models.backbones import ResNet, SwinTransformer
 from mmengine.config import Config
 from torch import nn
 
-from mmfgl.engine.hooks import CheckpointChainHook
+from mmfgl.engine.hooks import CheckpointChainHook, StrictLoadHook
 from mmfgl.registry import MODELS
 from mmfgl.utils.weights import (
     StrictCheckpointHook,
-    StrictLoadHook,
     check_weights,
     safe_load,
     use_safe_loading,
@@ -286,6 +285,8 @@ def test_what_may_be_missing(save, state):
     model = Detector()
     runner = runner_of(model, path, [StrictLoadHook()])
     runner.hooks[0].after_load_checkpoint(runner, checkpoint)
+    origins = runner.hooks[0].origins(model)
+    assert origins == [f'{path}: backbone', 'no file: head']
     # but not features of another width
     checkpoint['state_dict']['head.weight'] = torch.zeros(5, 3)
     with pytest.raises(RuntimeError, match='head: mismatched: head.weight'):

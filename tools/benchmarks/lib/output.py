@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfgl.utils.atomic_files import write_atomically
-from mmfgl.utils.reports import machine_settings
+from mmfgl.utils.machine import machine_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -60,8 +60,11 @@ class NonFiniteGuardHook(Hook):
     moved in all but the last of its batches. With a gradient scaler (float16)
     a gradient that overflows is counted too, and the scaler lowers its scale
     as it would alone. Until the first step has succeeded the scaler may
-    search for its scale: skips do not count towards ``max_skips`` as long as
-    the scale falls and is at least 1. A step costs an all-reduce of one
+    search for its scale: skips do not stop the run as long as the loss is
+    finite, a gradient is infinite, and the scale falls and is at least 1.
+    What is too large for float16 is infinite before it becomes NaN by
+    further arithmetic, and mostly still is in some gradient; NaN alone is no
+    overflow, and no scale mends it. A step costs an all-reduce of one
     number, its reading from a GPU, and a copy of the buffers of modules in
     training mode.
 
@@ -192,8 +195,11 @@ class NonFiniteGuardHook(Hook):
         self._dropped = True
         # what a step would have moved; a gradient scaler has to move
         loss_is_finite = bool(values[: len(losses)].isfinite().all())
+        # before the step clips them, which makes NaN of infinity
+        overflow = any(bool(grad.isinf().any()) for grad in grads)
         falls = self._lower_scale(values[len(losses) :], kwargs)
-        self._searching = falls and loss_is_finite and not self._succeeded
+        searching = falls and overflow and loss_is_finite
+        self._searching = searching and not self._succeeded
         self._report('gradient' if loss_is_finite else 'loss')
 
     def _lower_scale(self, norms: Tensor, kwargs: dict) -> bool:

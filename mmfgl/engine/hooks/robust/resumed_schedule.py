@@ -56,7 +56,24 @@ def config_wins(runner: Runner, checkpoint: dict) -> list[str]:
         _replay(schedulers, meta['iter'], length, meta['epoch'])
         states = [s.state_dict() for s in schedulers]
         checkpoint['param_schedulers'] = states
-    driven = {s.param_name for s in schedulers}
+    constant = bool(saved) and not schedulers
+    changes += _optimizer_wins(runner, checkpoint, rescheduled, constant)
+    return list(dict.fromkeys(changes))
+
+
+def _optimizer_wins(
+    runner: Runner, checkpoint: dict, rescheduled: bool, constant: bool
+) -> list[str]:
+    """Let the optimizer's settings of the config go on; what differs.
+
+    Args:
+        runner: The resumed run.
+        checkpoint: The checkpoint, whose ``optimizer`` is changed in place.
+        rescheduled: Whether the config's schedulers were replayed.
+        constant: Whether what was scheduled is so no longer.
+    """
+    changes = []
+    driven = {s.param_name for s in runner.param_schedulers or []}
     if 'momentum' in driven:
         driven.add('betas')  # what Adam calls it
     wrapper, optimizer = runner.optim_wrapper, checkpoint['optimizer']
@@ -88,9 +105,9 @@ def config_wins(runner: Runner, checkpoint: dict) -> list[str]:
                 # BudgetHook starts from it
                 if f'initial_{key}' in old:
                     old[f'initial_{key}'] = value
-            if saved and not schedulers:
-                old[key] = value  # constant from now on
-    return list(dict.fromkeys(changes))
+            if constant:
+                old[key] = value
+    return changes
 
 
 def _schedule_changes(new: list[dict], old: list[dict]) -> list[str]:

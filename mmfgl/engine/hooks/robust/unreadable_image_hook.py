@@ -98,15 +98,7 @@ class UnreadableImageHook(Hook):
         """Collect the unreadable files of a batch."""
         self.tested.collect(data_batch)
 
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
-    ) -> None:
-        """Collect the unreadable files of a batch."""
-        self.tested.collect(data_batch)
+    after_test_iter = after_val_iter
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict | None = None

@@ -12,7 +12,12 @@ from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 
-from mmfgl.models.layers import DeviceRoIPool, readable_levels, roi_levels
+from mmfgl.models.layers import (
+    DeviceRoIPool,
+    pool_levels,
+    readable_levels,
+    roi_levels,
+)
 from mmfgl.registry import MODELS
 
 
@@ -125,6 +130,8 @@ class FGLRoIExtractor(SingleRoIExtractor):
         self, feats: Sequence[Tensor], rois: Tensor, own: Tensor
     ) -> Tensor:
         """(R, c, S, S) features of (R, 5) RoIs from their (R,) own levels."""
+        if torch.jit.is_tracing():
+            return pool_levels(self.roi_layers, feats, rois, own)
         order = own.argsort()
         # in one message from the GPU; bincount reads the extremes first
         levels = torch.arange(len(feats), device=own.device)

@@ -57,9 +57,9 @@ class Killed(BaseException):
     [('fsync', 5), ('fsync', 6), ('fsync', 7), ('fsync', 8)]
     + [('replace', 3), ('replace', 4)],
 )
-def test_death_while_saving(detector_runner, monkeypatch, where, number, keep):
+def test_death_while_saving(toy, monkeypatch, where, number, keep):
     checkpoint = dict(interval=2, max_keep_ckpts=keep)
-    runner = detector_runner(4, checkpoint=checkpoint)
+    runner = toy(iters=4, checkpoint=checkpoint)
     original, calls = getattr(os, where), []
 
     def die(*args):
@@ -73,8 +73,8 @@ def test_death_while_saving(detector_runner, monkeypatch, where, number, keep):
         runner.train()
     latest = find_latest_checkpoint(runner.work_dir)
     torch.load(latest, map_location='cpu', weights_only=False)
-    resumed = detector_runner(
-        4, checkpoint=checkpoint, load_from=latest, resume=True
+    resumed = toy(
+        iters=4, checkpoint=checkpoint, load_from=latest, resume=True
     )
     resumed.train()
     assert resumed.iter == 4

@@ -4,47 +4,17 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from mmengine.hooks import Hook
-from mmengine.model import BaseModel, MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
-from mmengine.structures import BaseDataElement
-from torch import nn
+from mmengine.model import MMDistributedDataParallel
 
 from mmfgl.engine.hooks import NonFiniteError, NonFiniteGuardHook
 from mmfgl.engine.hooks.robust.nonfinite_guard_hook import image_files
 from mmfgl.testing import detection_batch
-
-NAN = float('nan')
-COUNTER = itertools.count()
-
-
-class Poison(Hook):
-    """Spoils a loss, or the gradient, of chosen iterations."""
-
-    def __init__(self, state_of, iters, where):
-        self.state_of, self.iters, self.where = state_of, iters, where
-        self.states = []
-
-    def before_train(self, runner):
-        def spoil(module, args, losses):
-            if runner.iter in self.iters:
-                name = next(n for n in losses if 'loss' in n)
-                value = losses[name]
-                first, *rest = value if isinstance(value, list) else [value]
-                if self.where == 'loss':
-                    first = first * NAN
-                else:  # a finite loss whose gradient is not
-                    first.register_hook(lambda grad: grad * NAN)
-                losses[name] = [first * 1.0, *rest]
-            return losses
-
-        runner.model.register_forward_hook(spoil)
-
-    def before_train_iter(self, runner, *args, **kwargs):
-        self.states.append(self.state_of(runner))
-
-    after_train = before_train_iter
+from tests.test_engine.test_hooks.test_robust.poisoned import (
+    NAN,
+    Line,
+    Poison,
+    line_runner,
+)
 
 
 @pytest.fixture
@@ -138,126 +108,6 @@ def test_healthy_run_is_the_same_with_and_without(detector_runner, different):
     assert 'update_params' not in vars(watched.optim_wrapper)
 
 
-class Scaler:
-    """What a gradient scaler does; PyTorch 2.1 has none for CPUs."""
-
-    def __init__(self, init_scale):
-        self.value, self.overflow = init_scale, False
-
-    def scale(self, loss):
-        return loss * self.value
-
-    def step(self, optimizer):
-        grads = [p.grad for g in optimizer.param_groups for p in g['params']]
-        self.overflow = not all(grad.isfinite().all() for grad in grads)
-        if not self.overflow:
-            for grad in grads:
-                grad /= self.value
-            optimizer.step()
-
-    def update(self):
-        self.value /= 1 + self.overflow
-
-    def get_scale(self):
-        return self.value
-
-
-class ScaledWrapper(OptimWrapper):
-    """``AmpOptimWrapper`` without its demand for a GPU."""
-
-    def __init__(self, init_scale, **kwargs):
-        super().__init__(**kwargs)
-        if hasattr(torch.amp, 'GradScaler'):
-            scaler = torch.amp.GradScaler('cpu', init_scale=init_scale)
-        else:
-            scaler = Scaler(init_scale)
-        self.loss_scaler = scaler
-
-    def backward(self, loss, **kwargs):
-        self.loss_scaler.scale(loss).backward()
-        self._inner_count += 1
-
-    def step(self, **kwargs):
-        self.loss_scaler.step(self.optimizer)
-        self.loss_scaler.update()
-
-
-@pytest.fixture
-def scaled(tmp_path, state_of):
-    """Build a guarded Runner with a gradient scaler, and its poison."""
-
-    def build(bad, iters, skips, init_scale=1024.0, where='gradient'):
-        dataset = [dict(inputs=torch.randn(2)) for _ in range(4)]
-        for index, item in enumerate(dataset):
-            sample = BaseDataElement(metainfo=dict(img_path=f'{index}.jpg'))
-            item['data_samples'] = sample
-        runner = Runner(
-            model=Line(),
-            work_dir=str(tmp_path),
-            train_dataloader=dict(
-                batch_size=1,
-                dataset=dataset,
-                sampler=dict(type='InfiniteSampler', shuffle=False),
-                collate_fn=dict(type='default_collate'),
-            ),
-            train_cfg=dict(type='IterBasedTrainLoop', max_iters=iters),
-            optim_wrapper=dict(
-                type=ScaledWrapper,
-                init_scale=init_scale,
-                optimizer=dict(type='SGD', lr=0.1),
-            ),
-            param_scheduler=dict(
-                type='LinearLR', start_factor=0.1, by_epoch=False, end=10
-            ),
-            custom_hooks=[
-                dict(type='mmfgl.NonFiniteGuardHook', max_skips=skips)
-            ],
-            default_hooks=dict(checkpoint=None),
-            log_level='ERROR',
-            experiment_name=f'scaled_{next(COUNTER)}',
-        )
-        poison = Poison(state_of, bad, where)
-        runner._hooks.insert(0, poison)
-        return runner, poison
-
-    return build
-
-
-def test_skips_of_a_scaler_are_counted(scaled, different):
-    runner, poison = scaled({2}, iters=4, skips=2)
-    runner.train()
-    moved = [bool(different(*p)) for p in itertools.pairwise(poison.states)]
-    assert moved == [True, True, False, True]
-    assert poison.states[-1]['calls'] == 3  # that of the bad step is undone
-    assert runner.message_hub.get_scalar('train/skipped_steps').current() == 1
-    assert runner.optim_wrapper.loss_scaler.get_scale() == 512
-    # the learning rate has waited too
-    assert runner.param_schedulers[0].last_step == 3
-
-
-def test_scaler_that_cannot_help_stops(scaled):
-    runner, _ = scaled({1, 2, 3}, iters=6, skips=3)
-    with pytest.raises(NonFiniteError, match='3 steps in a row') as caught:
-        runner.train()
-    message = str(caught.value)
-    assert runner.iter == 3
-    assert 'gradient of linear.weight, linear.bias' in message
-    assert 'loss_line = ' in message and '3.jpg' in message
-
-
-def test_scaler_may_search_before_the_first_step(scaled):
-    runner, _ = scaled(range(3), iters=4, skips=1, init_scale=8.0)
-    runner.train()  # at 8, 4 and 2 it overflows
-    assert runner.optim_wrapper.loss_scaler.get_scale() == 1
-    runner, _ = scaled(range(9), iters=9, skips=1, init_scale=8.0)
-    with pytest.raises(NonFiniteError, match='4 steps in a row'):
-        runner.train()
-    # a loss that is NaN has nothing to do with the scale
-    runner, _ = scaled(range(9), iters=9, skips=2, where='loss')
-    with pytest.raises(NonFiniteError, match='2 steps in a row'):
-        runner.train()
-
-
 def test_bad_settings():
     with pytest.raises(ValueError, match='at least 1'):
         NonFiniteGuardHook(max_skips=0)
@@ -276,17 +126,6 @@ def test_image_files():
     assert list(image_files(None)) == []
 
 
-class Line(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(2, 1)
-        self.register_buffer('calls', torch.zeros(1))
-
-    def forward(self, inputs, data_samples=None, mode='loss'):
-        self.calls += 1
-        return dict(loss_line=self.linear(inputs).square().mean())
-
-
 def _work(rank, folder):
     store = f'file://{folder}/store'
     dist.init_process_group('gloo', store, rank=rank, world_size=2)
@@ -294,22 +133,7 @@ def _work(rank, folder):
     model = MMDistributedDataParallel(Line(), broadcast_buffers=False)
     dataset = [dict(inputs=torch.randn(2)) for _ in range(8)]
     dataset[3]['inputs'] *= NAN  # the second batch of rank 1 alone
-    runner = Runner(
-        model=model,
-        work_dir=str(folder),
-        train_dataloader=dict(
-            batch_size=1,
-            dataset=dataset,
-            sampler=dict(type='InfiniteSampler', shuffle=False),
-            collate_fn=dict(type='default_collate'),
-        ),
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=3),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-        custom_hooks=[dict(type='mmfgl.NonFiniteGuardHook')],
-        default_hooks=dict(checkpoint=None),
-        log_level='ERROR',
-        experiment_name=f'guard_{rank}',
-    )
+    runner = line_runner(folder, dataset, iters=3, model=model)
     runner.train()
     torch.save(model.module.state_dict(), f'{folder}/rank{rank}.pt')
     dist.destroy_process_group()

@@ -68,16 +68,15 @@ def saved(runner):
 
 
 @pytest.mark.parametrize(
-    ('place', 'number', 'name'),
+    ('place', 'number', 'name', 'signum'),
     [
-        ('before', 1, 'iter_2.pth'),
-        ('after', 4, 'iter_5.pth'),
-        ('after', 7, 'iter_8.pth'),  # the last of an epoch
-        ('after', 11, 'iter_12.pth'),  # of the run
-        ('val1', 8, 'epoch_2.pth'),  # after an epoch, saved already
+        ('before', 1, 'iter_2.pth', 'SIGTERM'),
+        *(('after', 4, 'iter_5.pth', name) for name in StopSignals.NAMES),
+        ('after', 7, 'iter_8.pth', 'SIGTERM'),  # the last of an epoch
+        ('after', 11, 'iter_12.pth', 'SIGTERM'),  # of the run
+        ('val1', 8, 'epoch_2.pth', 'SIGTERM'),  # after an epoch, saved already
     ],
 )
-@pytest.mark.parametrize('signum', StopSignals.NAMES)
 def test_stop_and_resume(toy, different, place, number, name, signum):
     before = signal.getsignal(signal.SIGINT)
     straight, code = train(toy, folder='straight')
