@@ -160,6 +160,8 @@ class RunSteps:
         )
 
     def _test(self, train: Step, mode: str) -> Step:
+        # without a root: its config.py names files of the folder, so that
+        # it is redone in a folder that was moved
         folder = self.out / test_name(train.name, mode)
         command = [str(installed('tools', 'test.py')), train.config]
         command += [f'{train.work_dir}/LATEST', '--work-dir', str(folder)]
@@ -171,7 +173,6 @@ class RunSteps:
             [train],
             train.config,
             folder,
-            root=self.out,
         )
 
     def _spent(self, *steps: Step) -> float:
