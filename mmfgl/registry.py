@@ -7,7 +7,8 @@ when a name is looked up, so no config needs ``custom_imports``.
 
 MMEngine reads a base ``mmfgl::...`` in the scope ``mmfgl`` instead of the
 config's default scope: a name without prefix then means mmdet's class, as it
-does in the config itself. What means mmpretrain's says so by ``_scope_``.
+does in the config itself, or mmpretrain's if mmdet has none of that name. What
+means mmpretrain's in spite of one of mmdet's says so by ``_scope_``.
 """
 
 from importlib import import_module
@@ -18,16 +19,19 @@ from mmengine.registry import Registry
 
 
 class ScopedRegistry(Registry):
-    """A registry whose names without prefix are its own, else mmdet's."""
+    """A registry whose names without prefix are its own, else a parent's."""
 
     def get(self, key: str) -> Any:
         """Look up a class, see :meth:`mmengine.Registry.get`."""
-        import_module('mmdet.registry')
-        mmdet = self.parent.children.get('mmdet')
         self.import_from_location()
         scope, name = self.split_scope_key(key)
-        if scope is None and mmdet and name not in self.module_dict:
-            return mmdet.get(name)  # looks in the root too
+        if scope is None and name not in self.module_dict:
+            for parent in ('mmdet', 'mmpretrain'):
+                import_module(f'{parent}.registry')
+                node = self.parent.children.get(parent)
+                # not every root has a child there, and an empty one is False
+                if node is not None and (found := node.get(name)):
+                    return found  # it has looked in the root too
         return super().get(key)
 
 

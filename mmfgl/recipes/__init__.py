@@ -1,12 +1,17 @@
-"""What the commands ``mmfgl run`` and ``mmfgl predict`` do."""
+"""What the commands ``mmfgl run``, ``predict`` and ``demo`` do."""
 
 import importlib
 from typing import Any
 
 # Function -> its module, imported at its first use: each needs torch.
-_FUNCTIONS = {'predict': 'predicting', 'run': 'running'}
+_FUNCTIONS = {
+    'find_trained': 'trained',
+    'load_detector': 'trained',
+    'predict': 'predicting',
+    'run': 'running',
+}
 
-__all__ = ['predict', 'run']  # noqa: F822
+__all__ = ['find_trained', 'load_detector', 'predict', 'run']  # noqa: F822
 
 
 def __getattr__(name: str) -> Any:

@@ -11,15 +11,12 @@ import cv2
 import mmcv
 import numpy as np
 import torch
-from mmdet.apis import init_detector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmdet.visualization import DetLocalVisualizer
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
 from mmengine.utils import track_iter_progress
 
 from mmfgl.datasets.image_names import IMG_EXTENSIONS, find_images
@@ -27,9 +24,9 @@ from mmfgl.datasets.image_reader import UnreadableImageError, read_image
 from mmfgl.evaluation.score_threshold import SHOWN_IOU
 from mmfgl.recipes.hushed import hushed
 from mmfgl.recipes.results import read_results
+from mmfgl.recipes.trained import find_trained, load_detector
 from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.names import printable
-from mmfgl.utils.weights import use_safe_loading
 from mmfgl.visualization import PictureHook
 
 
@@ -74,7 +71,7 @@ def predict(
         raise ValueError(f'--score-thr must lie in [0, 1], got {score_thr}')
     root, names = find_names(images, out)
     with hushed():
-        detector = Detector(run_dir, arm, tta)
+        detector = Detector(run_dir, tta)
     found: list[dict] = []
     entries: list[dict] = []
     unreadable: dict[str, str] = {}
@@ -150,25 +147,19 @@ def find_names(images: str | Path, out: Path) -> tuple[str, list[str]]:
 
 
 class Detector:
-    """A trained detector of a run.
+    """The best detector of a run.
 
     Args:
         run_dir: Folder of the run.
-        arm: ``'imagenet'`` or ``'retod'``.
         tta: Whether to use test-time augmentation.
 
     Attributes:
         categories: COCO categories of its classes.
     """
 
-    def __init__(self, run_dir: Path, arm: str, tta: bool) -> None:
-        use_safe_loading()
-        cfg = Config.fromfile(run_dir / 'configs' / f'{arm}.py')
-        # of a run that was moved, the file names its old folder
-        latest = Path(find_latest_checkpoint(str(run_dir / arm))).name
-        self.model = init_detector(
-            cfg, str(run_dir / arm / latest), device=get_device()
-        )
+    def __init__(self, run_dir: Path, tta: bool) -> None:
+        self.model = load_detector(find_trained(run_dir))
+        cfg = self.model.cfg
         steps = cfg.tta_pipeline if tta else get_test_pipeline_cfg(cfg)
         self.pipeline = Compose([_own_reader(step) for step in steps])
         self.predictor = self.model

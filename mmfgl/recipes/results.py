@@ -58,6 +58,7 @@ def read_results(out: Path) -> dict:
 
     Raises:
         FileNotFoundError: It is not there; says what to do.
+        ValueError: It is of something else.
     """
     path = out / FILE
     if not path.is_file():
@@ -65,7 +66,10 @@ def read_results(out: Path) -> dict:
             f'{out} has no {FILE}: give the folder of a finished `mmfgl run` '
             '(the same command goes on with an unfinished one)'
         )
-    return json.loads(path.read_text(encoding='utf-8'))
+    results = json.loads(path.read_text(encoding='utf-8'))
+    if not {'best', 'arms'} <= results.keys():
+        raise ValueError(f'{path} is not of an `mmfgl run`')
+    return results
 
 
 def table(results: dict) -> str:

@@ -87,6 +87,7 @@ def run(
         flip=flip,
     )
     out = Path(out).absolute()
+    check_out(out, dataset.photos)
     speed = read_state(out, settings) or Speed.measure()
     budget = Budget(
         speed,
@@ -131,6 +132,21 @@ def check_budget(minutes: float | None, iters: int | None) -> None:
     for name, value in (('--minutes', minutes), ('--iters', iters)):
         if value is not None and value <= 0:
             raise ValueError(f'{name} must be above 0, got {value}')
+
+
+def check_out(out: Path, photos: str) -> None:
+    """Make sure that a run does not write among the photographs.
+
+    What it draws would be taken for photographs at its second start.
+
+    Raises:
+        ValueError: It would.
+    """
+    if out.resolve().is_relative_to(Path(photos).resolve()):
+        raise ValueError(
+            f'--out {out} lies in the folder of the photographs, {photos}: '
+            'give a folder outside of it'
+        )
 
 
 def check_packages() -> None:

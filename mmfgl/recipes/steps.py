@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmengine.runner import find_latest_checkpoint
-
 from mmfgl.recipes.budget import DETECTOR, START_UP, Budget, cores
 from mmfgl.recipes.configs import CLUSTERS, ConfigWriter, Length
 from mmfgl.recipes.photos import PRETRAINING
 from mmfgl.utils.paths import installed
+from mmfgl.utils.resume import find_checkpoint
 from mmfgl.utils.steps import Step
 
 #: Detectors of a run, by the name of their configs and work dirs.
@@ -112,7 +111,8 @@ class RunSteps:
         path = self.out / 'weights' / weights_name(LITE[name])
         tool = installed('tools', 'model_converters', 'efficientnet_lite.py')
         command = [str(tool), f'--variant={LITE[name]}', f'--out={path}']
-        return Step(f'weights-{name}', command, [path], START_UP)
+        name = f'weights-{name}'
+        return Step(name, command, [path], START_UP, root=self.out)
 
     def _regions(self, weights: Step) -> Step:
         """Find and cluster regions."""
@@ -125,7 +125,8 @@ class RunSteps:
         command += ['--teacher', str(installed(*DETECTOR))]
         command += [str(weights.outputs[0])]
         seconds = self.budget.seconds_of('regions')
-        return Step('regions', command, [out], seconds, [weights])
+        needs = [weights]
+        return Step('regions', command, [out], seconds, needs, root=self.out)
 
     def _pretrain(self, needs: list[Step]) -> Step:
         length = Length(*self.budget.pretrain(self._spent(*needs)))
@@ -138,8 +139,8 @@ class RunSteps:
     def _finetune(self, arm: str, length: Length, needs: list[Step]) -> Step:
         checkpoint = None
         if arm == 'retod':
-            found = Path(find_latest_checkpoint(str(self.out / 'pretrain')))
-            checkpoint = f'pretrain/{found.name}'
+            found = find_checkpoint(str(self.out / 'pretrain'), check=False)
+            checkpoint = f'pretrain/{Path(found).name}'
         config = self.writer.detector(arm, length, checkpoint)
         seconds = length.seconds or length.iters * self.budget.speed.finetune
         seconds += self.budget.seconds_of(arm)
@@ -155,9 +156,12 @@ class RunSteps:
         return Step(
             *(name, command, done, seconds, needs, str(config), folder),
             resumable=True,
+            root=self.out,
         )
 
     def _test(self, train: Step, mode: str) -> Step:
+        # without a root: its config.py names files of the folder, so that
+        # it is redone in a folder that was moved
         folder = self.out / test_name(train.name, mode)
         command = [str(installed('tools', 'test.py')), train.config]
         command += [f'{train.work_dir}/LATEST', '--work-dir', str(folder)]

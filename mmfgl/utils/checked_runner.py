@@ -76,7 +76,8 @@ def _without_scope(dataloader: dict) -> dict:
     if not isinstance(collate, dict):
         return dataloader
     collate = {k: v for k, v in collate.items() if k != '_scope_'}
-    return dataloader | dict(collate_fn=collate)
+    # `|` of MMEngine's dicts merges inner ones, and so would keep the scope
+    return {**dataloader, 'collate_fn': collate}
 
 
 def inner_datasets(dataset: Any) -> Iterator[Any]:

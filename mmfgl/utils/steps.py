@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
+
+from mmfgl.utils.resume import find_checkpoint
 
 # MMEngine's log: Epoch(train) [1][ 50/100] ... or Iter(val) [10/20] ...
 _PROGRESS = re.compile(
@@ -44,6 +45,8 @@ class Step:
         config: Config file; the step is redone when its content changes.
         work_dir: Removed before a new start.
         resumable: ``--resume`` goes on in ``work_dir`` after an interruption.
+        root: Folder that may be moved meanwhile: where it lies decides
+            nothing.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Step:
     config: str | None = None
     work_dir: Path | None = None
     resumable: bool = False
+    root: Path | None = None
 
     def digest(self) -> str:
         """A digest of all that decides the result but the code."""
@@ -61,13 +65,16 @@ class Step:
         if self.config is not None:
             time = os.stat(self.config).st_mtime_ns
             parts.append(_config_text(self.config, time))
-        return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
+        text = '\0'.join(parts)
+        if self.root is not None:
+            text = text.replace(f'{self.root}{os.sep}', '')
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def resolved_command(self) -> list[str]:
         """The command with each ``DIR/LATEST`` replaced."""
 
         def latest(match: re.Match) -> str:
-            checkpoint = find_latest_checkpoint(match[1])
+            checkpoint = find_checkpoint(match[1], check=False)
             if checkpoint is None:
                 raise FileNotFoundError(f'no checkpoint in {match[1]}')
             return os.path.relpath(checkpoint)

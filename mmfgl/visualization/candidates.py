@@ -51,13 +51,11 @@ class Trace:
     classes: tuple[str, ...]
 
 
-@torch.no_grad()
-def trace_image(model: nn.Module, path: str) -> Trace:
-    """Run a detector of mmdet's ``init_detector`` and keep its steps.
+def fgl_head(model: nn.Module) -> FGLRoIHead:
+    """The RoI head of an FGL detector.
 
     Raises:
-        TypeError: If the detector's RoI head is no :class:`FGLRoIHead`.
-        ValueError: If the detector finds no candidate.
+        TypeError: It is no FGL detector.
     """
     roi_head = getattr(model, 'roi_head', None)
     if not isinstance(roi_head, FGLRoIHead):
@@ -66,6 +64,18 @@ def trace_image(model: nn.Module, path: str) -> Trace:
             'this picture shows the candidates of an FGL detector (RoI head '
             f'mmfgl.FGLRoIHead), but the config builds {kind}'
         )
+    return roi_head
+
+
+@torch.no_grad()
+def trace_image(model: nn.Module, path: str) -> Trace:
+    """Run a detector of mmdet's ``init_detector`` and keep its steps.
+
+    Raises:
+        TypeError: If the detector's RoI head is no :class:`FGLRoIHead`.
+        ValueError: If the detector finds no candidate.
+    """
+    roi_head = fgl_head(model)
     pipeline = Compose(get_test_pipeline_cfg(model.cfg))
     batch = pseudo_collate([pipeline(dict(img_path=path, img_id=0))])
     with _recording(roi_head) as record:

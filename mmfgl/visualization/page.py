@@ -1,5 +1,6 @@
 """A web page that shows what an FGL detector does with an image."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 
-from mmfgl.visualization.candidates import Trace, draw_trace, trace_image
+from mmfgl.visualization.candidates import (
+    Trace,
+    draw_trace,
+    fgl_head,
+    trace_image,
+)
 
 TABS = {
     'Detections': ['found'],
@@ -19,18 +25,28 @@ TABS = {
 }
 
 
-def build_page(model: nn.Module, title: str, examples: list[str]) -> gr.Blocks:
+def build_page(
+    model: nn.Module,
+    title: str,
+    examples: Sequence[str] = (),
+    score_thr: float = 0.3,
+) -> gr.Blocks:
     """Make the page; ``launch()`` serves it.
 
     Args:
         model: An FGL detector of mmdet's ``init_detector``.
         title: Of the page.
         examples: Image files to choose from.
+        score_thr: Least score of a detection to begin with.
 
     Returns:
         A page with one image to give, the threshold of the detections and the
         number of the target whose attention is shown.
+
+    Raises:
+        TypeError: It is no FGL detector.
     """
+    fgl_head(model)
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         gr.Markdown(f'# {title}')
         trace = gr.State()
@@ -38,8 +54,9 @@ def build_page(model: nn.Module, title: str, examples: list[str]) -> gr.Blocks:
             with gr.Column(scale=1):
                 image = gr.Image(label='Image', type='numpy')
                 if examples:
-                    gr.Examples(examples, image)
-                score = gr.Slider(0, 1, 0.3, label='Least score')
+                    gr.Examples(list(examples), image)
+                start = round(score_thr, 2)
+                score = gr.Slider(0, 1, start, step=0.01, label='Least score')
                 target = gr.Number(
                     0,
                     precision=0,
@@ -105,9 +122,7 @@ def _trace(model: nn.Module, pixels: np.ndarray) -> Trace:
             raise gr.Error(str(error)) from error
 
 
-def _show(
-    trace: Trace | None, target: int = 0, score_thr: float = 0.3
-) -> list:
+def _show(trace: Trace | None, target: int | None, score_thr: float) -> list:
     """A picture a tab and the rows of the table; nothing without a trace."""
     if trace is None:
         return [*[None] * len(TABS), []]

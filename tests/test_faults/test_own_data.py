@@ -38,8 +38,8 @@ def command(tmp_path):
 
 
 def test_a_run_that_is_stopped_goes_on(command, tmp_path, record_property):
-    """`mmfgl run` is interrupted: the same command resumes and ends it."""
-    record_property('fault', '`mmfgl run` is interrupted')
+    """`mmfgl run` is interrupted, its folder moved: it resumes and ends."""
+    record_property('fault', '`mmfgl run` is interrupted, its folder moved')
     record_property('expected', 'the same command resumes and ends it')
     data = tiny_coco(tmp_path / 'data', 12, 3, 12)
     out = tmp_path / 'run'
@@ -54,6 +54,9 @@ def test_a_run_that_is_stopped_goes_on(command, tmp_path, record_property):
     assert process.wait() == 130
     assert 'goes on' in log.read_text()
 
+    moved = tmp_path / 'elsewhere'
+    out = out.rename(moved)
+    args = ('run', data, '--out', out, '--iters=4', '--no-flip')
     process, log = command('second', *args)
     assert process.wait() == 0, log.read_text()
     shown = log.read_text()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import VISUALIZERS, DefaultScope
 
 from mmfgl.recipes.configs import ConfigWriter, Length
 from mmfgl.recipes.photos import write_photos
@@ -81,6 +81,13 @@ def test_the_pretraining_builds(configs, written):
     kinds = [type(task).__name__ for task in model.tasks.values()]
     assert kinds == ['ObjectnessTask', 'DenseDistillTask']
     assert model.roi_head.bbox_head.num_classes == 16
+    # of a base that is read by its name, for which MMEngine sets the scope
+    assert cfg.visualizer.type == 'UniversalVisualizer'
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        visualizer = VISUALIZERS.build(
+            dict(cfg.visualizer, _scope_='mmfgl', name='of a named base')
+        )
+    assert type(visualizer).__module__.startswith('mmpretrain.')
 
 
 def test_both_detectors_differ_in_their_start_alone(configs):

@@ -28,6 +28,7 @@ def faked(monkeypatch):
             path.write_text('{}')
         if step.resumable:
             checkpoint = step.work_dir / 'iter_7.pth'
+            checkpoint.touch()
             step.outputs[0].write_text(str(checkpoint))
             spent = json.dumps(dict(iters=7, seconds=50.0))
             (step.work_dir / 'budget.json').write_text(spent)
@@ -94,6 +95,19 @@ def test_a_run_and_its_second_start(digits, tmp_path, faked, capsys):
     assert [name for name, _ in faked] == ['retod']
 
 
+def test_a_folder_may_be_moved_before_its_run_ends(digits, tmp_path, faked):
+    (tmp_path / 'one').mkdir()
+    out, moved = tmp_path / 'one/run', tmp_path / 'run'
+    results = run(digits, out=out, iters=30)
+    faked.clear()
+    out.rename(moved)
+    assert run(digits, out=moved, iters=30)['arms'] == results['arms']
+    assert [name for name, _ in faked] == STEPS[-4:]  # the tests alone
+    for name, (_, _, checkpoint, *_) in faked:
+        arm = name.split('-')[1]
+        assert Path(checkpoint).resolve() == moved / arm / 'iter_7.pth'
+
+
 def test_minutes_give_both_detectors_as_many_iterations(
     digits, tmp_path, faked
 ):
@@ -142,6 +156,14 @@ def test_a_folder_of_other_things_is_left_alone(digits, tmp_path, faked):
     with pytest.raises(ValueError, match='holds other things than a run'):
         run(digits, out=tmp_path, iters=5)
     assert [path.name for path in tmp_path.iterdir()] == ['holiday.jpg']
+
+
+def test_a_run_does_not_write_among_the_photographs(digits, tmp_path, faked):
+    (tmp_path / 'link').symlink_to(digits)
+    for out in (digits, digits / 'run', tmp_path / 'link' / 'run'):
+        with pytest.raises(ValueError, match='lies in the folder of the phot'):
+            run(digits, out=out, iters=5)
+    assert not faked and not (digits / 'run').exists()
 
 
 def test_missing_packages_come_with_the_command(monkeypatch):

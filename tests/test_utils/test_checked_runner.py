@@ -1,5 +1,6 @@
 import cv2
 import pytest
+from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.runner import Runner
 
@@ -86,6 +87,16 @@ def test_data_stay_the_same():
     plain = list(Runner.build_dataloader(config, seed=1))
     assert plain == list(CheckedRunner.build_dataloader(config, seed=1))
     assert sorted(sum(plain, [])) == [0, 1, 2, 3]
+
+
+def test_a_collate_function_gets_no_scope():
+    # what MMEngine makes of a base that is read by its name, mmfgl::...
+    collate = dict(type='default_collate', _scope_='mmfgl')
+    dataset = Images()
+    cfg = ConfigDict(batch_size=2, dataset=dataset, collate_fn=collate)
+    cfg.sampler = dict(type='DefaultSampler', shuffle=False)
+    loader = CheckedRunner.build_dataloader(cfg)
+    assert next(iter(loader)).tolist() == [0, 1]
 
 
 def test_loaders_are_checked():

@@ -93,7 +93,8 @@ def test_latest_checkpoint(tmp_path, monkeypatch):
     Path('run').mkdir()
     with pytest.raises(FileNotFoundError, match='no checkpoint in run'):
         step.resolved_command()
-    Path('run/last_checkpoint').write_text(str(tmp_path / 'run/epoch_2.pth'))
+    Path('run/epoch_2.pth').touch()  # of a folder that was moved
+    Path('run/last_checkpoint').write_text('/old/place/run/epoch_2.pth')
     assert step.resolved_command() == [
         *('x.py', 'load_from=run/epoch_2.pth', 'run/epoch_2.pth')
     ]

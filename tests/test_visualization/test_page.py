@@ -81,4 +81,4 @@ def test_pictures_without_browser(model, image):
     assert all(p.dtype == np.uint8 and p.shape[2] == 3 for p in pictures)
     assert {row[0] for row in rows} <= set(CLASSES)
     assert len(rows) == len(trace.found)
-    assert _show(None)[-1] == [] == _show(trace, 0, 1.1)[-1]
+    assert _show(None, 0, 0.3)[-1] == [] == _show(trace, None, 1.1)[-1]
