@@ -23,7 +23,7 @@ OUT='' PYTHON_VERSION='' TORCH_VERSION='' CUDA_VERSION='' HAVE=
 # What torch and torchvision ask for themselves, and common scientific packages.
 IMAGE=(numpy pillow networkx jinja2 markupsafe filelock fsspec sympy
   typing-extensions scipy scikit-learn joblib threadpoolctl narwhals matplotlib
-  contourpy cycler fonttools kiwisolver pyparsing python-dateutil six)
+  contourpy cycler fonttools kiwisolver pyparsing python-dateutil)
 # What metadata asks for but nothing of mmfgl imports: image corruptions of
 # mmdet's imaug, compiled by numba; TIFF by imageio; downloads by Hugging Face.
 UNUSED=(numba llvmlite imagecorruptions-imaug tifffile hf-xet)
@@ -134,7 +134,7 @@ PY
 pip download --no-deps "${TARGET[@]}" -d "$WORK/wheels" \
   -r "$WORK/missing.txt"
 
-echo '[3/4] packing (3 to 10 minutes)'
+echo '[3/4] packing (4 min of a core)'
 # Stored instead of deflated, so that xz sees the content: a third smaller.
 "$PYTHON" - "$WORK/wheels" <<'PY'
 import pathlib
