@@ -37,13 +37,19 @@ LOCAL_SIZES = dict(
 
 
 def check_data_root(cfg: Config) -> None:
-    """Make sure that a local ``data_root``, if any, is there.
+    """Make sure that a local ``data_root`` that data sets read is there.
+
+    A ``data_root`` that an inherited config names and no loader uses is no
+    error.
 
     Raises:
         FileNotFoundError: The folder does not exist; says what to do.
     """
     root = cfg.get('data_root')
     if root is None or ':' in root or osp.isdir(root):
+        return
+    loaders = [value for key, value in cfg.items() if 'dataloader' in key]
+    if not any(_reads_below(value, root) for value in loaders):
         return
     build = ''
     if 'digit_scenes' in osp.basename(root.rstrip('/')):
@@ -54,6 +60,17 @@ def check_data_root(cfg: Config) -> None:
         '  - name your own folder: --cfg-options data_root=DIR, or '
         'MMFGL_DATA_ROOT=PARENT_DIR for configs that read it'
     )
+
+
+def _reads_below(node: Any, root: str) -> bool:
+    """Whether a path inside nested dicts and lists begins with a folder."""
+    if isinstance(node, str):
+        return osp.join(node, '').startswith(osp.join(root, ''))
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        return any(_reads_below(child, root) for child in node)
+    return False
 
 
 def check_launcher(launcher: str) -> None:

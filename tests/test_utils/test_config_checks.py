@@ -10,6 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from mmfgl.testing import tiny_retod_cfg
 from mmfgl.utils import config_checks
 from mmfgl.utils.config_checks import (
+    check_data_root,
     check_launcher,
     check_loader,
     check_options,
@@ -257,3 +258,22 @@ def test_our_configs_are_allowed():
     folder = Path(__file__).parents[2] / 'configs'
     for path in list(folder.glob('*/*_aquarium.py'))[:2]:
         check_options(Config.fromfile(path), None)
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'fits'),
+    [
+        (dict(data_root='nowhere/'), False),
+        (dict(ann_file='nowhere/annotations/train.json'), False),
+        (dict(datasets=[dict(data_prefix=dict(img='nowhere'))]), False),
+        (dict(root='elsewhere/', ann_file='nowhere.json'), True),
+    ],
+)
+def test_data_root_that_is_read_must_exist(dataset, fits):
+    cfg = Config(dict(data_root='nowhere/'))
+    cfg.train_dataloader = dict(dataset=dataset)
+    if fits:
+        check_data_root(cfg)
+        return
+    with pytest.raises(FileNotFoundError, match='data_root=DIR'):
+        check_data_root(cfg)
