@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed-$(PARENTS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-install test-gpu lint format docs \
-	clean distclean
+	notebook clean distclean
 
 help:
 	@echo 'make install     $(VENV) with mmfgl, its parents and tools'
@@ -28,6 +28,7 @@ help:
 	@echo 'make lint        install, then style, spelling, docstring coverage'
 	@echo 'make format      install, then rewrite the code in house style'
 	@echo 'make docs        install, then docs/_build/{en,zh_cn}/index.html'
+	@echo 'make notebook    install, then run docs/en/demo.ipynb (3 min)'
 	@echo 'make clean       remove caches and build products'
 	@echo 'make distclean   clean, and remove $(VENV)'
 	@echo
@@ -68,6 +69,10 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# It is run as it is, and nothing of what it shows is stored.
+notebook: $(STAMP)
+	$(BIN)/jupyter-execute docs/en/demo.ipynb
 
 # Warnings are errors: a dead link or a broken docstring stops the build.
 docs: $(STAMP)
