@@ -22,6 +22,7 @@ detector.roi_head.bbox_head.num_classes = _base_.num_clusters
 detector.train_cfg.rcnn.sampler.num = 256
 dense = dict(
     _base_.dense,
+    loss_weight=20.0,  # random weights have more to learn
     backbone=[None, (512, 0), (1024, 1), (2048, 2)],
     neck=[None, (256, 0), (256, 1), (256, 2)],
 )

@@ -19,6 +19,7 @@ detector.roi_head.bbox_head.reg_class_agnostic = True
 detector.roi_head.bbox_roi_extractor.roi_layer.use_torchvision = True
 dense = dict(
     _base_.dense,
+    loss_weight=20.0,  # random weights have more to learn
     backbone=[(64, 0), (128, 1), (256, 2)],
     neck=[(64, 0), (64, 1), (64, 2)],
 )

@@ -15,6 +15,7 @@ detector = _base_.model
 detector.roi_head.bbox_head.num_classes = _base_.num_clusters
 dense = dict(
     _base_.dense,
+    loss_weight=20.0,  # random weights have more to learn
     backbone=[(64, 0), (128, 1), (256, 2)],
     neck=[(64, 0), (64, 1), (64, 2)],
 )

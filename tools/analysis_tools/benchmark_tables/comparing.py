@@ -12,13 +12,16 @@ from typing import Any
 
 from benchmark_tables.kept import SCORES, Kept
 
-# name in files kept before an arm was renamed -> its name
-RENAMED = {'objectness-dense': 'retod'}
 FINETUNING = ('data', 'train_images', 'val_images', 'init', 'labels')
 FINETUNING += ('shots', 'finetune_iters', 'amp')
 BUDGET = ('pretrain_minutes', 'pretrain_iters', 'view_size', 'optimizer')
 STARTS = {'imagenet': 'ImageNet', 'random': 'random'}
 DETECTORS = {'faster-rcnn': 'Faster R-CNN', 'fgl': 'FGL'}
+
+
+def renamed(run: Kept) -> dict[str, str]:
+    """Arms of a file whose config has another name today -> that name."""
+    return run.settings.get('renamed', {})
 
 
 @dataclass
@@ -102,7 +105,7 @@ def compare(kept: Iterable[Kept]) -> list[Comparison]:
     for run in by_detector(run for run in kept if run.kind == 'transfer'):
         detector = run.settings['detector']
         for name, values in run.metrics.items():
-            arm = RENAMED.get(name, name)
+            arm = renamed(run).get(name, name)
             settings = {k: run.settings.get(k) for k in FINETUNING}
             start = (detector, *settings.values())
             if arm == 'none':

@@ -10,6 +10,7 @@ from benchmark_tables.comparing import (
     by_detector,
     compare,
     known,
+    renamed,
     spread,
 )
 from benchmark_tables.kept import Kept
@@ -175,13 +176,11 @@ def _arm_row(setting: str, group: Comparison, name: str) -> list[str]:
 
 
 def _renamed(runs: Iterable[Kept]) -> str:
-    old = sum('objectness-dense' in run.metrics for run in runs)
-    if not old:
+    pairs = {pair for run in runs for pair in renamed(run).items()}
+    if not pairs:
         return ''
-    return (
-        ' `retod` was called `objectness-dense` when '
-        f'{"its file was" if old == 1 else "some of its files were"} kept.'
-    )
+    names = ', '.join(f'`{new}` as `{old}`' for old, new in sorted(pairs))
+    return f' Some files have arms under older names: {names}.'
 
 
 def speed_table(runs: Sequence[Kept]) -> str:
