@@ -28,7 +28,7 @@ default_hooks = dict(
 # browse_dataset.py takes all keys for arguments.
 visualizer = dict(
     _delete_=True,
-    type='mmpretrain.UniversalVisualizer',
+    type='UniversalVisualizer',
     vis_backends=[dict(type='LocalVisBackend')],
 )
 # Seconds after which a rank that waits for another gives up.
