@@ -42,6 +42,8 @@ _TO_HOST = ('tolist',)
 _MIXES = ('__getitem__', '__setitem__', 'copy_')
 # asks about two tensors, computes nothing
 _ASKS = ('_has_compatible_shallow_copy_type',)
+# Whether a function mode sees indexing; PyTorch 2.1 shows it none.
+_SHOWS_INDEXING = torch.torch_version.TorchVersion(torch.__version__) >= (2, 2)
 
 
 class PretendGPU(TorchFunctionMode):
@@ -72,9 +74,12 @@ class PretendGPU(TorchFunctionMode):
         nms = self._operator(ext_module.nms)
         self._stack.enter_context(patch.object(ext_module, 'nms', nms))
         self._stack.enter_context(_Operators(self))
-        for name in ('__getitem__', '__setitem__'):
-            run = self._indexing(getattr(Tensor, name))
-            self._stack.enter_context(patch.object(Tensor, name, run))
+        # a class that such a method was put into and taken from is a sequence
+        # ever after, to torch.tensor([tensor]) too: so only where needed
+        if not _SHOWS_INDEXING:
+            for name in ('__getitem__', '__setitem__'):
+                run = self._indexing(getattr(Tensor, name))
+                self._stack.enter_context(patch.object(Tensor, name, run))
         return super().__enter__()
 
     def __exit__(self, *args: Any) -> None:

@@ -51,6 +51,8 @@ class Bench:
             # pytest has put others in their place
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
             os.environ['CUDA_VISIBLE_DEVICES'] = ''
+            # the runs that a tool starts import tools.benchmarks.faults_runs
+            os.environ['PYTHONPATH'] = str(TOOLS.parent)
             torch.set_num_threads(1)
             if before is not None:
                 before()
