@@ -1,6 +1,5 @@
 """Detectors in ONNX Runtime give the detections of PyTorch."""
 
-import json
 import runpy
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from mmfgl.deploy import (
     preprocessing,
     to_onnx,
 )
-from mmfgl.deploy.export import _of_run
 from mmfgl.deploy.onnx import OTHER, TRACED, noise, open_session
 from mmfgl.registry import MODELS
 from mmfgl.testing import (
@@ -172,26 +170,10 @@ def test_preprocessing_that_the_file_cannot_state(step, message):
         preprocessing(cfg)
 
 
-def test_folder_of_a_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no trained detector'):
-        _of_run(tmp_path, None)
-    for arm in ('imagenet', 'retod'):
-        config, work_dir = tmp_path / f'configs/{arm}.py', tmp_path / arm
-        config.parent.mkdir(exist_ok=True)
-        config.touch()
-        work_dir.mkdir()
-        (work_dir / 'last_checkpoint').write_text(f'/old/{arm}/iter_9.pth')
-        wanted = config, work_dir / 'iter_9.pth'
-        assert _of_run(tmp_path, None) == wanted
-    results = json.dumps(dict(best='imagenet'))
-    (tmp_path / 'results.json').write_text(results)
-    config, checkpoint = _of_run(tmp_path, None)
-    assert config.stem == checkpoint.parent.name == 'imagenet'
-    assert _of_run(tmp_path, 'mine.pth')[1] == 'mine.pth'
-
-
 def test_missing_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'no such file: .*\.py'):
+    with pytest.raises(FileNotFoundError, match=r'none\.py does not exist'):
         export(tmp_path / 'none.py', 'none.pth')
-    with pytest.raises(ValueError, match='needs the checkpoint'):
-        export(tmp_path / 'none.py')
+    with pytest.raises(ValueError, match='give its checkpoint too'):
+        export(ROOT / 'tests/test_tools/tiny_detector.py')
+    with pytest.raises(FileNotFoundError, match='no trained detector'):
+        export(tmp_path)
