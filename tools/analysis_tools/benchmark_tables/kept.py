@@ -33,6 +33,7 @@ METRICS = {
     'speed': (),
     'pipeline': ('pipeline_ratio',),
     'faults': ('rows', 'kills', 'survived'),
+    'ranks': ('throughput_ratio', 'throughput_ratio_per_cpu_second'),
 }
 NESTED = ('transfer', 'tta', 'syncs')
 SETTINGS = {

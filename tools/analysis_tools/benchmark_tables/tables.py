@@ -13,7 +13,7 @@ from benchmark_tables.comparing import (
     renamed,
     spread,
 )
-from benchmark_tables.kept import Kept
+from benchmark_tables.kept import METRICS, Kept
 
 ARMS = ('none', 'distill', 'objectness', 'dense', 'retod')
 BASELINES = ('none', 'distill', 'objectness')
@@ -231,6 +231,17 @@ def syncs_table(runs: Sequence[Kept]) -> str:
     return table(header, rows)
 
 
+def ranks_table(runs: Sequence[Kept]) -> str:
+    """Two ranks over one rank with two threads: one row a run."""
+    rows = []
+    for run in runs:
+        config = run.settings['config'].rsplit('/', 1)[-1]
+        ratios = (run.metrics[key] for key in METRICS['ranks'])
+        rows.append([f'`{config}`', *(f'{ratio:.2f}' for ratio in ratios)])
+    header = ['config', 'images a second', 'images a second of CPU time']
+    return table(header, rows)
+
+
 def tta_table(runs: Sequence[Kept]) -> str:
     """Plain testing and kinds of TTA: AP and time over that of plain."""
     rows = []
@@ -285,6 +296,7 @@ TABLES: dict[str, tuple[str, set[str], Callable[[Sequence[Kept]], str]]] = {
     'speed': ('speed', set(RATIOS.values()), speed_table),
     'speed-pretrain': ('speed', {'pretrain_ratio'}, pretrain_speed_table),
     'syncs': ('syncs', set(), syncs_table),
+    'ranks': ('ranks', set(), ranks_table),
     'tta': ('tta', set(), tta_table),
     'faults': ('faults', set(), faults_table),
     'pipeline': ('pipeline', set(), pipeline_table),
