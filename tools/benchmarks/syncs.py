@@ -10,13 +10,16 @@ reads what is remembered afterwards.
 
     python tools/benchmarks/syncs.py --out DIR
 
-writes DIR/results.json (counts by line of code) and DIR/results.md.
+writes DIR/results.json (counts by line of code) and DIR/results.md. With
+``--device cuda`` the steps run on a real GPU, and PyTorch itself tells each
+time that it waits, for uploads too: all are counted as waits.
 """
 
 import argparse
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import mmdet.models  # noqa: F401
@@ -37,7 +40,7 @@ from mmfgl.testing import (
     tiny_fgl_cfg,
     tiny_retod_cfg,
 )
-from mmfgl.testing.pretend_gpu import PretendGPU
+from mmfgl.testing.pretend_gpu import PretendGPU, place
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 OBJECTNESS = ('objectness',)
@@ -119,13 +122,56 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
-def count(make: Callable[[], Case]) -> dict[str, Counter[str]]:
+class RealGPU:
+    """Counts what PyTorch's debug mode reports of a GPU."""
+
+    def __init__(self) -> None:
+        self.waits: Counter[str] = Counter()
+        self.uploads: Counter[str] = Counter()  # are waits, here
+
+    def clear(self) -> None:
+        """Count from zero."""
+        self.waits.clear()
+
+
+@contextmanager
+def real_gpu() -> Iterator[RealGPU]:
+    """A counter of the waits for a real GPU, while it is open."""
+    gpu = RealGPU()
+
+    def show(message: Warning | str, *others, **options) -> None:
+        if 'synchronizing CUDA operation' in str(message):
+            gpu.waits[place()] += 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('always')
+        warnings.showwarning = show
+        torch.cuda.set_sync_debug_mode('warn')
+        try:
+            yield gpu
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+
+
+@contextmanager
+def pretended_gpu() -> Iterator[PretendGPU]:
+    """A counter of what would be waits for a GPU, while it is open."""
+    with warnings.catch_warnings(), PretendGPU() as gpu:
+        warnings.simplefilter('ignore')  # autocast sees no GPU
+        yield gpu
+
+
+GPUS = dict(pretended=pretended_gpu, cuda=real_gpu)
+
+
+def count(
+    make: Callable[[], Case], device: str = 'pretended'
+) -> dict[str, Counter[str]]:
     """Waits and uploads of the second step of a case, by line of code."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model, step = make()
-    with warnings.catch_warnings(), PretendGPU() as gpu:
-        warnings.simplefilter('ignore')  # autocast sees no GPU
+    with GPUS[device]() as gpu:
         model.to('cuda')
         step()
         gpu.clear()
@@ -161,18 +207,19 @@ def main(argv: list[str] | None = None) -> None:
     """Count, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--out', help='folder of results.json and results.md')
+    parser.add_argument('--device', choices=GPUS, default='pretended')
     add_debug_argument(parser)
     args = parser.parse_args(argv)
     with user_errors(args.debug):
-        measure(args.out)
+        measure(args)
 
 
-def measure(out: str | None) -> None:
+def measure(args: argparse.Namespace) -> None:
     """Count, write and print."""
     MMLogger.get_instance('syncs', log_level='WARNING')
-    results = {name: count(make) for name, make in CASES.items()}
-    if out is not None:
-        write_results(out, results, markdown(results))
+    results = {name: count(make, args.device) for name, make in CASES.items()}
+    if args.out is not None:
+        write_results(args.out, results, markdown(results))
     print(markdown(results))
 
 
