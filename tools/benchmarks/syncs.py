@@ -219,7 +219,9 @@ def measure(args: argparse.Namespace) -> None:
     MMLogger.get_instance('syncs', log_level='WARNING')
     results = {name: count(make, args.device) for name, make in CASES.items()}
     if args.out is not None:
-        write_results(args.out, results, markdown(results))
+        device = 'cuda' if args.device == 'cuda' else 'cpu'
+        kept = dict(results, settings=dict(device=device))
+        write_results(args.out, kept, markdown(results))
     print(markdown(results))
 
 

@@ -94,7 +94,7 @@ class Comparison:
             return 'none'
         minutes = self.budget['pretrain_minutes']
         if minutes:
-            return f'equal minutes: {minutes:g}'
+            return f'equal minutes: {minutes:g} ({self.budget["machine"]})'
         return f'equal iterations: {self.budget["pretrain_iters"]}'
 
 
@@ -118,6 +118,7 @@ def compare(kept: Iterable[Kept]) -> list[Comparison]:
             if budget['pretrain_minutes']:
                 # minutes are worth what the machine does in them
                 budget['threads'] = run.settings.get('threads')
+                budget['machine'] = run.device
             group = groups.setdefault(
                 (start, tuple(budget.items())),
                 Comparison(detector, settings, budget, {}),

@@ -56,6 +56,13 @@ class Kept:
     settings: dict[str, Any]
     metrics: dict[str, Any]
 
+    @property
+    def device(self) -> str:
+        """The GPUs that the run had, or 'cpu'."""
+        found = self.machine.get('GPUs', 'none')
+        used = self.settings.get('device') != 'cpu' and found != 'none'
+        return found if used else 'cpu'
+
 
 def read_kept(folder: Path = RESULTS) -> list[Kept]:
     """Read all kept results of a folder, by name.

@@ -187,7 +187,7 @@ def speed_table(runs: Sequence[Kept]) -> str:
     """FGL over Faster R-CNN: one row a run."""
     rows = [
         [
-            f'{run.settings["size"]}, {run.settings["device"]}',
+            f'{run.settings["size"]}, {run.device}',
             *(
                 f'{run.metrics[key]:.3f}' if key in run.metrics else MISSING
                 for key in RATIOS.values()
@@ -208,7 +208,7 @@ def pretrain_speed_table(runs: Sequence[Kept]) -> str:
         ratios = run.metrics['pretrain_ratio']
         rows.append(
             [
-                f'{run.commits[-1][:7]}, {run.settings["device"]}, '
+                f'{run.commits[-1][:7]}, {run.device}, '
                 f'{run.settings["threads"]} thread(s)',
                 f'{rates["retod"]:.2f}',
                 *(f'{rates[p]:.2f} ({ratios[p]:.2f})' for p in peers),
@@ -226,8 +226,9 @@ def syncs_table(runs: Sequence[Kept]) -> str:
             waits = found['waits']
             ours = sum(n for k, n in waits.items() if k.startswith('mmfgl '))
             uploads = sum(found['uploads'].values())
-            rows.append([case, sum(waits.values()), ours, uploads])
-    header = ['step', 'waits', "in mmfgl's own lines", 'uploads']
+            device = 'pretended' if run.device == 'cpu' else run.device
+            rows.append([case, device, sum(waits.values()), ours, uploads])
+    header = ['step', 'GPU', 'waits', "in mmfgl's own lines", 'uploads']
     return table(header, rows)
 
 
