@@ -72,7 +72,9 @@ pip() { "$BIN/python" -m pip --disable-pip-version-check -q "$@"; }
 
 echo '[2/4] wheels'
 if compgen -G "$SRC/wheels/*.whl" >/dev/null; then
-  pip install --no-index --no-deps "$SRC"/wheels/*.whl
+  # Also what the machine's environment has: setuptools gives Python 3.12 the
+  # distutils that MMEngine imports, but only from the environment it is in.
+  pip install --no-index --no-deps --ignore-installed "$SRC"/wheels/*.whl
 fi
 
 BUILT=$HERE/built/torch-$TORCH_VERSION-sm-${ARCH:-cpu}
