@@ -194,7 +194,7 @@ class NonFiniteGuardHook(Hook):
             return
         self._dropped = True
         # what a step would have moved; a gradient scaler has to move
-        loss_is_finite = bool(values[: len(losses)].isfinite().all())
+        loss_is_finite = _all_ranks(values[: len(losses)])
         # before the step clips them, which makes NaN of infinity
         overflow = any(bool(grad.isinf().any()) for grad in grads)
         falls = self._lower_scale(values[len(losses) :], kwargs)
