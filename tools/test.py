@@ -27,6 +27,7 @@ from mmfgl.utils.launch import (
     load_config,
     set_tta,
 )
+from mmfgl.utils.leaving import leaving
 from mmfgl.utils.user_errors import user_errors
 from mmfgl.utils.weights import (
     StrictCheckpointHook,
@@ -100,7 +101,7 @@ def test(args: argparse.Namespace) -> None:
 def main() -> None:
     """Test, see the module's docstring."""
     args = parse_args()
-    with user_errors(args.debug):
+    with leaving(), user_errors(args.debug):
         test(args)
 
 
