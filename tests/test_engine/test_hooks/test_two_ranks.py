@@ -25,6 +25,7 @@ from mmfgl.testing import detection_batch, region_samples
 from tests.test_engine.rank_models import (
     KINDS,
     OBJECTS,
+    TEACHER_BOXES,
     config_of,
     scope_of,
     write_regions,
@@ -73,7 +74,7 @@ def train(kind, folder):
             dict(type='mmfgl.TeacherHook', momentum=0.9, export='student'),
             dict(type='mmfgl.CollapseMonitorHook', **monitor),
         ]
-    cfg = config_of(kind, folder)
+    cfg = config_of(kind, folder, teacher_boxes=TEACHER_BOXES)
     if kind == 'retod':
         costs = dict.fromkeys(t['type'] for t in cfg.tasks)
         names = ('objectness', 'distill', 'mask', 'embed', 'dense')
