@@ -133,6 +133,7 @@ def stop_at_the_end(runner):
         return ['same'] if runner.iter == STEPS - 1 else []
 
     def slow(*args, **kwargs):
+        assert kwargs['backend_args'] == dict(backend='mmfgl.atomic')
         time.sleep(0.5 * (get_rank() == 0))
         save(*args, **kwargs)
 
