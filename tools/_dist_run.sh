@@ -69,7 +69,9 @@ MEET=(
     --node_rank="${NODE_RANK:-0}" --master_addr="$MASTER" --master_port="$PORT"
 )
 if [ "${MAX_RESTARTS:-0}" -gt 0 ]; then
-    # the static way to meet keeps the addresses of the dead (torch 2.10)
+    # the static way to meet keeps the addresses of the dead (torch 2.10), and
+    # so does this one, unless each start has a store of its own
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
     MEET=(--rdzv_backend=c10d --rdzv_endpoint="$MASTER:$PORT")
     if [ "$NNODES" -eq 1 ]; then
         MEET+=(--local_addr="$MASTER")

@@ -27,10 +27,12 @@ from mmfgl.utils.launch import (
     load_config,
     set_tta,
 )
+from mmfgl.utils.leaving import leaving
 from mmfgl.utils.user_errors import user_errors
 from mmfgl.utils.weights import (
     StrictCheckpointHook,
     check_checkpoint,
+    check_opened_weights,
     use_safe_loading,
 )
 from mmfgl.visualization import show_predictions
@@ -80,6 +82,7 @@ def test(args: argparse.Namespace) -> None:
             f'{args.config} has no test_dataloader: a pretraining config is '
             'tested by training a detector from its checkpoint.'
         )
+    check_opened_weights(cfg.model)
     check_data_root(cfg)
     audit_config(cfg, loaders=['test_dataloader'])
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -98,7 +101,7 @@ def test(args: argparse.Namespace) -> None:
 def main() -> None:
     """Test, see the module's docstring."""
     args = parse_args()
-    with user_errors(args.debug):
+    with leaving(), user_errors(args.debug):
         test(args)
 
 

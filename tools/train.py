@@ -28,6 +28,7 @@ from mmfgl.utils.launch import (
     set_amp,
     set_auto_scale_lr,
 )
+from mmfgl.utils.leaving import leaving
 from mmfgl.utils.user_errors import user_errors
 from mmfgl.utils.weights import check_weights, use_safe_loading
 
@@ -84,7 +85,7 @@ def train(args: argparse.Namespace) -> None:
 def main() -> None:
     """Train, see the module's docstring."""
     args = parse_args()
-    with user_errors(args.debug):
+    with leaving(), user_errors(args.debug):
         train(args)
 
 

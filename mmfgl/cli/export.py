@@ -34,10 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='IMAGES',
         help='images, or folders of which 20 are taken',
     )
+    trust = 'unpickle whatever the checkpoint holds, which can run any code'
+    add('--trust-checkpoint', action='store_true', help=trust)
 
 
 def main(args: argparse.Namespace) -> None:
     """Export."""
     from mmfgl.deploy import export
 
-    export(args.source, args.checkpoint, out=args.out, check=args.check)
+    export(
+        args.source,
+        args.checkpoint,
+        out=args.out,
+        check=args.check,
+        trust=args.trust_checkpoint,
+    )

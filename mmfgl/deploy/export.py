@@ -20,6 +20,7 @@ def export(
     checkpoint: str | Path | None = None,
     out: str | Path | None = None,
     check: Sequence[str | Path] = (),
+    trust: bool = False,
 ) -> Path:
     """Write a detector as an ONNX model, and compare it with PyTorch.
 
@@ -32,6 +33,7 @@ def export(
             or in the run's folder.
         check: Images, or folders of images of which ``MAX_IMAGES`` are taken,
             to compare the two on; the result is printed.
+        trust: Unpickle whatever the checkpoint holds, which can run any code.
 
     Returns:
         The file written.
@@ -52,7 +54,7 @@ def export(
     out = Path(out or Path(folder, 'model.onnx'))
     cfg = Config.fromfile(trained.config)
     preprocessing(cfg)  # refused before minutes of work
-    model = load_detector(trained, device='cpu')
+    model = load_detector(trained, 'cpu', trust)
     content = write_onnx(model, cfg, str(trained.checkpoint), out)
     print(f'wrote {out} ({len(content) / 2**20:.1f} MB)')
     if images:

@@ -15,6 +15,7 @@ from mmfgl.recipes.steps import ARMS
 from mmfgl.utils.resume import find_checkpoint
 from mmfgl.utils.weights import (
     check_checkpoint,
+    check_opened_weights,
     check_test_checkpoint,
     safe_load,
     use_safe_loading,
@@ -118,8 +119,10 @@ def load_detector(
     """
     use_safe_loading(trust)
     checkpoint = str(trained.checkpoint)
+    cfg = Config.fromfile(trained.config)
+    check_opened_weights(cfg.model)
     model = init_detector(
-        Config.fromfile(trained.config),
+        cfg,
         checkpoint,
         palette='random',
         device=device or get_device(),

@@ -31,6 +31,7 @@ SETTINGS = {
 } - {'self', 'cfg'}
 # of MMDetection 2, and read by nobody today
 RENAMED = dict(resume_from='load_from=CHECKPOINT and resume=True')
+_SHARDING = ('FullySharded', 'FSDP', 'DeepSpeed', 'ColossalAI')
 LOCAL_SIZES = dict(
     pytorch='LOCAL_WORLD_SIZE', mpi='OMPI_COMM_WORLD_LOCAL_SIZE'
 )
@@ -138,13 +139,17 @@ def check_wrapper(cfg: Config) -> None:
     Raises:
         ValueError: The config wraps a model with an EMA teacher in FSDP.
     """
-    kind = str((cfg.get('model_wrapper_cfg') or {}).get('type', ''))
-    if 'FullySharded' in kind and cfg.model.get('target_generator'):
-        raise ValueError(
-            f'{kind} keeps a part of the weights on each rank, and the EMA '
-            'teacher (model.target_generator) averages whole ones: take '
-            'model_wrapper_cfg out of the config, for DistributedDataParallel'
-        )
+    if not cfg.model.get('target_generator'):
+        return
+    # the latter is FlexibleRunner's
+    for key in ('model_wrapper_cfg', 'strategy'):
+        kind = str((cfg.get(key) or {}).get('type', ''))
+        if any(name in kind for name in _SHARDING):
+            raise ValueError(
+                f'{kind} keeps a part of the weights on each rank, and the '
+                'EMA teacher (model.target_generator) averages whole ones: '
+                f'take {key} out of the config, for DistributedDataParallel'
+            )
 
 
 def check_options(cfg: Config, options: Mapping[str, Any] | None) -> None:

@@ -105,8 +105,17 @@ class WorkDirLock:
             handle = os.open(self.path, flags, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(handle, 'wb') as file:
-            file.write(self._content())
+        try:
+            with os.fdopen(handle, 'wb') as file:
+                file.write(self._content())
+        except OSError as error:  # an empty one would keep the next run out
+            with contextlib.suppress(OSError):
+                os.remove(self.path)
+            raise OSError(
+                error.errno,
+                f'{self.path} could not be written ({error.strerror}): make '
+                'room or choose another --work-dir',
+            ) from error
         return True
 
     def _live(self) -> None:

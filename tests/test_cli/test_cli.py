@@ -1,5 +1,6 @@
 import pytest
 
+import mmfgl.deploy
 import mmfgl.recipes
 from mmfgl.cli import COMMANDS, main, parse_args
 from mmfgl.cli import predict as predict_command
@@ -42,6 +43,19 @@ def test_a_command_calls_its_function(command, argv, expected, monkeypatch):
     main([command, *argv])
     ((_, kwargs),) = calls
     assert expected.items() <= kwargs.items() and str(kwargs['out']) == 'o'
+
+
+def test_export_calls_its_function(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        mmfgl.deploy, 'export', lambda *args, **more: calls.append(more)
+    )
+    main(['export', 'a.py', 'a.pth'])
+    main(['export', 'a.py', 'a.pth', '--check', 'b', '--trust-checkpoint'])
+    assert calls == [
+        dict(out=None, check=[], trust=False),
+        dict(out=None, check=['b'], trust=True),
+    ]
 
 
 def test_an_error_of_the_user_is_one_line(tmp_path):

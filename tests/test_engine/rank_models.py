@@ -14,6 +14,8 @@ OBJECTS = 3  # of a view or image
 WIDTH = 6  # of the embeddings
 ROWS = 2 * OBJECTS  # of the region file
 KINDS = ('retod', 'fgl')
+# from the start, and one for each view
+TEACHER_BOXES = dict(start=0.0, num=1, score_thr=0.0, iou_thr=1.0)
 
 
 def write_regions(folder):
@@ -38,7 +40,7 @@ def write_regions(folder):
     barrier()
 
 
-def config_of(kind, folder, relation_weight=1.0):
+def config_of(kind, folder, relation_weight=1.0, teacher_boxes=None):
     """Config of ReToD with every task, or of FGL Faster R-CNN."""
     if kind == 'fgl':
         return tiny_fgl_cfg()
@@ -59,7 +61,9 @@ def config_of(kind, folder, relation_weight=1.0):
         ),
         backbone=[None, None, (32, 2)],
     )
-    return tiny_retod_cfg(*TASKS, tasks=[*TASKS.values(), embed, dense])
+    objectness = dict(TASKS['objectness'], teacher_boxes=teacher_boxes)
+    own = TASKS | dict(objectness=objectness)
+    return tiny_retod_cfg(*TASKS, tasks=[*own.values(), embed, dense])
 
 
 def scope_of(kind):

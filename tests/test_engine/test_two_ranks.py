@@ -17,6 +17,7 @@ what follows from them, to rounding (``TOLERANCE``). It holds where
 import pytest
 import torch
 from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -28,6 +29,7 @@ from mmfgl.testing import detection_batch, region_batch
 from tests.test_engine.rank_models import (
     KINDS,
     OBJECTS,
+    TEACHER_BOXES,
     config_of,
     scope_of,
     write_regions,
@@ -35,11 +37,14 @@ from tests.test_engine.rank_models import (
 
 TOLERANCE = dict(rtol=1e-3, atol=1e-5)
 STEPS = 20  # beside one rank
+# which boxes a teacher finds, a last bit may decide: of these the gradients
+BOXES = 'retod, teacher boxes'
+RUNS = {**dict.fromkeys(KINDS, STEPS), BOXES: 1}
 
 
-def comparable(kind, folder):
+def comparable(kind, folder, boxes):
     """A model that treats every image alike, whatever it is batched with."""
-    cfg = config_of(kind, folder, relation_weight=0.0)
+    cfg = config_of(kind, folder, 0.0, boxes)
     samplers = cfg.detector if kind == 'retod' else cfg
     for stage in ('rpn', 'rcnn'):
         samplers.train_cfg[stage].sampler.num = 10**6
@@ -78,18 +83,25 @@ def batch_of(kind, step):
     )
 
 
-def follow(kind, folder):
+def follow(run, folder):
     """Gradients of the first step, weights and buffers after the last."""
-    model = comparable(kind, folder)
+    kind, boxes = run.partition(',')[0], None
+    if run == BOXES:
+        boxes = TEACHER_BOXES
+    model = comparable(kind, folder, boxes)
     wrapped = model
     if get_world_size() > 1:
         wrapped = MMDistributedDataParallel(model, broadcast_buffers=False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9)
     gradients = None
-    for step in range(STEPS):
+    hub = MessageHub.get_instance(f'follow {run}')  # which tasks ask
+    hub.update_info_dict(dict(iter=0, max_iters=STEPS))
+    for step in range(RUNS[run]):
         data = model.data_preprocessor(batch_of(kind, step), True)
         losses = wrapped(**data, mode='loss')
+        if boxes:
+            assert losses['objectness/teacher_boxes'] == 1.0
         optimizer.zero_grad()
         model.parse_losses(losses)[0].backward()
         gradients = gradients or {
@@ -108,22 +120,22 @@ def run_rank(folder):
     write_regions(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MaskedRegionTask, 'draw', same_masks)
-        return {kind: follow(kind, folder) for kind in KINDS}
+        return {run: follow(run, folder) for run in RUNS}
 
 
 def test_two_ranks(two_ranks, monkeypatch):
     first, second, folder = two_ranks('test_engine')
     monkeypatch.setattr(MaskedRegionTask, 'draw', same_masks)
-    for kind in KINDS:
-        one, two, whole = first[kind], second[kind], follow(kind, folder)
+    for run in RUNS:
+        one, two, whole = first[run], second[run], follow(run, folder)
         for part in ('gradients', 'weights'):
             assert one[part].keys() == two[part].keys()
             for key, value in one[part].items():
-                assert torch.equal(value, two[part][key]), (kind, part, key)
+                assert torch.equal(value, two[part][key]), (run, part, key)
             for key, value in whole[part].items():
                 torch.testing.assert_close(
                     one[part][key],
                     value,
-                    msg=lambda text, name=(kind, part, key): f'{name}: {text}',
+                    msg=lambda text, name=(run, part, key): f'{name}: {text}',
                     **TOLERANCE,
                 )

@@ -1,8 +1,10 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmfgl.recipes import find_trained, load_detector
 from mmfgl.recipes.trained import SCORE_THR
@@ -42,6 +44,33 @@ def test_config_and_checkpoint(run_dir, tmp_path):
     torch.save(dict(state_dict=dict(weight=torch.zeros(2))), other)
     with pytest.raises(RuntimeError, match='does not belong to the model'):
         load_detector(find_trained(config, other), 'cpu')
+
+
+class Touch:
+    """Unpickling makes an empty file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_files_of_strangers(run_dir, tmp_path):
+    """What predict, export and demo read runs no code of its own."""
+    config, mark = run_dir / 'configs/retod.py', tmp_path / 'code_ran'
+    sound, path = run_dir / 'retod/iter_5.pth', tmp_path / 'bad.pth'
+    content = torch.load(sound, weights_only=False)
+    torch.save(content | dict(extra=Touch(mark)), path)
+    cfg = Config.fromfile(config)
+    cfg.model.backbone.checkpoint_path = str(path)  # which timm would open
+    cfg.dump(tmp_path / 'timm.py')
+    for given in ((config, path), (tmp_path / 'timm.py', sound)):
+        with pytest.raises(ValueError, match='--trust-checkpoint'):
+            load_detector(find_trained(*given), 'cpu')
+    assert not mark.exists()
+    load_detector(find_trained(config, path), 'cpu', trust=True)
+    assert mark.exists()
 
 
 @pytest.mark.parametrize(

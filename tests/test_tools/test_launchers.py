@@ -23,6 +23,7 @@ def fake_python(tmp_path):
         '#!/bin/sh\n'
         f'if [ "$1" = -c ]; then exec "{sys.executable}" "$@"; fi\n'
         'echo "OMP=$OMP_NUM_THREADS MASTER_PORT=$MASTER_PORT"\n'
+        'echo "own store: $TORCH_DISABLE_SHARE_RDZV_TCP_STORE"\n'
         'printf "%s\\n" "$@"\n'
     )
     path.chmod(0o755)
@@ -76,6 +77,13 @@ def test_dist_commands(fake_python):
     result = launch('dist_train.sh', 'C', 2, PYTHON=fake_python, PORT=1234)
     assert '--master_port=1234' in result.stdout
     assert '--nproc_per_node=2' in result.stdout
+    assert 'own store: \n' in result.stdout
+    # the store of a start that died would lead the next one to the dead
+    again = dict(PYTHON=fake_python, PORT=1234, MAX_RESTARTS=3)
+    result = launch('dist_train.sh', 'C', 2, **again)
+    assert '--max_restarts=3' in result.stdout
+    assert '--rdzv_endpoint=127.0.0.1:1234' in result.stdout
+    assert 'own store: 1\n' in result.stdout
     # nodes share a port
     nodes = dict(PYTHON=fake_python, NNODES=2, NODE_RANK=1)
     result = launch('dist_train.sh', 'C', 8, **nodes, MASTER_ADDR='a')

@@ -110,6 +110,10 @@ def test_teacher_under_fsdp():
     cfg = Config(dict(model=tiny_retod_cfg(), model_wrapper_cfg=wrapper))
     with pytest.raises(ValueError, match='EMA teacher .* take model_wrapper'):
         build_runner(cfg)
+    for name in ('FSDPStrategy', 'DeepSpeedStrategy'):
+        other = Config(dict(model=cfg.model, strategy=dict(type=name)))
+        with pytest.raises(ValueError, match='EMA teacher .* take strategy'):
+            check_wrapper(other)
     cfg.model = tiny_retod_cfg('objectness')
     check_wrapper(cfg)
     cfg = Config(dict(model=tiny_retod_cfg(), model_wrapper_cfg=None))

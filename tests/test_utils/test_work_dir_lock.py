@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -114,3 +115,14 @@ def test_leftovers_of_dead_owners_alone_are_removed(tmp_path, dead):
     assert set(remove_leftovers(tmp_path)) == gone
     assert {p.name for p in tmp_path.iterdir()} == kept
     assert remove_leftovers(tmp_path / 'none') == []
+
+
+def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    lock = WorkDirLock(str(tmp_path))
+    monkeypatch.setattr(lock, '_content', full)
+    with pytest.raises(OSError, match=r'lock could not be .*make room'), lock:
+        pass
+    assert not list(tmp_path.iterdir())

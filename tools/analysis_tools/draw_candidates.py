@@ -12,10 +12,12 @@ import argparse
 from pathlib import Path
 
 from mmdet.apis import init_detector
+from mmengine.config import Config
 
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 from mmfgl.utils.weights import (
+    check_opened_weights,
     check_test_checkpoint,
     safe_load,
     use_safe_loading,
@@ -54,8 +56,10 @@ def draw(args: argparse.Namespace) -> None:
         if not Path(path).is_file():
             raise FileNotFoundError(f'no such file: {path}')
     use_safe_loading(args.trust_checkpoint)
+    cfg = Config.fromfile(args.config)
+    check_opened_weights(cfg.model)
     model = init_detector(
-        args.config, args.checkpoint, palette='random', device=args.device
+        cfg, args.checkpoint, palette='random', device=args.device
     )
     check_test_checkpoint(
         model, safe_load(args.checkpoint, args.trust_checkpoint)

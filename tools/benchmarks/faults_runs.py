@@ -1,10 +1,13 @@
-"""Tiny configs whose runs are attacked, and a hook that spoils a loss."""
+"""Tiny configs whose runs are attacked, and hooks that do it."""
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -42,6 +45,21 @@ class FaultPoison(Hook):
             return losses
 
         runner.model.register_forward_hook(spoil)
+
+
+@HOOKS.register_module()
+class FaultDeath(Hook):
+    """Kill the last rank in an iteration, from 0; not one started again."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Die (SIGKILL), as for want of memory."""
+        again = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))
+        if runner.iter == self.number and get_rank() == 1 and not again:
+            print('FaultDeath', flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _settings(iters: int, interval: int, **changes) -> dict:

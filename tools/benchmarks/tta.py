@@ -39,7 +39,11 @@ from mmfgl.reports import markdown_table
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
-from mmfgl.utils.weights import safe_load
+from mmfgl.utils.weights import (
+    check_opened_weights,
+    safe_load,
+    use_safe_loading,
+)
 
 ARMS = dict(
     plain='plain',
@@ -85,7 +89,9 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     """Read config and checkpoint and check that they fit the data."""
+    use_safe_loading(args.trust_checkpoint)
     cfg = read_config(args.config, args.data_root, args.cfg_options)
+    check_opened_weights(cfg.model)
     check_data_root(cfg)
     checkpoint = safe_load(args.checkpoint, args.trust_checkpoint)
     fit_classes(cfg, checkpoint)

@@ -92,7 +92,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='embed the regions by this model of timm or backbone of a '
         'config, and cluster the embeddings instead of colours and gradients',
     )
-    trust = 'unpickle whatever WEIGHTS holds, which can run any code'
+    trust = 'unpickle whatever WEIGHTS or CHECKPOINT hold: any code'
     add('--trust-checkpoint', action='store_true', help=trust)
     by = 'what the clusters are made of; default: the teacher, if there is one'
     add('--cluster-by', choices=('teacher', 'colour'), help=by)
@@ -162,7 +162,10 @@ class Collection:
         self.teacher: TeacherCache | None = None
         if args.teacher:
             teacher = RegionTeacher(
-                *args.teacher, args.teacher_size, args.teacher_licence
+                *args.teacher,
+                args.teacher_size,
+                args.teacher_licence,
+                args.trust_checkpoint,
             )
             self.teacher = TeacherCache(teacher.cuda_if_any(), self.cache)
         self.spool = RegionSpool(f'{self.cache}/spool')

@@ -10,6 +10,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmfgl.engine.hooks.robust.atomic_checkpoint_hook import (
+    atomic_backend,
+)
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 from mmfgl.utils.collapse import TokenRank, describe_collapse
@@ -184,7 +187,10 @@ class CollapseMonitorHook(Hook):
             return
         runner.message_hub.update_info(_STATE, self.state)
         name = f'collapsed_iter_{now}.pth'
-        runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+        saving = atomic_backend(runner)
+        runner.save_checkpoint(
+            runner.work_dir, name, by_epoch=False, backend_args=saving
+        )
         barrier()  # the main process saves; no other may end the run before
         raise CollapseError(
             f'{message}\nThe weights are in {runner.work_dir}/{name}; '

@@ -2,6 +2,7 @@
 
 from .checks import (
     StrictCheckpointHook,
+    check_opened_weights,
     check_test_checkpoint,
     check_weights,
     read_checkpoint,
@@ -35,6 +36,7 @@ __all__ = [
     'check_checkpoint',
     'check_file',
     'check_finite',
+    'check_opened_weights',
     'check_test_checkpoint',
     'check_weights',
     'init_fault',

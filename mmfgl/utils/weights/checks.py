@@ -39,12 +39,30 @@ def check_weights(cfg: Config) -> None:
         hint = f'{hint}, or {other}' if hint else other
         check_checkpoint(path, 'checkpoint to start from', hint)
     for key, path in _checkpoints(cfg.model):
-        hint = weights_hint(path)
         if key == 'init_cfg':
+            hint = weights_hint(path)
             check_checkpoint(path, 'file of weights of an init_cfg', hint)
-        else:
-            check_checkpoint(path, f'file of weights of `{key}`', hint)
-            read_checkpoint(path)  # timm would unpickle it while it builds
+    check_opened_weights(cfg.model)
+
+
+def check_opened_weights(model: Any) -> None:
+    """Check the local files that a model opens while it is built.
+
+    A model of timm unpickles its ``checkpoint_path`` by itself. So call this,
+    after :func:`use_safe_loading`, before a model of a config is built.
+
+    Args:
+        model: Config of the model.
+
+    Raises:
+        CheckpointError: A file is no checkpoint, incomplete, or not safe to
+            unpickle.
+    """
+    for key, path in _checkpoints(model):
+        if key != 'init_cfg':
+            what = f'file of weights of `{key}`'
+            check_checkpoint(path, what, weights_hint(path))
+            read_checkpoint(path)
 
 
 def weights_hint(path: str) -> str:

@@ -4,26 +4,47 @@ import copy
 import logging
 import os.path as osp
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmfgl.engine.hooks import CollapseError, collapse_monitor_hook
+from mmfgl.engine.hooks import (
+    CollapseError,
+    NonFiniteError,
+    collapse_monitor_hook,
+)
+from mmfgl.engine.hooks.robust.strict_resume_hook import StrictResumeHook
 from mmfgl.engine.hooks.robust.unreadable_image_hook import Tally
 from mmfgl.testing import detection_batch, region_samples
 from tests.test_engine.rank_models import (
     KINDS,
     OBJECTS,
+    TEACHER_BOXES,
     config_of,
     scope_of,
     write_regions,
 )
+from tests.test_engine.test_hooks.test_robust.poisoned import (
+    INF,
+    Line,
+    line_runner,
+)
+from tests.test_engine.test_hooks.test_robust.test_nonfinite_guard_scaler import (  # noqa: E501
+    ScaledWrapper,
+)
 
 STEPS = 12  # of a run
+WRAPPER = dict(
+    type='MMDistributedDataParallel',
+    broadcast_buffers=False,
+    device_ids=None,  # a CPU
+)
 
 
 class Draws(Hook):
@@ -53,7 +74,7 @@ def train(kind, folder):
             dict(type='mmfgl.TeacherHook', momentum=0.9, export='student'),
             dict(type='mmfgl.CollapseMonitorHook', **monitor),
         ]
-    cfg = config_of(kind, folder)
+    cfg = config_of(kind, folder, teacher_boxes=TEACHER_BOXES)
     if kind == 'retod':
         costs = dict.fromkeys(t['type'] for t in cfg.tasks)
         names = ('objectness', 'distill', 'mask', 'embed', 'dense')
@@ -61,11 +82,6 @@ def train(kind, folder):
         speed = dict(costs=dict.fromkeys(names, 1.0), warmup=5, speed=1.0)
         cfg.balancer = dict(type='mmfgl.TaskAdaptiveLoss', speed=speed)
     hooks = ('ExactResume', 'NonFiniteGuard', 'SyncStatistics')
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        device_ids=None,  # a CPU
-    )
     runner = Runner(
         model=cfg,
         work_dir=f'{folder}/{kind}',
@@ -73,7 +89,7 @@ def train(kind, folder):
         default_scope=scope_of(kind),
         randomness=dict(seed=0),
         log_level='ERROR',
-        cfg=dict(model_wrapper_cfg=wrapper),
+        cfg=dict(model_wrapper_cfg=WRAPPER),
         train_dataloader=dict(
             batch_size=2,
             dataset=data,
@@ -117,6 +133,7 @@ def stop_at_the_end(runner):
         return ['same'] if runner.iter == STEPS - 1 else []
 
     def slow(*args, **kwargs):
+        assert kwargs['backend_args'] == dict(backend='mmfgl.atomic')
         time.sleep(0.5 * (get_rank() == 0))
         save(*args, **kwargs)
 
@@ -134,11 +151,59 @@ def unreadable():
     return str(error.value)
 
 
+class Large(Line):
+    """Its loss is infinite, but on the main rank."""
+
+    def forward(self, *args, **kwargs):
+        losses = super().forward(*args, **kwargs)
+        return {k: v * (INF if get_rank() else 1) for k, v in losses.items()}
+
+
+def loss_of_one_rank(folder):
+    """What a rank says whose fellow alone has a loss that is not finite.
+
+    A scaler that searches for its scale is let go on by no rank.
+    """
+    data = [dict(inputs=torch.ones(2)) for _ in range(2)]
+    runner = line_runner(
+        folder / 'large',
+        data,
+        iters=1,
+        skips=1,
+        model=Large(),
+        wrapper=dict(type=ScaledWrapper, init_scale=1024.0),
+        launcher='pytorch',
+        cfg=dict(model_wrapper_cfg=WRAPPER),
+    )
+    with pytest.raises(NonFiniteError) as error:
+        runner.train()
+    return str(error.value)
+
+
+def resumed():
+    """What a rank resumes from that sees another file than the main one."""
+    rank = get_rank()
+    seen = dict(resume=rank == 0, load_from=f'{rank}.pth')
+    runner = SimpleNamespace(
+        _resume=seen['resume'], _load_from=seen['load_from'], cfg=Config(seen)
+    )
+    StrictResumeHook().before_run(runner)
+    return (
+        *(runner._resume, runner._load_from),
+        *(runner.cfg.resume, runner.cfg.load_from),
+    )
+
+
 def run_rank(folder):
     """Everything that one rank computes."""
     write_regions(folder)
     results = {kind: train(kind, folder) for kind in KINDS}
-    return dict(results, unreadable=unreadable())
+    return dict(
+        results,
+        unreadable=unreadable(),
+        large=loss_of_one_rank(folder),
+        resumed=resumed(),
+    )
 
 
 def test_two_ranks(two_ranks):
@@ -161,3 +226,7 @@ def test_two_ranks(two_ranks):
         assert torch.equal(saved[key], value), key
     assert first['unreadable'] == second['unreadable']
     assert '3 of 4 images' in first['unreadable']
+    assert first['large'] == second['large']
+    assert 'loss not finite in iteration 1' in first['large']
+    for rank in (first, second):
+        assert rank['resumed'] == (True, '0.pth', True, '0.pth')

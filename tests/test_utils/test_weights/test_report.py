@@ -14,6 +14,7 @@ from mmfgl.engine.hooks import CheckpointChainHook, StrictLoadHook
 from mmfgl.registry import MODELS
 from mmfgl.utils.weights import (
     StrictCheckpointHook,
+    check_opened_weights,
     check_weights,
     safe_load,
     use_safe_loading,
@@ -323,5 +324,8 @@ def test_files_that_timm_would_open(tmp_path):
     path = tmp_path / 'bad.pth'
     torch.save(nn.Linear(2, 2), path)
     model = dict(type='mmpretrain.TIMMBackbone', checkpoint_path=str(path))
+    cfg = Config(dict(model=dict(backbone=model)))
     with pytest.raises(ValueError, match='--trust-checkpoint'):
-        check_weights(Config(dict(model=dict(backbone=model))))
+        check_weights(cfg)
+    with pytest.raises(ValueError, match='--trust-checkpoint'):
+        check_opened_weights(cfg.model)

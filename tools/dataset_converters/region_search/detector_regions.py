@@ -18,6 +18,7 @@ from mmfgl.datasets.region_proposers import FileRegions, RegionProposer
 from mmfgl.engine.hooks import LoadReport
 from mmfgl.registry import MODELS
 from mmfgl.testing.configs import parts_of
+from mmfgl.utils.weights import check_opened_weights
 
 MAX_IOU = 0.5  # of two boxes of the detector
 
@@ -67,6 +68,7 @@ class DetectorRegions(RegionProposer):
         if self.is_pretraining:
             self.scope = 'mmdet'
         self.side = _longer_side(cfg, config)
+        check_opened_weights(cfg.model)
         with DefaultScope.overwrite_default_scope(self.scope):
             self.model = MODELS.build(cfg.model.get('detector', cfg.model))
         self._load(checkpoint)

@@ -68,6 +68,7 @@ class AtomicCheckpointHook(CheckpointHook):
             )
         self.interval_minutes = interval_minutes
         self._saved_iter: int | None = None
+        self.is_atomic = False  # whether files go through the atomic backend
 
     def before_train(self, runner: Runner) -> None:
         """Choose the atomic backend and clear leftovers of a killed run."""
@@ -77,7 +78,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if not local or self.backend_args or self.file_client_args:
             return
         register_backend(BACKEND, AtomicLocalBackend, force=True)
-        self.backend_args = dict(backend=BACKEND)
+        self.backend_args, self.is_atomic = dict(backend=BACKEND), True
         if is_main_process():
             for folder in {self.out_dir, runner.work_dir}:
                 for name in remove_leftovers(folder):
@@ -175,3 +176,14 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _path(self, name: str) -> str:
         return self.file_backend.join_path(self.out_dir, name)
+
+
+def atomic_backend(runner: Runner) -> dict | None:
+    """``backend_args`` to save a further file of a run as safely.
+
+    ``None``, MMEngine's own way, where no hook has chosen the atomic backend.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, AtomicCheckpointHook):
+            return dict(backend=BACKEND) if hook.is_atomic else None
+    return None

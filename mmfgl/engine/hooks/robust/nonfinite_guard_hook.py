@@ -97,6 +97,7 @@ class NonFiniteGuardHook(Hook):
         self.runner, self.wrapper = runner, wrapper
         self.model = unwrap(runner.model)
         self._buffers = TrainedBuffers(self.model)
+        self._kept_at = -1  # iteration before which they were kept
         self._window: list[_Batch] = []  # batches of the step under way
         self._data, self._losses = None, {}  # of the latest batch
         self._dropped = self._succeeded = self._searching = False
@@ -135,6 +136,12 @@ class NonFiniteGuardHook(Hook):
         self._data = data_batch
         if not self._window:
             self._buffers.save()
+            self._kept_at = runner.iter
+
+    def take_back(self) -> None:
+        """Undo what an iteration that broke before its step did to buffers."""
+        if self._buffers is not None and self._kept_at == self.runner.iter:
+            self._buffers.restore()
 
     def _keep_losses(self, _: nn.Module, args: tuple, outputs: Any) -> None:
         """Keep the losses of the forward pass, for their names."""
@@ -194,7 +201,7 @@ class NonFiniteGuardHook(Hook):
             return
         self._dropped = True
         # what a step would have moved; a gradient scaler has to move
-        loss_is_finite = bool(values[: len(losses)].isfinite().all())
+        loss_is_finite = _all_ranks(values[: len(losses)])
         # before the step clips them, which makes NaN of infinity
         overflow = any(bool(grad.isinf().any()) for grad in grads)
         falls = self._lower_scale(values[len(losses) :], kwargs)

@@ -24,6 +24,7 @@ from mmfgl.engine.hooks.robust.atomic_checkpoint_hook import (
     AtomicCheckpointHook,
 )
 from mmfgl.engine.hooks.robust.exact_resume_hook import IN_EPOCH
+from mmfgl.engine.hooks.robust.nonfinite_guard_hook import NonFiniteGuardHook
 from mmfgl.utils.work_dir_lock import WorkDirLock
 
 REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: 'try again later'
@@ -202,10 +203,10 @@ class PreemptionHook(Hook):
     def rescue(self, runner: Runner) -> None:
         """Save, on the main process, what an error would otherwise lose.
 
-        The step that broke is not in it, though BatchNorm's running
-        statistics may have seen its images: unlike after a signal, a resumed
-        run need not be equal to the bit. Weights that are not finite are not
-        saved.
+        A step that broke is not in it: what it did to buffers is taken back,
+        where there is a :class:`NonFiniteGuardHook`, and the resumed run is
+        equal to the bit. It need not be if a hook broke after the optimizer's
+        step, which is then kept. Weights that are not finite are not saved.
         """
         if self.start is None or not is_main_process():
             return
@@ -222,6 +223,10 @@ class PreemptionHook(Hook):
                 # _ParamScheduler._global_step: its own count of steps
                 if not scheduler.by_epoch and scheduler._global_step < done:
                     scheduler.step()
+        else:
+            for hook in runner.hooks:
+                if isinstance(hook, NonFiniteGuardHook):
+                    hook.take_back()
         if done == self.start:
             return
         try:

@@ -60,6 +60,8 @@ class StrictResumeHook(Hook):
         decided = [runner._resume, runner._load_from]
         broadcast_object_list(decided)
         runner._resume, runner._load_from = decided
+        # other hooks look there
+        runner.cfg.resume, runner.cfg.load_from = decided
 
     def before_train(self, runner: Runner) -> None:
         """Describe the data; on resuming, compare it with the checkpoint's."""

@@ -76,6 +76,7 @@ class ImageFeatures(nn.Module):
         weights: Its checkpoint, a local file.
         licence: Licence of the weights, where the checkpoint does not state
             it (timm states those of its own weights).
+        trust: Unpickle whatever the checkpoint holds, which can run any code.
 
     Attributes:
         meta: ``model``, ``weights`` (file name), ``sha256`` of the file,
@@ -90,7 +91,11 @@ class ImageFeatures(nn.Module):
     """
 
     def __init__(
-        self, model: str, weights: str, licence: str | None = None
+        self,
+        model: str,
+        weights: str,
+        licence: str | None = None,
+        trust: bool = False,
     ) -> None:
         super().__init__()
         if not Path(weights).is_file():
@@ -109,7 +114,7 @@ class ImageFeatures(nn.Module):
                 order='RGB',
             )
             licence = licence or cfg.get('license')
-        state, meta = _read_weights(weights)
+        state, meta = _read_weights(weights, trust)
         fill_backbone(network, state, weights)
         network.requires_grad_(False)
         network.eval()  # mmpretrain's backbones return None here
@@ -184,8 +189,10 @@ def _of_config(path: str) -> tuple[nn.Module, dict]:
         if part is None:
             raise ValueError(f'{path} has no {name}: it cannot be a teacher')
     backbone = {**model.backbone, 'init_cfg': None}
-    if 'pretrained' in backbone:
-        backbone['pretrained'] = False
+    # timm's, read or downloaded while it is built
+    for key, none in (('pretrained', False), ('checkpoint_path', '')):
+        if key in backbone:
+            backbone[key] = none
     with DefaultScope.overwrite_default_scope(scope):
         network = MODELS.build(backbone)
     flip = preprocess.get('bgr_to_rgb') or preprocess.get('to_rgb')
@@ -196,9 +203,9 @@ def _of_config(path: str) -> tuple[nn.Module, dict]:
     )
 
 
-def _read_weights(path: str) -> tuple[dict[str, Tensor], dict]:
+def _read_weights(path: str, trust: bool) -> tuple[dict[str, Tensor], dict]:
     """State dict and meta of a checkpoint, of ``.safetensors`` too."""
-    content = safe_load(path)
+    content = safe_load(path, trust)
     meta = content.get('meta') or {}
     for key in ('state_dict', 'model', 'teacher'):
         if isinstance(content.get(key), dict):

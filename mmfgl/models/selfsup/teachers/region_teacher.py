@@ -26,6 +26,7 @@ class RegionTeacher(ImageFeatures):
         weights: See :class:`ImageFeatures`.
         size: Side S of the resized crops in pixels.
         licence: See :class:`ImageFeatures`.
+        trust: See :class:`ImageFeatures`.
 
     Raises:
         ValueError: If the network cannot read crops of this size; see also
@@ -38,8 +39,9 @@ class RegionTeacher(ImageFeatures):
         weights: str,
         size: int = 64,
         licence: str | None = None,
+        trust: bool = False,
     ) -> None:
-        super().__init__(model, weights, licence)
+        super().__init__(model, weights, licence, trust)
         self.size = size
         self.meta['preprocessing'].update(
             size=size, contexts=list(CONTEXTS), mirrored=True

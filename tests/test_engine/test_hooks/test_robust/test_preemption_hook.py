@@ -191,6 +191,24 @@ def test_an_error_loses_nothing(toy, different, place, number, name, steps):
     assert not different(straight, resumed)
 
 
+def break_forward(runner):
+    """The forward pass breaks when BatchNorm has seen the images."""
+    runner.model.linear.register_forward_pre_hook(lambda *args: fail(runner))
+
+
+def test_a_step_that_breaks_is_taken_back(toy, different):
+    guard = NonFiniteGuardHook
+    broken, code = train(
+        toy, guard(), At('before', 5, break_forward), folder='broken'
+    )
+    assert (code, latest(broken).name) == (1, 'iter_5.pth')
+    straight, _ = train(toy, guard(), folder='straight')
+    path = str(latest(broken))
+    more = dict(load_from=path, resume=True)
+    resumed, _ = train(toy, guard(), folder='broken', **more)
+    assert not different(straight, resumed)
+
+
 def test_errors_that_leave_nothing_to_save(toy):
     runner, code = train(toy, At('before', 0, fail))
     assert code == 1 and not saved(runner)

@@ -1,5 +1,7 @@
 """Region teachers of timm and of configs, with random weights."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -136,3 +138,24 @@ def test_errors(tmp_path):
     (tmp_path / 'x.pth').write_bytes(b'no weights')
     with pytest.raises(ValueError, match='no checkpoint but a text'):
         RegionTeacher('test_vit', str(tmp_path / 'x.pth'))
+
+
+class Touch:
+    """Unpickling makes an empty file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_weights_of_a_stranger(tmp_path):
+    weights, mark = timm_weights(tmp_path, 'test_vit'), tmp_path / 'code_ran'
+    content = torch.load(weights, weights_only=True)
+    torch.save(dict(state_dict=content, extra=Touch(mark)), weights)
+    with pytest.raises(ValueError, match='--trust-checkpoint'):
+        RegionTeacher('test_vit', weights, 48)
+    assert not mark.exists()
+    RegionTeacher('test_vit', weights, 48, trust=True)
+    assert mark.exists()
