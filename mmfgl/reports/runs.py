@@ -109,11 +109,15 @@ class Training(Run):
     @cached_property
     def seconds(self) -> float | None:
         """Time of its iterations, from what it logged."""
-        times = dict(read_curve(self.folder, 'time'))
-        losses = read_curve(self.folder)
+        # a validation logs its own time under the same step
+        times = {
+            record['step']: record.get('time', 0.0)
+            for record in read_log(self.folder)
+            if 'loss' in record
+        }
         last = total = 0.0
-        for step, _ in losses:
-            total += times.get(step, 0.0) * (step - last)
+        for step, seconds in sorted(times.items()):
+            total += seconds * (step - last)
             last = step
         return total or None
 
