@@ -8,7 +8,8 @@ r"""Fill the tables of READMEs, docs and metafiles from kept results.
 
 Kept results are small JSON files in benchmarks/results/, one a run (schema in
 benchmark_tables/kept.py). `--add` makes one from the `--out` of a finished
-benchmark: it takes command, commit, machine, settings and metrics, drops what
+benchmark or `mmfgl run`, or from the model.check.json of `mmfgl export
+--check`: it takes command, commit, machine, settings and metrics, drops what
 belongs to one machine's file system, and fills the tables. A run that got
 more seeds or arms replaces its file. A table stands in Markdown between
 `<!-- table: NAME KEY=VALUE ... -->` and `<!-- end -->`; a measured number

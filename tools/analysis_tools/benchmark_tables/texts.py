@@ -23,12 +23,26 @@ TEXTS = ('README*.md', 'docs/**/*.md', 'configs/**/README.md')
 METAFILES = ('configs/*/metafile.yml',)
 _START = re.compile(r'^<!-- table: ([\w-]+)((?: [\w-]+=[\w.-]+)*) -->$')
 _END = '<!-- end -->'
-# What only a run can tell: a mean with its deviation, an AP with a decimal,
-# a row of a table with two bare decimals.
-_NUMBER = re.compile(
-    r'\d ± \d|\d\.\d+ (?:box )?AP|\bAP(?:50|75|s|m|l)? (?:of )?\d+\.\d'
-    r'|^\|(?:.*\| *\**\d+\.\d+\** *(?=\|)){2}'
+# What only a run can tell, in English or Chinese.
+_NUMBERS = (
+    r'\d ± \d',
+    r'\d\.\d+ (?:box )?AP',
+    r'\bAP(?:50|75|s|m|l)? ?(?:of|is|为|=)? ?\d+\.\d',
+    # a row of a table with two bare decimals
+    r'^\|(?:.*\| *\**\d+\.\d+\** *(?=\|)){2}',
+    # in how many cases, and by how much, two things agree
+    r'\d+ (?:out )?of (?:the )?\d+ (?:detection|object|image|photograph)s',
+    r'\d+ (?:detections|boxes) (?:match|agree|differ)',
+    r'differs? by .*\d',
+    r'\d 个(?:检测|目标|框)[^，。]{0,4}(?:匹配|一致)',
+    r'相差[^，。]{0,6}\d',
+    # how fast, and how much faster or better
+    r'\d images ?(?:/|a|per) ?s',
+    r'每秒 ?\d',
+    r'\d ?(?:times|x|%) (?:as )?(?:fast|slow|more|less|better|worse)',
+    r'[快慢高低多少][^，。]{0,3}\d[\d.]* ?(?:倍|%|个点)',
 )
+_NUMBER = re.compile('|'.join(_NUMBERS))
 _MODEL = re.compile(r'^  - Name: (\S+)')
 _RESULTS = re.compile(r'^    Results:')
 # ARM_DETECTOR_BACKBONE-fpn_1xbN of configs/transfer/
