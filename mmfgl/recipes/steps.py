@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,6 @@ from mmfgl.recipes.budget import (
 )
 from mmfgl.recipes.configs import CLUSTERS, ConfigWriter
 from mmfgl.recipes.photos import PRETRAINING
-from mmfgl.reports.runs import Training
 from mmfgl.utils.paths import installed
 from mmfgl.utils.resume import find_checkpoint
 from mmfgl.utils.steps import Step
@@ -95,8 +95,11 @@ class RunSteps:
         # those of an earlier start included
         self.taken[step.name] = json.loads(path.read_text())['seconds']
         if step.resumable:
-            training = Training(step.name, step.work_dir)
-            iteration = training.seconds / training.curve()[-1][0]
+            logs = step.work_dir.glob('*/vis_data/scalars.json')
+            lines = (line for log in logs for line in log.open())
+            records = [json.loads(line) for line in lines]
+            times = [r['time'] for r in records if 'loss' in r]
+            iteration = statistics.median(times)
         elif step.name.startswith('test-'):
             path = step.work_dir / 'metrics.json'
             iteration = json.loads(path.read_text())['seconds_per_image']
