@@ -19,6 +19,7 @@ DETECTOR = (
 DEFAULT_ITERS = dict(cpu=400, cuda=4000)
 MIN_ITERS = 20  # below, no learning rate has risen
 START_UP = 15.0  # seconds of a process until its first batch
+CONVERT = 5.0  # seconds of the conversion of weights
 REPORT = 30.0
 VALIDATIONS = 4  # in a fine-tuning of so many iterations
 #: What a run consists of, in order.
@@ -197,6 +198,8 @@ class Budget:
 
     def fixed(self, part: str) -> float:
         """Expected seconds of a part without its training iterations."""
+        if part == 'weights':
+            return CONVERT
         plain = self.val * self.speed.plain
         return START_UP + {
             'regions': self.photos * self.speed.regions,
@@ -235,5 +238,5 @@ class Budget:
         """A part of what is left, but some training in any case."""
         if self.minutes is None:
             return Length(self.iters)
-        seconds = round(max(left, self.least) / parts, 1)
+        seconds = round(max(left / parts, MIN_ITERS * iteration), 1)
         return Length(max(1, round(seconds / iteration)), seconds)

@@ -81,7 +81,11 @@ class ConfigWriter:
         )
 
     def detector(
-        self, name: str, length: Length, checkpoint: str | None = None
+        self,
+        name: str,
+        length: Length,
+        checkpoint: str | None = None,
+        validations: int = VALIDATIONS,
     ) -> Path:
         """Write ``imagenet.py`` or ``retod.py``.
 
@@ -90,6 +94,7 @@ class ConfigWriter:
             length: Of the fine-tuning.
             checkpoint: Of the pretraining, relative to the run's folder;
                 ``None`` for the ImageNet weights.
+            validations: Number of validations, the last one at the end.
         """
         start, load_from = 'from ImageNet weights alone', checkpoint
         modules = "['backbone']"
@@ -98,7 +103,7 @@ class ConfigWriter:
         else:
             start = 'from the pretraining of pretrain.py'
             modules = '_base_.pretrained_modules'
-        val_interval = -(-length.iters // VALIDATIONS)
+        val_interval = -(-length.iters // validations)
         if length.seconds is not None:  # the clock runs on meanwhile
             val_interval = f'{NEVER}'
         return self._write(

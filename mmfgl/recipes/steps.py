@@ -218,7 +218,9 @@ class RunSteps:
         if arm == 'retod':
             found = find_checkpoint(str(self.out / 'pretrain'), check=False)
             checkpoint = f'pretrain/{Path(found).name}'
-        config = self.writer.detector(arm, length, checkpoint)
+        config = self.writer.detector(
+            arm, length, checkpoint, self.budget.validations
+        )
         return self._train(arm, config, length, needs)
 
     def _train(

@@ -134,6 +134,9 @@ def test_minutes_give_both_detectors_as_many_iterations(
     assert 'seconds=' in texts['pretrain'] and 'seconds=' in texts['imagenet']
     assert 'seconds=' not in texts['retod']
     assert 'max_iters = 7\n' in texts['retod']
+    # neither loses time to validations before its end
+    for name, interval in (('imagenet', 10**7), ('retod', 7)):
+        assert f'max_iters, val_interval={interval})' in texts[name]
     assert 'pretrain/iter_7.pth' in texts['retod']
     with pytest.raises(ValueError, match='minutes 20 there and 30 now'):
         run(digits, out=tmp_path, minutes=30, flip=False)
