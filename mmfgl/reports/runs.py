@@ -100,7 +100,10 @@ class Training(Run):
 
     @property
     def steps(self) -> str:
-        """Its length in words."""
+        """Its length in words; of a budget of time, what it came to."""
+        path = self.folder / 'budget.json'
+        if path.is_file():
+            return f'{json.loads(path.read_text())["iters"]} iterations'
         loop = self.config.train_cfg
         if loop.get('max_iters'):
             return f'{loop.max_iters} iterations'
