@@ -6,7 +6,7 @@ import pytest
 from benchmark_tables.comparing import compare
 from benchmark_tables.kept import SUBCOMMANDS, read_kept
 from benchmark_tables.tables import render
-from benchmark_tables.texts import files, fill
+from benchmark_tables.texts import files, fill, stray_numbers
 from kept_runs import a_file, an_arm
 
 
@@ -113,6 +113,14 @@ def test_broken_marker(clone, text, words):
 @pytest.mark.parametrize('path', files(), ids=lambda p: '/'.join(p.parts[-3:]))
 def test_this_clone_agrees(path):
     assert fill(path, read_kept()) == path.read_text(encoding='utf-8')
+
+
+def test_no_number_in_the_code_of_this_clone(clone):
+    assert stray_numbers() == []
+    code = clone.root / 'mmfgl/layer.py'
+    code.parent.mkdir()
+    code.write_text('x = 1\n# gave 14.4 AP\n')
+    assert f'{code}:2: a number without its file' in clone.fails('--check')
 
 
 OTHERS = {

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from benchmark_tables.adding import add_run
 from benchmark_tables.kept import RESULTS, ROOT, read_kept
 from benchmark_tables.tables import TABLES, render
-from benchmark_tables.texts import files, fill
+from benchmark_tables.texts import files, fill, stray_numbers
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,7 +55,7 @@ def outdated(root: Path, results: Path, write: bool) -> list[str]:
     Returns:
         One line a file and problem.
     """
-    kept, problems = read_kept(results), []
+    kept, problems = read_kept(results), stray_numbers(root)
     for path in files(root):
         try:
             new = fill(path, kept)

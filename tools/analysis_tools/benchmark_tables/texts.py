@@ -19,7 +19,9 @@ from benchmark_tables.comparing import compare
 from benchmark_tables.kept import ROOT, Kept
 from benchmark_tables.tables import render
 
-TEXTS = ('README*.md', 'docs/**/*.md', 'configs/**/README.md')
+TEXTS = ('*.md', 'docs/**/*.md', 'configs/**/*.md')
+# Docstrings are shown in the API reference, headers of configs on GitHub.
+CODE = ('mmfgl/**/*.py', 'configs/**/*.py', 'tools/**/*.py')
 METAFILES = ('configs/*/metafile.yml',)
 _START = re.compile(r'^<!-- table: ([\w-]+)((?: [\w-]+=[\w.-]+)*) -->$')
 _END = '<!-- end -->'
@@ -62,6 +64,26 @@ def files(root: Path = ROOT) -> list[Path]:
     ]
 
 
+def stray_numbers(root: Path = ROOT) -> list[str]:
+    """One line for each measured number in code: there are no tables."""
+    return [
+        f'{path}:{number}: {_stray(line)}'
+        for pattern in CODE
+        for path in sorted(root.glob(pattern))
+        for number, line in enumerate(
+            path.read_text(encoding='utf-8').split('\n'), 1
+        )
+        if _NUMBER.search(line)
+    ]
+
+
+def _stray(line: str) -> str:
+    return (
+        f'a number without its file: {line!r}. Keep the result (--add) and '
+        'show it by <!-- table: NAME -->, or leave the number out'
+    )
+
+
 def fill(path: Path, kept: Sequence[Kept]) -> str:
     """The content of a file with its tables made anew.
 
@@ -100,11 +122,7 @@ def _fill_markdown(text: str, kept: Sequence[Kept], path: Path) -> str:
             lines.append(line)
         elif not start:
             if _NUMBER.search(line):
-                raise ValueError(
-                    f'{path}:{number}: a number without its file: {line!r}. '
-                    'Keep the result (--add) and show it by <!-- table: NAME '
-                    '-->, or leave the number out'
-                )
+                raise ValueError(f'{path}:{number}: {_stray(line)}')
             lines.append(line)
     if start:
         raise ValueError(f'{path}:{start}: the table has no {_END}')
