@@ -10,8 +10,9 @@ padded; the outputs are `boxes` (N, 4) in its pixels, `scores` and `labels`.
 The file says what its preprocessing and classes are;
 tools/deploy/onnx_predict.py reads them and needs no PyTorch.
 
---check compares the file with PyTorch on images and prints how their
-detections differ. Needs the packages of `pip install 'mmfgl[export]'`.
+--check compares the file with PyTorch on images, prints how their detections
+differ and keeps that as model.check.json. Needs the packages of
+`pip install 'mmfgl[export]'`.
 """
 
 import argparse

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from mmengine.config import Config
@@ -11,6 +14,8 @@ from mmfgl.datasets.image_names import find_images
 from mmfgl.deploy.onnx import compare_on_images, need, write_onnx
 from mmfgl.deploy.support import preprocessing
 from mmfgl.recipes import find_trained, load_detector
+from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.utils.machine import machine_settings
 
 MAX_IMAGES = 20  # of a folder, spread over it
 
@@ -32,7 +37,8 @@ def export(
         out: File to write. Defaults to ``model.onnx`` beside the checkpoint,
             or in the run's folder.
         check: Images, or folders of images of which ``MAX_IMAGES`` are taken,
-            to compare the two on; the result is printed.
+            to compare the two on; the result is printed, and kept as JSON in
+            ``out`` with the suffix ``.check.json``.
         trust: Unpickle whatever the checkpoint holds, which can run any code.
 
     Returns:
@@ -58,7 +64,19 @@ def export(
     content = write_onnx(model, cfg, str(trained.checkpoint), out)
     print(f'wrote {out} ({len(content) / 2**20:.1f} MB)')
     if images:
-        print(compare_on_images(model, cfg, content, images))
+        found = compare_on_images(model, cfg, content, images)
+        print(found)
+        words = [source, *([checkpoint] if checkpoint else []), '--check']
+        record = dict(
+            command=shlex.join(
+                ['mmfgl', 'export', *map(str, [*words, *check])]
+            ),
+            machine=machine_settings(),
+            settings=dict(model=model.cfg.model.type, config=trained.title),
+            metrics=asdict(found),
+        )
+        text = json.dumps(record, indent=1)
+        write_atomically(f'{text}\n'.encode(), out.with_suffix('.check.json'))
     return out
 
 

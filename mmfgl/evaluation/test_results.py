@@ -28,6 +28,7 @@ from mmfgl.evaluation.score_threshold import (
     without_duplicates,
 )
 from mmfgl.utils.launch import leaf_datasets
+from mmfgl.utils.paths import follow_move
 
 
 def image_boxes(
@@ -163,6 +164,8 @@ class TestResults:
 def read_test_results(work_dir: str | Path) -> TestResults:
     """Read a work dir of ``tools/test.py``, and the annotations it names.
 
+    What lay in a folder that was moved or copied with it is found there.
+
     Raises:
         FileNotFoundError: A file is not there; says which and what to do.
         ValueError: The predictions belong to other annotations.
@@ -176,6 +179,10 @@ def read_test_results(work_dir: str | Path) -> TestResults:
                 'COCO data set.'
             )
     config = Config.fromfile(work_dir / 'config.py')
+    was = config.get('work_dir') or ''
+    if config.get('load_from'):
+        folder, name = osp.split(config.load_from)
+        config.load_from = osp.join(follow_move(folder, was, work_dir), name)
     dataset = next(leaf_datasets(config.test_dataloader.dataset))
     root = dataset.get('data_root') or ''
     evaluators = config.test_evaluator
@@ -183,6 +190,7 @@ def read_test_results(work_dir: str | Path) -> TestResults:
         evaluators = [evaluators]
     files = [e['ann_file'] for e in evaluators if e.get('ann_file')]
     ann_file = files[0] if files else osp.join(root, dataset['ann_file'])
+    ann_file = follow_move(ann_file, was, work_dir)
     if not osp.isfile(ann_file):
         raise FileNotFoundError(
             f'{work_dir}/config.py names the annotation file {ann_file}, '
@@ -199,7 +207,7 @@ def read_test_results(work_dir: str | Path) -> TestResults:
             'since. Run the test again.'
         )
     prefix = (dataset.get('data_prefix') or {}).get('img') or ''
-    folder = osp.join(root, prefix)
+    folder = follow_move(osp.join(root, prefix), was, work_dir)
     infos = list(coco.imgs.values())
     return TestResults(
         work_dir=work_dir,

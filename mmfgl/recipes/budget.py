@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mmfgl.recipes.hushed import hushed
 from mmfgl.utils.paths import installed
@@ -19,8 +19,12 @@ DETECTOR = (
 DEFAULT_ITERS = dict(cpu=400, cuda=4000)
 MIN_ITERS = 20  # below, no learning rate has risen
 START_UP = 15.0  # seconds of a process until its first batch
+CONVERT = 5.0  # seconds of the conversion of weights
 REPORT = 30.0
 VALIDATIONS = 4  # in a fine-tuning of so many iterations
+#: What a run consists of, in order.
+PARTS = ('weights', 'weights', 'regions', 'pretrain', 'finetune', 'finetune')
+PARTS += ('plain', 'tta') * 2
 SEARCH = 0.35  # seconds of selective search an image and core
 LOAD = 0.006  # seconds that a worker takes to load an image
 # In units of a training iteration of the detector on 8 images.
@@ -71,6 +75,18 @@ class Speed:
             iteration = _iteration_seconds()
         return cls.of(iteration, cores())
 
+    def at_pace(self, part: str, pace: float) -> Speed:
+        """What to expect when a part takes ``pace`` times as long as it says.
+
+        Of what trains and tests, that which comes after it is scaled with it,
+        until it is measured itself.
+        """
+        order = ('pretrain', 'finetune', 'plain', 'tta')
+        scaled = {'weights': (), 'regions': ('regions',)}.get(part)
+        if scaled is None:
+            scaled = order[order.index(part) :]
+        return replace(self, **{k: pace * getattr(self, k) for k in scaled})
+
     def to_dict(self) -> dict[str, float]:
         """The attributes."""
         return asdict(self)
@@ -113,6 +129,29 @@ def _iteration_seconds() -> float:
 
 
 @dataclass(frozen=True)
+class Length:
+    """Length of a training run.
+
+    Attributes:
+        iters: Number of iterations; of a run with ``seconds`` the expected
+            one.
+        seconds: Wall-clock seconds, if these count instead.
+    """
+
+    iters: int
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return f'{self.iters} iterations'
+        return f'{self.seconds / 60:.1f} min'
+
+    def expected(self, iteration: float) -> float:
+        """Seconds, where an iteration takes so many."""
+        return self.seconds or self.iters * iteration
+
+
+@dataclass(frozen=True)
 class Budget:
     """What a run may take: minutes of all, or iterations of a training.
 
@@ -122,9 +161,7 @@ class Budget:
         val: Number of photographs to validate on.
         minutes: Of the whole run.
         iters: Of pretraining and of each fine-tuning, without ``minutes``.
-
-    Raises:
-        ValueError: The minutes do not suffice; says how many do.
+        before: Seconds that were gone before the first step.
     """
 
     speed: Speed
@@ -132,8 +169,14 @@ class Budget:
     val: int
     minutes: float | None = None
     iters: int | None = None
+    before: float = 0.0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Make sure that the minutes suffice.
+
+        Raises:
+            ValueError: They do not; says how many do.
+        """
         if self.minutes is not None and self.left() < self.least:
             needed = 60 * self.minutes - self.left() + self.least
             raise ValueError(
@@ -148,56 +191,52 @@ class Budget:
         """Seconds of the least training that makes sense."""
         return MIN_ITERS * (self.speed.pretrain + 2 * self.speed.finetune)
 
-    def seconds_of(self, step: str) -> float:
-        """Expected seconds of a step without its training iterations."""
+    @property
+    def validations(self) -> int:
+        """In a fine-tuning: with minutes, the clock would run on in one."""
+        return VALIDATIONS if self.minutes is None else 1
+
+    def fixed(self, part: str) -> float:
+        """Expected seconds of a part without its training iterations."""
+        if part == 'weights':
+            return CONVERT
         plain = self.val * self.speed.plain
-        # with minutes, the clock would run on in a validation
-        validations = plain * (VALIDATIONS if self.minutes is None else 1)
         return START_UP + {
             'regions': self.photos * self.speed.regions,
-            'imagenet': validations,
-            'retod': validations,
+            'finetune': self.validations * plain,
             'plain': plain,
             'tta': self.val * self.speed.tta,
-        }.get(step, 0.0)
+        }.get(part, 0.0)
 
-    def left(self, *done: str, spent: float = 0.0) -> float:
+    def left(self, done: int = 0, spent: float = 0.0) -> float:
         """Seconds for the trainings that are not done yet.
 
         Args:
-            done: Names of the steps done.
+            done: Number of parts done.
             spent: Seconds that they took.
         """
-        steps = ['lite0', 'lite2', 'regions', 'pretrain', 'imagenet', 'retod']
-        steps += ['plain', 'tta'] * 2
-        fixed = sum(self.seconds_of(s) for s in steps if s not in done)
-        return 60 * (self.minutes or 0) - spent - fixed - REPORT
+        fixed = sum(map(self.fixed, PARTS[done:])) + REPORT
+        return 60 * (self.minutes or 0) - self.before - spent - fixed
 
-    def pretrain(self, spent: float | None = None) -> tuple[int, float | None]:
-        """Iterations and, with a budget of minutes, seconds of pretraining.
+    def pretrain(self, spent: float) -> Length:
+        """Length of the pretraining.
 
         It gets a third of what is left for the three trainings.
 
         Args:
-            spent: Seconds of the steps before it; ``None`` for the plan.
+            spent: Seconds of the parts before it.
         """
-        if self.minutes is None:
-            return self.iters, None
-        done = () if spent is None else ('lite0', 'lite2', 'regions')
-        left = max(self.left(*done, spent=spent or 0.0), self.least)
-        return self._of(left / 3, self.speed.pretrain)
+        done = PARTS.index('pretrain')
+        return self._share(3, self.left(done, spent), self.speed.pretrain)
 
-    def finetune(self, spent: float | None = None) -> tuple[int, float | None]:
+    def finetune(self, spent: float) -> Length:
         """The same of a fine-tuning: half of what pretraining has left."""
-        if self.minutes is None:
-            return self.iters, None
-        if spent is None:
-            left = self.left() * 2 / 3
-        else:
-            done = ('lite0', 'lite2', 'regions', 'pretrain')
-            left = self.left(*done, spent=spent)
-        return self._of(max(left, self.least) / 2, self.speed.finetune)
+        done = PARTS.index('finetune')
+        return self._share(2, self.left(done, spent), self.speed.finetune)
 
-    @staticmethod
-    def _of(seconds: float, iteration: float) -> tuple[int, float]:
-        return max(1, round(seconds / iteration)), round(seconds, 1)
+    def _share(self, parts: int, left: float, iteration: float) -> Length:
+        """A part of what is left, but some training in any case."""
+        if self.minutes is None:
+            return Length(self.iters)
+        seconds = round(max(left / parts, MIN_ITERS * iteration), 1)
+        return Length(max(1, round(seconds / iteration)), seconds)

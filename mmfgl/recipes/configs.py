@@ -7,10 +7,9 @@ relative to the config, so that the folder can be moved.
 from __future__ import annotations
 
 import os.path as osp
-from dataclasses import dataclass
 from pathlib import Path
 
-from mmfgl.recipes.budget import VALIDATIONS
+from mmfgl.recipes.budget import VALIDATIONS, Length
 from mmfgl.recipes.templates import DATA, DETECTOR, NO_FLIP, PRETRAIN
 from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.formats import Dataset
@@ -21,38 +20,6 @@ FGL = 'mmfgl::_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py'
 #: Number of regions' clusters, the pseudo-classes of pretraining.
 CLUSTERS = 64
 NEVER = 10**7  # iterations; the last one is validated in any case
-
-
-@dataclass(frozen=True)
-class Length:
-    """Length of a training run.
-
-    Attributes:
-        iters: Number of iterations; of a run with ``seconds`` the expected
-            one.
-        seconds: Wall-clock seconds, if these count instead.
-    """
-
-    iters: int
-    seconds: float | None = None
-
-    def __str__(self) -> str:
-        if self.seconds is None:
-            return f'{self.iters} iterations'
-        return f'{self.seconds / 60:.1f} min'
-
-    def fields(self) -> dict:
-        """What the templates of trainings have in common."""
-        budget = '' if self.seconds is None else f', seconds={self.seconds}'
-        return dict(
-            iters=self.iters,
-            cost=self,
-            budget=f"dict(type='mmfgl.BudgetHook'{budget})",
-            log=max(1, min(10, self.iters // 10)),
-            save=max(1, self.iters // 4),
-            here=HERE,
-            fgl=FGL,
-        )
 
 
 class ConfigWriter:
@@ -110,11 +77,15 @@ class ConfigWriter:
             root=_folder(self.dataset.photos),
             clusters=clusters,
             flip='' if self.flip else '\n    flip_prob=0.0,',
-            **length.fields(),
+            **_fields(length),
         )
 
     def detector(
-        self, name: str, length: Length, checkpoint: str | None = None
+        self,
+        name: str,
+        length: Length,
+        checkpoint: str | None = None,
+        validations: int = VALIDATIONS,
     ) -> Path:
         """Write ``imagenet.py`` or ``retod.py``.
 
@@ -123,6 +94,7 @@ class ConfigWriter:
             length: Of the fine-tuning.
             checkpoint: Of the pretraining, relative to the run's folder;
                 ``None`` for the ImageNet weights.
+            validations: Number of validations, the last one at the end.
         """
         start, load_from = 'from ImageNet weights alone', checkpoint
         modules = "['backbone']"
@@ -131,7 +103,7 @@ class ConfigWriter:
         else:
             start = 'from the pretraining of pretrain.py'
             modules = '_base_.pretrained_modules'
-        val_interval = -(-length.iters // VALIDATIONS)
+        val_interval = -(-length.iters // validations)
         if length.seconds is not None:  # the clock runs on meanwhile
             val_interval = f'{NEVER}'
         return self._write(
@@ -145,7 +117,7 @@ class ConfigWriter:
             val_interval=val_interval,
             load_from=load_from,
             modules=modules,
-            **length.fields(),
+            **_fields(length),
         )
 
     def _train(self, name: str) -> str:
@@ -169,3 +141,17 @@ class ConfigWriter:
 def _folder(path: str) -> str:
     """A folder as configs write it, with a slash at the end."""
     return Path(path).as_posix().rstrip('/') + '/'
+
+
+def _fields(length: Length) -> dict:
+    """What the templates of trainings have in common."""
+    budget = '' if length.seconds is None else f', seconds={length.seconds}'
+    return dict(
+        iters=length.iters,
+        cost=length,
+        budget=f"dict(type='mmfgl.BudgetHook'{budget})",
+        log=max(1, min(10, length.iters // 10)),
+        save=max(1, length.iters // 4),
+        here=HERE,
+        fgl=FGL,
+    )

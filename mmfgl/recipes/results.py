@@ -27,7 +27,7 @@ def collect_results(
         ``arms``: of each arm and way to test, AP, AP50 and AP75 in percent,
         seconds an image, and ``score_thr``, the score of highest F1 in
         validation; ``best``, the arm of the highest AP in the plain test;
-        ``settings`` and ``seconds``.
+        ``iters`` of each training; ``settings`` and ``seconds``.
     """
     from mmfgl.evaluation import read_test_results
 
@@ -46,8 +46,18 @@ def collect_results(
                 seconds_per_image=test.metrics['seconds_per_image'],
             )
     best = max(ARMS, key=lambda arm: arms[arm]['plain']['AP'])
+    iters = {
+        name: json.loads((out / name / 'budget.json').read_text())['iters']
+        for name in ('pretrain', *ARMS)
+    }
     seconds = {name: round(value, 1) for name, value in seconds.items()}
-    results = dict(arms=arms, best=best, settings=settings, seconds=seconds)
+    results = dict(
+        arms=arms,
+        best=best,
+        iters=iters,
+        settings=settings,
+        seconds=seconds,
+    )
     text = json.dumps(results, indent=1)
     write_atomically(f'{text}\n'.encode(), out / FILE)
     return results

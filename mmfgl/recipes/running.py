@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import time
 from pathlib import Path
 
-from mmfgl.recipes.budget import DEFAULT_ITERS, Budget, Speed
+from mmfgl.recipes.budget import (
+    DEFAULT_ITERS,
+    REPORT,
+    Budget,
+    Speed,
+    cores,
+)
 from mmfgl.recipes.configs import ConfigWriter
 from mmfgl.recipes.hushed import hushed
 from mmfgl.recipes.photos import (
@@ -18,8 +25,9 @@ from mmfgl.recipes.photos import (
     write_photos,
 )
 from mmfgl.recipes.results import collect_results, table
-from mmfgl.recipes.steps import LITE, NUM_STEPS, RunSteps
+from mmfgl.recipes.steps import LITE, RunSteps
 from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.utils.machine import machine_settings
 from mmfgl.utils.steps import StepRunner, clock
 
 STATE = 'run.json'
@@ -88,23 +96,34 @@ def run(
     )
     out = Path(out).absolute()
     check_out(out, dataset.photos)
-    speed = read_state(out, settings) or Speed.measure()
+    state = read_state(out, settings)
+    if state is None:
+        speed = Speed.measure().to_dict()
+        before = time.monotonic() - start
+        state = dict(
+            command=_command(photos, labels, val, out, settings),
+            machine=machine_settings(),
+            settings=settings,
+            speed=speed,
+            before=before,
+        )
     budget = Budget(
-        speed,
+        Speed(**state['speed']),
         photos=len(pretraining_photos(dataset)),
         val=len(dataset.splits['val'].content['images']),
         minutes=minutes,
         iters=iters,
+        before=state['before'],
     )
+    budget.check()
     steps = RunSteps(out, ConfigWriter(dataset, out, flip), budget)
     print(plan(steps, out), flush=True)
     if dry_run:
         return None
-    state = dict(settings=settings, speed=speed.to_dict())
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(json.dumps(state, indent=1).encode(), out / STATE)
     write_photos(dataset, out)
-    seconds = StepRunner(out).run(steps, NUM_STEPS)
+    seconds = StepRunner(out).run(steps, left=steps.left)
     print('report: drawing', flush=True)
     with hushed():
         results = collect_results(out, settings, seconds)
@@ -178,11 +197,12 @@ def check_packages() -> None:
         )
 
 
-def read_state(out: Path, settings: dict) -> Speed | None:
+def read_state(out: Path, settings: dict) -> dict | None:
     """Make sure that a folder is new or of the same run.
 
     Returns:
-        The speed that the run was planned with; ``None`` for a new one.
+        The settings, speed and seconds before the first step that the run was
+        planned with; ``None`` for a new one.
 
     Raises:
         ValueError: The folder holds something else, or a run of other
@@ -206,14 +226,14 @@ def read_state(out: Path, settings: dict) -> Speed | None:
             f'{out} holds a run of other arguments ({"; ".join(changed)}): '
             'give these, or a new --out'
         )
-    return Speed(**state['speed'])
+    return state
 
 
 def plan(steps: RunSteps, out: Path) -> str:
     """What is going to happen, with expected times."""
     rows = steps.plan()
     width = max(len(name) for name, _, _ in rows)
-    total = sum(seconds for _, _, seconds in rows)
+    total = sum(seconds for _, _, seconds in rows) + REPORT
     budget = steps.budget
     if budget.minutes is None:
         length = f'about {total / 60:.0f} min in all on this machine'
@@ -224,7 +244,20 @@ def plan(steps: RunSteps, out: Path) -> str:
         f'  {name:{width}}  {clock(seconds):>6}  {title}'
         for name, title, seconds in rows
     ]
-    return '\n'.join([f'Plan for {out}: {length}', *lines])
+    return '\n'.join([f'Plan for {out}: {length}', *lines, assumed(budget)])
+
+
+def assumed(budget: Budget) -> str:
+    """What the expected times of a plan rest on."""
+    speed, device = budget.speed, {'cpu': 'CPU', 'cuda': 'GPU'}[_device()]
+    return (
+        f'Assumed: {speed.finetune:.2g} s an iteration of fine-tuning (timed '
+        f'on this {device}); from ratios between parts that were seen on 2 '
+        f'CPU cores: {speed.pretrain:.2g} s an iteration of pretraining, '
+        f'{speed.plain:.2g} s a photograph in a test, {speed.tta:.2g} s with '
+        f'TTA, {speed.regions:.2g} s for its regions on {cores()} cores. The '
+        'time left that the run shows follows what it measures.'
+    )
 
 
 def write_report(out: Path) -> Path:
@@ -233,6 +266,23 @@ def write_report(out: Path) -> Path:
 
     report([out], out)
     return out / 'report.html'
+
+
+def _command(
+    photos: str | Path,
+    labels: str | Path | None,
+    val: str | Path | None,
+    out: Path,
+    settings: dict,
+) -> str:
+    """The command that does what :func:`run` was asked for."""
+    words = ['mmfgl', 'run', photos, *([labels] if labels else [])]
+    words += ['--out', out, *(['--val', val] if val else [])]
+    words += [] if settings['flip'] else ['--no-flip']
+    for name in ('minutes', 'iters'):
+        if settings[name] is not None:
+            words += [f'--{name}', f'{settings[name]:g}']
+    return shlex.join(map(str, words))
 
 
 def _device() -> str:

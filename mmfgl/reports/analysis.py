@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
+from mmengine.logging import print_log
 
 from mmfgl.evaluation import (
     ERROR_TYPES,
@@ -186,17 +188,29 @@ def _add_pictures(
     page.add_table(rows, 'Percent, at the threshold of highest F1.')
     results = [test.results for test in drawn]
     classes, paths = results[0].classes, results[0].paths
-    pictures, seen = [], set()
+    pictures, missing, seen = [], [], set()
     for reason, index in choose_images(results[-1], _NUM_PICTURES):
         caption = f'{paths[index].rpartition("/")[2]}'
         caption += f' ({reason})' if reason else ''
-        pictures.append((caption, list(panels(results, index))))
+        try:
+            pictures.append((caption, list(panels(results, index))))
+        except FileNotFoundError:
+            missing.append(paths[index])
+            continue
         seen.update(results[0].images[index].gt_labels.tolist())
         for result in results:
             seen.update(shown_predictions(result, index).labels.tolist())
     titles = ['truth', *(test.name for test in drawn)]
     legend = [(classes[label], class_colour(label)) for label in sorted(seen)]
-    page.add_pictures(titles, pictures, legend)
+    if pictures:
+        page.add_pictures(titles, pictures, legend)
+    if missing:
+        text = (
+            f'{len(missing)} of the photographs to show are not there any '
+            f'more and are left out ({missing[0]}).'
+        )
+        page.add_text(text)
+        print_log(f'{drawn[0].folder}: {text}', level=logging.WARNING)
     if len(drawn) < len(tests):
         page.add_text(
             'Of each checkpoint the test of highest AP is drawn, at most '

@@ -100,7 +100,10 @@ class Training(Run):
 
     @property
     def steps(self) -> str:
-        """Its length in words."""
+        """Its length in words; of a budget of time, what it came to."""
+        path = self.folder / 'budget.json'
+        if path.is_file():
+            return f'{json.loads(path.read_text())["iters"]} iterations'
         loop = self.config.train_cfg
         if loop.get('max_iters'):
             return f'{loop.max_iters} iterations'
@@ -109,11 +112,15 @@ class Training(Run):
     @cached_property
     def seconds(self) -> float | None:
         """Time of its iterations, from what it logged."""
-        times = dict(read_curve(self.folder, 'time'))
-        losses = read_curve(self.folder)
+        # a validation logs its own time under the same step
+        times = {
+            record['step']: record.get('time', 0.0)
+            for record in read_log(self.folder)
+            if 'loss' in record
+        }
         last = total = 0.0
-        for step, _ in losses:
-            total += times.get(step, 0.0) * (step - last)
+        for step, seconds in sorted(times.items()):
+            total += seconds * (step - last)
             last = step
         return total or None
 

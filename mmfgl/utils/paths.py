@@ -1,5 +1,6 @@
 """Where the configs and tools of mmfgl lie."""
 
+import os.path as osp
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -56,3 +57,30 @@ def get_config(name: str) -> Config:
             f'mmfgl has no config {name!r}. Near it are {", ".join(near)}'
         )
     return Config.fromfile(path)
+
+
+def follow_move(path: str, was: str, now: str | Path) -> str:
+    """Where a file lies today that may have been moved with a folder.
+
+    Args:
+        path: A file or folder, as the config of a run names it.
+        was: A folder as that config names it, its work dir say.
+        now: The same folder today.
+
+    Returns:
+        The path in the tree of ``now``, if it is there (also of a copy, beside
+        which the original still is), else ``path``.
+
+    Examples:
+        >>> follow_move('/old/data/val.json', '/old/test', '/old/test')
+        '/old/data/val.json'
+    """
+    if not osp.isabs(was):
+        return path
+    old, new = Path(was), Path(now).absolute()
+    while old.name and old.name == new.name:  # moved with what is above it
+        old, new = old.parent, new.parent
+    if not Path(path).is_relative_to(old):
+        return path
+    moved = new / Path(path).relative_to(old)
+    return str(moved) if moved.exists() else path

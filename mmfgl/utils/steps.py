@@ -1,5 +1,6 @@
 """Run the commands of a longer job one by one, resumably and visibly."""
 
+import ctypes
 import functools
 import hashlib
 import json
@@ -7,16 +8,18 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config
 
+from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.resume import find_checkpoint
 
 # MMEngine's log: Epoch(train) [1][ 50/100] ... or Iter(val) [10/20] ...
@@ -29,6 +32,15 @@ _LOADED = re.compile(r'[\d.]+ % of the declared modules loaded.*')
 # How a tool ends on an error of the user.
 _ERROR = re.compile(r'error: (.+)')
 _VALUES = re.compile(r'(?<!\S)(loss|coco/bbox_mAP\w*|eta): +(\S+)')
+_TIME = re.compile(r'(?<!\S)time: +(\S+)')
+# MMEngine's progress bar of images.
+_BAR = re.compile(r'\] (?P<now>\d+)/(?P<total>\d+), (?P<rate>[\d.]+) task/s')
+_LIBC = ctypes.CDLL(None) if sys.platform == 'linux' else None
+_PR_SET_PDEATHSIG = 1
+
+#: Of a step's name, its pace (measured over expected seconds of an iteration)
+#: and the share of it that is done: seconds to the end of the whole job.
+Left = Callable[[str, float, float], float]
 
 
 @dataclass
@@ -47,6 +59,8 @@ class Step:
         resumable: ``--resume`` goes on in ``work_dir`` after an interruption.
         root: Folder that may be moved meanwhile: where it lies decides
             nothing.
+        iteration: Expected seconds of an iteration, or image, as the command
+            counts them.
     """
 
     name: str
@@ -58,6 +72,7 @@ class Step:
     work_dir: Path | None = None
     resumable: bool = False
     root: Path | None = None
+    iteration: float | None = None
 
     def digest(self) -> str:
         """A digest of all that decides the result but the code."""
@@ -77,7 +92,7 @@ class Step:
             checkpoint = find_checkpoint(match[1], check=False)
             if checkpoint is None:
                 raise FileNotFoundError(f'no checkpoint in {match[1]}')
-            return os.path.relpath(checkpoint)
+            return checkpoint
 
         return [re.sub(r'([^=]+)/LATEST$', latest, x) for x in self.command]
 
@@ -96,13 +111,17 @@ class StepRunner:
         self.interval = interval
 
     def run(
-        self, steps: Iterable[Step], total: int | None = None
+        self,
+        steps: Iterable[Step],
+        total: int | None = None,
+        left: Left | None = None,
     ) -> dict[str, float]:
         """Run steps in order; return the seconds that each took in all.
 
         A step comes after those it needs; a generator may make it from the
         results of those before. ``total`` is the number of steps, if
-        ``steps`` does not have a length.
+        ``steps`` does not have a length. With ``left``, the time that the
+        whole job still takes is shown, too.
 
         Raises:
             RuntimeError: A command failed; says why, as far as it has said.
@@ -115,8 +134,11 @@ class StepRunner:
             if state['done'] and all(path.exists() for path in step.outputs):
                 print(f'{title}: already done, took {state["seconds"]:.0f} s')
             else:
-                print(f'{title}: expect about {clock(step.seconds)}')
-                self._run(step, state)
+                text = f'{title}: expect about {clock(step.seconds)}'
+                if left is not None:
+                    text += f'; all: {clock(left(step.name, 1.0, 0.0))} left'
+                print(text, flush=True)
+                self._run(step, state, left)
             seconds[step.name] = state['seconds']
         return seconds
 
@@ -130,7 +152,7 @@ class StepRunner:
                 return state | {'started': True}
         return dict(digest=digest, seconds=0.0, done=False, started=False)
 
-    def _run(self, step: Step, state: dict) -> None:
+    def _run(self, step: Step, state: dict, left: Left | None) -> None:
         """Run one step; ``state`` is updated and written."""
         command = step.resolved_command()
         folder = step.work_dir
@@ -142,23 +164,35 @@ class StepRunner:
                 state['seconds'] = 0.0
         state['done'] = False
         path = self.folder / f'{step.name}.json'
-        path.write_text(json.dumps(state))
-        print(f'    python {shlex.join(command)}', flush=True)
         before, start = state['seconds'], time.monotonic()
-        try:
-            self._stream(step, command)
-            state['done'] = True
-        finally:
-            # also after an interruption, so that a resumed run counts whole
+
+        def note() -> float:
+            # as it goes, since a kill comes without warning: a resumed run
+            # counts whole
             seconds = time.monotonic() - start
             state['seconds'] = before + seconds
-            path.write_text(json.dumps(state))
+            write_atomically(json.dumps(state).encode(), path)
+            return seconds
+
+        note()
+        print(f'    python {shlex.join(command)}', flush=True)
+        try:
+            self._stream(step, command, note, left)
+            state['done'] = True
+        finally:
+            seconds = note()
         print(f'    done in {clock(seconds)}', flush=True)
 
-    def _stream(self, step: Step, command: list[str]) -> None:
+    def _stream(
+        self,
+        step: Step,
+        command: list[str],
+        note: Callable[[], float],
+        left: Left | None,
+    ) -> None:
         """Run a command; log all of its output, show some."""
         path = self.folder / f'{step.name}.log'
-        start, shown = time.monotonic(), 0.0
+        shown = 0.0
         tail: deque[str] = deque(maxlen=25)
         process = subprocess.Popen(
             [sys.executable, '-u', *command],
@@ -169,8 +203,10 @@ class StepRunner:
             # waiting threads sleep: spinning ones are slow beyond measure on
             # cores that other processes use too
             env={'OMP_WAIT_POLICY': 'PASSIVE', **os.environ},
+            preexec_fn=_end_with_parent,
         )
-        with process, path.open('a', encoding='utf-8') as log:
+        start = time.monotonic()
+        with process, path.open('a', encoding='utf-8', buffering=1) as log:
             try:
                 for line in process.stdout:
                     log.write(line)
@@ -178,14 +214,43 @@ class StepRunner:
                     elapsed = time.monotonic() - start
                     text = progress_line(line, elapsed - shown > self.interval)
                     if text:
-                        times = f'{clock(elapsed)} of ~{clock(step.seconds)}'
-                        print(f'    {times}  {text}', flush=True)
+                        done = progress(line)
+                        if left and done and step.iteration:
+                            share, iteration = done
+                            pace = iteration / step.iteration
+                            seconds = left(step.name, pace, share)
+                            text += f'; all: {clock(seconds)} left'
+                        print(f'    {clock(elapsed)}  {text}', flush=True)
                         shown = elapsed
+                        note()
             except BaseException:
                 process.terminate()
                 raise
         if process.returncode:
             raise RuntimeError(_failure(step.name, path, list(tail)))
+
+
+def _end_with_parent() -> None:
+    """Get SIGTERM when the parent is gone, even by SIGKILL.
+
+    A training that went on alone would be in the way of the next start.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def progress(line: str) -> tuple[float, float] | None:
+    """Share of a step that is done, and seconds of an iteration.
+
+    ``None`` of a line that does not tell, or tells of a validation only.
+    """
+    if bar := _BAR.search(line):
+        rate = float(bar['rate']) or float('inf')
+        return int(bar['now']) / int(bar['total']), 1 / rate
+    match, time = _PROGRESS.search(line), _TIME.search(line)
+    if match is None or time is None or '(val)' in match['where']:
+        return None
+    return int(match['now']) / int(match['total']), float(time[1])
 
 
 @functools.cache
@@ -202,6 +267,8 @@ def progress_line(line: str, due: bool = True) -> str:
     """
     loaded = _LOADED.search(line)
     match = _PROGRESS.search(line)
+    if due and (bar := _BAR.search(line)):
+        return f'{bar["now"]}/{bar["total"]} images'
     if match is None:
         return loaded.group() if loaded else ''
     values = ' '.join(f'{k} {v}' for k, v in _VALUES.findall(match['values']))
@@ -223,5 +290,9 @@ def _failure(name: str, log: Path, tail: list[str]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds as ``m:ss``."""
-    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f'{hours}:{minutes:02d}:{seconds:02d}'
+    return f'{minutes}:{seconds:02d}'

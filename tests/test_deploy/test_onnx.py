@@ -1,5 +1,6 @@
 """Detectors in ONNX Runtime give the detections of PyTorch."""
 
+import json
 import runpy
 from pathlib import Path
 
@@ -87,6 +88,10 @@ def test_equal_at_another_size(exported):
 
 def test_check_prints_the_differences(exported, capsys):
     folder, path = exported
+    kept = json.loads((folder / 'model.check.json').read_text())
+    assert kept['command'].startswith(f'mmfgl export {folder}/tiny.py ')
+    assert kept['metrics']['images'] == 1
+    assert kept['metrics']['matches'] == kept['metrics']['torch'] > 3
     cfg = Config.fromfile(folder / 'tiny.py')
     model = init_detector(cfg, str(folder / 'tiny.pth'), device='cpu')
     content = (folder / 'model.onnx').read_bytes()

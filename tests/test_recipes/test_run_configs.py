@@ -8,7 +8,8 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.registry import VISUALIZERS, DefaultScope
 
-from mmfgl.recipes.configs import ConfigWriter, Length
+from mmfgl.recipes.budget import Length
+from mmfgl.recipes.configs import ConfigWriter
 from mmfgl.recipes.photos import write_photos
 from mmfgl.testing.configs import read_config
 from mmfgl.utils.paths import installed

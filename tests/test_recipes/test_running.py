@@ -3,6 +3,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 
 from mmfgl.recipes import run, running
@@ -17,11 +18,12 @@ STEPS += ['test-retod-plain', 'test-retod-tta']
 
 
 @pytest.fixture
-def faked(monkeypatch):
+def faked(monkeypatch, unformatted_configs):
     """Commands leave what the real ones would; they are listed."""
     commands = []
 
-    def stream(runner, step, command):
+    def stream(runner, step, command, note, left):
+        assert left(step.name, 2.0, 0.5) > 0
         commands.append((step.name, command))
         for path in step.outputs:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +34,9 @@ def faked(monkeypatch):
             step.outputs[0].write_text(str(checkpoint))
             spent = json.dumps(dict(iters=7, seconds=50.0))
             (step.work_dir / 'budget.json').write_text(spent)
+            log = step.work_dir / '20260101_000000/vis_data/scalars.json'
+            log.parent.mkdir(parents=True)
+            log.write_text(json.dumps(dict(step=7, loss=1.0, time=2.0)))
         if step.name.startswith('test-'):
             _fake_test(step)
 
@@ -53,7 +58,9 @@ def faked(monkeypatch):
         }
         for name, content in files.items():
             (step.work_dir / name).write_text(json.dumps(content))
-        (step.work_dir / 'config.py').write_text(f"_base_ = '{config}'")
+        cfg = Config.fromfile(config)
+        cfg.work_dir = str(step.work_dir)
+        cfg.dump(step.work_dir / 'config.py')
 
     # MMEngine would read every metafile of mmdet for each base
     search = Mock(side_effect=ValueError)
@@ -74,11 +81,16 @@ def test_a_run_and_its_second_start(digits, tmp_path, faked, capsys):
     assert row['AP'] == 60.0 and row['AP50'] == 0.0  # -1 is 'not defined'
     assert row['score_thr'] == 0.6
     assert set(results['seconds']) == set(STEPS)
+    assert results['iters'] == dict(pretrain=7, imagenet=7, retod=7)
+    command = f'mmfgl run {digits} --out {out} --iters 30'
+    assert json.loads((out / 'run.json').read_text())['command'] == command
     assert 'ImageNet, then ReToD  RoI TTA  60.0' in table(results)
     shown = capsys.readouterr().out
     for text in (
         'pretraining: 8 photographs',
         'Plan for',
+        'Assumed: 0.88 s an iteration of fine-tuning (timed on this',
+        '; all: 1:',
         str(out / 'r.html'),
     ):
         assert text in shown
@@ -95,17 +107,20 @@ def test_a_run_and_its_second_start(digits, tmp_path, faked, capsys):
     assert [name for name, _ in faked] == ['retod']
 
 
-def test_a_folder_may_be_moved_before_its_run_ends(digits, tmp_path, faked):
+def test_a_folder_may_be_moved(digits, tmp_path, faked):
     (tmp_path / 'one').mkdir()
     out, moved = tmp_path / 'one/run', tmp_path / 'run'
     results = run(digits, out=out, iters=30)
     faked.clear()
     out.rename(moved)
     assert run(digits, out=moved, iters=30)['arms'] == results['arms']
-    assert [name for name, _ in faked] == STEPS[-4:]  # the tests alone
-    for name, (_, _, checkpoint, *_) in faked:
-        arm = name.split('-')[1]
-        assert Path(checkpoint).resolve() == moved / arm / 'iter_7.pth'
+    assert not faked
+    # a test that is made there is made of what is there
+    (moved / 'test-retod-tta/metrics.json').unlink()
+    run(digits, out=moved, iters=30)
+    ((name, (_, _, checkpoint, *_)),) = faked
+    assert name == 'test-retod-tta'
+    assert Path(checkpoint) == moved / 'retod/iter_7.pth'
 
 
 def test_minutes_give_both_detectors_as_many_iterations(
@@ -119,6 +134,9 @@ def test_minutes_give_both_detectors_as_many_iterations(
     assert 'seconds=' in texts['pretrain'] and 'seconds=' in texts['imagenet']
     assert 'seconds=' not in texts['retod']
     assert 'max_iters = 7\n' in texts['retod']
+    # neither loses time to validations before its end
+    for name, interval in (('imagenet', 10**7), ('retod', 7)):
+        assert f'max_iters, val_interval={interval})' in texts[name]
     assert 'pretrain/iter_7.pth' in texts['retod']
     with pytest.raises(ValueError, match='minutes 20 there and 30 now'):
         run(digits, out=tmp_path, minutes=30, flip=False)

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,14 +62,14 @@ def config_of(root, **more):
     )
 
 
-def write_test(folder, root, checkpoint, shift=0, **more):
+def write_test(folder, root, checkpoint, shift=0, num_images=10, **more):
     """A test that finds each object, the second one under another class."""
     folder.mkdir(parents=True)
     config = config_of(root, load_from=str(checkpoint), **more)
     config.dump(str(folder / 'config.py'))
     rows = [
         dict(image_id=i, category_id=10 + (i + o) % 3, bbox=box, score=score)
-        for i in range(10)
+        for i in range(num_images)
         for o, box, score in (
             (0, BOX, 0.9 - 0.01 * i),
             (0, OTHER, 0.7),
@@ -94,6 +95,14 @@ def write_training(folder, root, **more):
     text = '\n'.join(map(json.dumps, records))
     (logs / 'scalars.json').write_text(text)
     config_of(root, **more).dump(str(logs / 'config.py'))
+
+
+@pytest.fixture(scope='session')
+def write():
+    """The functions that write what a report is made of."""
+    return SimpleNamespace(
+        dataset=write_dataset, test=write_test, training=write_training
+    )
 
 
 @pytest.fixture(scope='session')

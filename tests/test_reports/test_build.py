@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import pytest
 
@@ -84,3 +85,40 @@ def test_command(run_folder, tmp_path, capsys):
     path = tmp_path / 'report.html'
     assert capsys.readouterr().out == f'{path}\n'
     assert 'retod, imagenet' in path.read_text()
+
+
+def test_a_run_that_was_copied(tmp_path, write, capsys):
+    photos, old = tmp_path / 'photos', tmp_path / 'old'
+    write.dataset(photos, num_images=2)
+    test = old / 'run/test-retod-plain'
+    ann_file = old / 'run/data/val.json'
+    write.training(old / 'run/retod', photos)
+    write.test(
+        *(test, photos, old / 'run/retod/iter_20.pth'),
+        num_images=2,
+        work_dir=str(test),
+        test_evaluator=dict(type='CocoMetric', ann_file=str(ann_file)),
+    )
+    ann_file.parent.mkdir()
+    shutil.copy(photos / 'val.json', ann_file)
+    moved = tmp_path / 'new/other'
+    shutil.copytree(old / 'run', moved)
+    ann_file.write_text('{}')  # another run is there by now
+    page = report(moved)
+    text = page.with_suffix('.md').read_text()
+    # the training of the copy, without its checkpoint, is that of the test
+    assert re.search(r'test-retod-plain .*20 iterations', text)
+    assert 'val, while training' not in text
+    assert page.read_text().count('<img src=') == 2
+    capsys.readouterr()
+    shutil.rmtree(old)
+    shutil.rmtree(photos)
+    text = report(moved).read_text()
+    assert '<img src=' not in text
+    line = '1 of the photographs to show are not there any more and are '
+    line += f'left out ({photos}/val/'
+    assert line in capsys.readouterr().out
+    assert '1 of the photographs to show are not there any more' in text
+    (moved / 'data/val.json').unlink()
+    with pytest.raises(FileNotFoundError, match='names the annotation file'):
+        report(moved)

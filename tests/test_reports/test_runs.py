@@ -53,6 +53,22 @@ def test_run_folder(run_folder):
     assert runs.tests[1].metric('mAP_s') is None
 
 
+def test_length_of_a_training_by_the_clock(tmp_path, write):
+    write.training(tmp_path, tmp_path)
+    (tmp_path / 'budget.json').write_text(json.dumps(dict(iters=17)))
+    (training,) = find_runs([tmp_path]).trainings
+    assert training.steps == '17 iterations'  # its config expected 20
+
+
+def test_time_is_that_of_iterations(tmp_path, write):
+    write.training(tmp_path, tmp_path)
+    log = next(tmp_path.glob('*/vis_data/scalars.json'))
+    validation = {'step': 10, 'time': 900.0, 'coco/bbox_mAP': 0.1}
+    log.write_text(f'{log.read_text()}\n{json.dumps(validation)}')
+    (training,) = find_runs([tmp_path]).trainings
+    assert training.seconds == pytest.approx(60)
+
+
 def test_names_tell_folders_apart(run_folder):
     dirs = [run_folder / 'retod', run_folder / 'test-retod-tta', run_folder]
     runs = find_runs(dirs[:2])

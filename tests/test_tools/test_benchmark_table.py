@@ -4,9 +4,9 @@ import statistics
 
 import pytest
 from benchmark_tables.comparing import compare
-from benchmark_tables.kept import read_kept
+from benchmark_tables.kept import SUBCOMMANDS, read_kept
 from benchmark_tables.tables import render
-from benchmark_tables.texts import files, fill
+from benchmark_tables.texts import files, fill, stray_numbers
 from kept_runs import a_file, an_arm
 
 
@@ -79,6 +79,14 @@ def test_fills_and_checks(clone):
         'AP50 of 53.3',
         '| 1.0 ± 0.2 |',
         '| a | 1.5 | **2.5** |',
+        'AP 为 31.3',
+        'All 104 of 104 detections match.',
+        'Boxes differ by at most 0.01 pixels.',
+        '104 个检测全部匹配',
+        '坐标最多相差 0.01 像素',
+        'It is 1.3 times faster.',
+        '快 1.3 倍',
+        'It reads 75 images a second.',
     ],
 )
 def test_number_without_a_file(clone, line):
@@ -107,6 +115,14 @@ def test_this_clone_agrees(path):
     assert fill(path, read_kept()) == path.read_text(encoding='utf-8')
 
 
+def test_no_number_in_the_code_of_this_clone(clone):
+    assert stray_numbers() == []
+    code = clone.root / 'mmfgl/layer.py'
+    code.parent.mkdir()
+    code.write_text('x = 1\n# gave 14.4 AP\n')
+    assert f'{code}:2: a number without its file' in clone.fails('--check')
+
+
 OTHERS = {
     'speed': (
         dict(size='4x4', device='cpu', threads=1),
@@ -129,6 +145,16 @@ OTHERS = {
         {}, dict(pipeline_ratio=4.0, ours_images_per_second=8.0,
                  mocov2_images_per_second=2.0),
     ),
+    'run': (
+        dict(photos='data/x', minutes=5, iters=None, pretrain_iters=30),
+        dict(retod=dict(plain=dict(AP=10.0, AP50=30.0, AP75=2.0),
+                        tta=dict(AP=11.0), iters=40)),
+    ),
+    'export': (
+        dict(model='FGL', config='x.py'),
+        dict(images=20, torch=104, onnx=105, matches=103, box=0.0123,
+             score=1.2e-6),
+    ),
 }  # fmt: skip
 
 
@@ -141,6 +167,17 @@ OTHERS = {
         ('syncs', 'syncs', '| step | pretended | 3 | 1 | 4 |'),
         ('faults', 'faults', '| 0123456 | 1 of 1 | 2 of 3 |'),
         ('pipeline', 'pipeline', '| 0123456 | 8 | 2 | 4.0 |'),
+        (
+            'run',
+            'run',
+            '| data/x, 5 min, 2 CPU cores: `retod` | 30 + 40 | 10.0 | 30.0 | '
+            '2.0 | 11.0 |',
+        ),
+        (
+            'export',
+            'export',
+            '| FGL, x.py | 20 | 104 | 105 | 103 | 0.01 | 1e-06 |',
+        ),
     ],
 )
 def test_tables_of_other_kinds(clone, kind, name, row):
@@ -148,7 +185,10 @@ def test_tables_of_other_kinds(clone, kind, name, row):
     content = dict(
         a_file({}), kind=kind, settings=settings, metrics=metrics,
         command=f'python tools/benchmarks/{kind}.py --out DIR',
+        machine=dict(cores='2', GPUs='none'),
     )  # fmt: skip
+    if kind in SUBCOMMANDS:
+        content['command'] = f'mmfgl {kind} x'
     assert render(name, read_kept(clone.results), {}) == 'Not yet measured.'
     clone.keep('x', content)
     assert row in render(name, read_kept(clone.results), {})

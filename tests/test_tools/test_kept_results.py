@@ -10,6 +10,8 @@ from benchmark_tables.kept import check, read_kept
 from kept_runs import COMMAND, COMMIT, a_file, an_arm
 from lib.output import write_results
 
+TESTS = ('plain', 'tta')
+
 
 @pytest.mark.parametrize(
     ('change', 'words'),
@@ -105,3 +107,37 @@ def test_benchmarks_say_what_they_ran(tmp_path, monkeypatch):
     assert kept['command'] == 'python tools/benchmarks/syncs.py --out DIR'
     assert kept['metrics'] == counts
     assert 'torch' in kept['machine']
+
+
+def test_what_mmfgl_itself_has_measured(tmp_path):
+    out, folder = tmp_path / 'first', tmp_path / 'kept'
+    out.mkdir()
+    modes = {mode: dict(AP=1.0, AP50=2.0, AP75=0.5) for mode in TESTS}
+    results = dict(
+        arms=dict(imagenet=modes, retod=modes), best='retod', seconds={},
+        iters=dict(pretrain=3, imagenet=4, retod=4),
+        settings=dict(photos='/mnt/me/photos', minutes=5, iters=None),
+    )  # fmt: skip
+    (out / 'results.json').write_text(json.dumps(results))
+    command = 'mmfgl run /mnt/me/photos --out /tmp/first --minutes 5'
+    record = dict(command=command, machine={'cores': '2'})
+    (out / 'run.json').write_text(json.dumps(record))
+    (path,) = add_run(out, folder, commit='abcdef0')
+    assert path.name == 'run_first.json'
+    kept = json.loads(path.read_text())
+    assert kept['command'] == 'mmfgl run photos --out DIR --minutes 5'
+    assert kept['settings']['photos'] == 'photos'
+    assert kept['metrics']['retod'] == modes | dict(iters=4)
+    assert kept['machine'] == {'cores': '2'}
+    record = dict(
+        command=f'mmfgl export {out} --check /mnt/me/photos', machine={},
+        settings=dict(config='first', model='FGL'),
+        metrics=dict(images=2, torch=3, onnx=3, matches=3, box=0.1, score=0.1),
+    )  # fmt: skip
+    check = out / 'model.check.json'
+    check.write_text(json.dumps(record))
+    (path,) = add_run(check, folder, commit='abcdef0')
+    assert path.name == 'export_model.json'
+    kept = json.loads(path.read_text())
+    assert kept['command'] == 'mmfgl export first --check photos'
+    assert kept['metrics'] == record['metrics']

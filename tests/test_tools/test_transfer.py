@@ -30,7 +30,7 @@ def ran(monkeypatch, unformatted_configs):
     """Names of the steps that were run, without a process for each."""
     names = []
 
-    def stream(self, step, command):
+    def stream(self, step, command, note, left):
         names.append(step.name)
         log = self.folder / f'{step.name}.log'
         if command[0].endswith('train.py'):

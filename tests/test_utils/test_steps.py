@@ -1,9 +1,13 @@
+import json
+import multiprocessing
 import shutil
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from mmfgl.utils.steps import Step, StepRunner, progress_line
+from mmfgl.utils.steps import Step, StepRunner, clock, progress, progress_line
 
 SCRIPT = """
 import pathlib, sys
@@ -110,3 +114,79 @@ def test_progress_line():
     line = '100.0 % of the declared modules loaded (9 of 9 tensors)'
     assert progress_line(line, due=False) == line
     assert progress_line('Loads checkpoint by local backend') == ''
+
+
+def test_time_left_of_the_whole_job(make_step, tmp_path, capsys):
+    script = tmp_path / 'script.py'
+    line = 'Iter(train) [ 5/10]  eta: 0:00:10  time: 3.0  loss: 1.5'
+    script.write_text(f'{SCRIPT}\nprint({line!r})\n')
+    asked = []
+
+    def left(*args):
+        asked.append(args)
+        return 5000.0
+
+    step = make_step('a', 'x', iteration=2.0)
+    StepRunner(tmp_path / 'out', interval=0).run([step], left=left)
+    # at the start; a line without a time tells nothing
+    assert asked == [('a', 1.0, 0.0), ('a', 1.5, 0.5)]
+    shown = capsys.readouterr().out
+    assert '[1/1] a: expect about 0:01; all: 1:23:20 left\n' in shown
+    assert 'eta 0:00:10 loss 1.5; all: 1:23:20 left\n' in shown
+
+
+def test_progress():
+    bar = '[>>>>   ] 32/640, 12.5 task/s, elapsed: 3s, ETA:    49s'
+    assert progress(bar) == (0.05, 0.08)
+    assert progress_line(bar) == '32/640 images'
+    assert progress_line(bar, due=False) == ''
+    assert progress('[  ] 0/640, 0.0 task/s, elapsed: 0s, ETA:') == (0, 0)
+    values = 'eta: 0:00:03  time: 0.5  data_time: 0.1'
+    assert progress(f'Iter(test) [20/80]    {values}') == (0.25, 0.5)
+    assert progress(f'Iter(val) [20/80]    {values}') is None
+    assert progress('Iter(train) [20/80]  data_time: 0.1') is None
+    assert (clock(59.9), clock(3599), clock(3600)) == (
+        *('0:59', '59:59', '1:00:00'),
+    )
+
+
+ENDLESS = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir()
+def end(*args):
+    (folder / 'ended').touch()
+    sys.exit(75)
+signal.signal(signal.SIGTERM, end)
+time.sleep(0.2)
+print('Iter(train) [ 2/10]  loss: 1.5')
+time.sleep(30)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='a signal of Linux')
+def test_a_kill_ends_the_command_too_and_keeps_its_time(tmp_path):
+    script, work_dir = tmp_path / 'script.py', tmp_path / 'work'
+    script.write_text(ENDLESS)
+    step = Step('a', [str(script), str(work_dir)], [work_dir], 1)
+    runner = StepRunner(tmp_path / 'out', interval=0)
+    context = multiprocessing.get_context('fork')
+    process = context.Process(target=runner.run, args=([step],))
+    process.start()
+    log, state = (tmp_path / f'out/steps/a.{end}' for end in ('log', 'json'))
+
+    def wait_for(condition):
+        until = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    def seconds():
+        return json.loads(state.read_text())['seconds']
+
+    wait_for(lambda: state.is_file() and seconds() > 0.1)
+    process.kill()
+    process.join()
+    wait_for((work_dir / 'ended').is_file)
+    assert 'Iter(train)' in log.read_text()
+    assert not json.loads(state.read_text())['done']

@@ -8,7 +8,8 @@ r"""Fill the tables of READMEs, docs and metafiles from kept results.
 
 Kept results are small JSON files in benchmarks/results/, one a run (schema in
 benchmark_tables/kept.py). `--add` makes one from the `--out` of a finished
-benchmark: it takes command, commit, machine, settings and metrics, drops what
+benchmark or `mmfgl run`, or from the model.check.json of `mmfgl export
+--check`: it takes command, commit, machine, settings and metrics, drops what
 belongs to one machine's file system, and fills the tables. A run that got
 more seeds or arms replaces its file. A table stands in Markdown between
 `<!-- table: NAME KEY=VALUE ... -->` and `<!-- end -->`; a measured number
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from benchmark_tables.adding import add_run
 from benchmark_tables.kept import RESULTS, ROOT, read_kept
 from benchmark_tables.tables import TABLES, render
-from benchmark_tables.texts import files, fill
+from benchmark_tables.texts import files, fill, stray_numbers
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -54,7 +55,7 @@ def outdated(root: Path, results: Path, write: bool) -> list[str]:
     Returns:
         One line a file and problem.
     """
-    kept, problems = read_kept(results), []
+    kept, problems = read_kept(results), stray_numbers(root)
     for path in files(root):
         try:
             new = fill(path, kept)

@@ -30,7 +30,8 @@ def add_run(
     those in the checkpoints that the run has left, else that of ``run.json``.
 
     Args:
-        out: The ``--out`` of a benchmark.
+        out: The ``--out`` of a benchmark or of ``mmfgl run``, or the
+            ``.check.json`` of ``mmfgl export --check``.
         folder: Where to write.
         name: Of the file, without .json; ``KIND_FOLDER`` of the run if None.
         command: In place of the one that is found.
@@ -44,15 +45,18 @@ def add_run(
         ValueError: Command or commit cannot be told, or the results do not
             fit the schema.
     """
-    path = out / 'results.json'
+    path = out if out.suffix == '.json' else out / 'results.json'
     if not path.is_file():
         raise FileNotFoundError(
             f'{path} does not exist: is {out} the --out of a finished '
             'benchmark?'
         )
     results = json.loads(path.read_text(encoding='utf-8'))
-    path = out / 'run.json'
-    record = json.loads(path.read_text('utf-8')) if path.is_file() else {}
+    record, path = {}, out / 'run.json'
+    if out.is_file():
+        record = results
+    elif path.is_file():
+        record = json.loads(path.read_text('utf-8'))
     command = command or record.get('command') or _shown_command(out)
     if command is None:
         raise ValueError(f'{out} does not say its command: give --command')
@@ -60,7 +64,7 @@ def add_run(
     if kind not in METRICS:
         raise ValueError(f'{out} was made by {kind}, not by a benchmark')
     command = clean_command(command)
-    name = name or f'{kind}_{out.resolve().name}'
+    name = name or f'{kind}_{out.resolve().name.split(".")[0]}'
     parts = {name: (out, results)}
     if 'data_sets' in results:
         parts = {
@@ -104,6 +108,14 @@ def _content(
     if kind == 'transfer':
         # an arm that was cut off before its first seed has no numbers
         metrics = {k: v for k, v in results['arms'].items() if v['AP']}
+    elif kind == 'run':
+        iters = results['iters']
+        metrics = {
+            k: v | {'iters': iters[k]} for k, v in metrics['arms'].items()
+        }
+        settings['pretrain_iters'] = iters['pretrain']
+    elif kind == 'export':
+        metrics = results['metrics']
     elif kind == 'faults':
         keys = ('fault', 'expected', 'ok')
         rows = [{key: row[key] for key in keys} for row in metrics['rows']]
@@ -146,6 +158,8 @@ def clean_command(command: str) -> str:
         else:
             value = ','.join(map(_clean_pair, value.split(',')))
         words.append(f'{option}{equals}{value}')
+    if words[0] == 'mmfgl':
+        return shlex.join(words)
     script = Path(words[1]).name
     return HEAD + shlex.join([script, *words[2:]])
 

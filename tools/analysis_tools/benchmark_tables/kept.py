@@ -3,7 +3,8 @@
 ======== ==============================================================
 key      value
 ======== ==============================================================
-kind     the script of tools/benchmarks/ that wrote it, without .py
+kind     the script of tools/benchmarks/ that wrote it, without .py, or the
+         subcommand of ``mmfgl``
 command  what was called, with paths of the data set and ``DIR`` alone
 commits  the commits it ran at, several if seeds were added later
 machine  cores, GPUs, versions; ``{}`` in files older than this schema
@@ -34,11 +35,16 @@ METRICS = {
     'pipeline': ('pipeline_ratio',),
     'faults': ('rows', 'kills', 'survived'),
     'ranks': ('throughput_ratio', 'throughput_ratio_per_cpu_second'),
+    'run': ('plain', 'tta', 'iters'),
+    'export': ('images', 'torch', 'onnx', 'matches', 'box', 'score'),
 }
-NESTED = ('transfer', 'tta', 'syncs')
+NESTED = ('transfer', 'tta', 'syncs', 'run')
+SUBCOMMANDS = ('run', 'export')  # of mmfgl
 SETTINGS = {
     'transfer': ('data', 'init', 'detector', 'finetune_iters'),
     'tta': ('config', 'views'),
+    'run': ('photos', 'minutes', 'iters'),
+    'export': ('config', 'model'),
 }
 _COMMIT = re.compile(r'[0-9a-f]{7,40}')
 _PATH = re.compile(r"""(^|[\s='",])(~|/|[A-Za-z]:\\)[\w.~-]""")
@@ -102,6 +108,8 @@ def _problems(content: Any) -> Iterator[str]:
         yield f'kind is {kind!r}, known are {", ".join(METRICS)}'
         return
     script = f'tools/benchmarks/{kind}.py'
+    if kind in SUBCOMMANDS:
+        script = f'mmfgl {kind}'
     if script not in str(content['command']):
         yield f'command must be a call of {script}: {content["command"]!r}'
     if not (isinstance(commits, list) and commits):

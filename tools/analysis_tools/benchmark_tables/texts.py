@@ -19,16 +19,32 @@ from benchmark_tables.comparing import compare
 from benchmark_tables.kept import ROOT, Kept
 from benchmark_tables.tables import render
 
-TEXTS = ('README*.md', 'docs/**/*.md', 'configs/**/README.md')
+TEXTS = ('*.md', 'docs/**/*.md', 'configs/**/*.md')
+# Docstrings are shown in the API reference, headers of configs on GitHub.
+CODE = ('mmfgl/**/*.py', 'configs/**/*.py', 'tools/**/*.py')
 METAFILES = ('configs/*/metafile.yml',)
 _START = re.compile(r'^<!-- table: ([\w-]+)((?: [\w-]+=[\w.-]+)*) -->$')
 _END = '<!-- end -->'
-# What only a run can tell: a mean with its deviation, an AP with a decimal,
-# a row of a table with two bare decimals.
-_NUMBER = re.compile(
-    r'\d ± \d|\d\.\d+ (?:box )?AP|\bAP(?:50|75|s|m|l)? (?:of )?\d+\.\d'
-    r'|^\|(?:.*\| *\**\d+\.\d+\** *(?=\|)){2}'
+# What only a run can tell, in English or Chinese.
+_NUMBERS = (
+    r'\d ± \d',
+    r'\d\.\d+ (?:box )?AP',
+    r'\bAP(?:50|75|s|m|l)? ?(?:of|is|为|=)? ?\d+\.\d',
+    # a row of a table with two bare decimals
+    r'^\|(?:.*\| *\**\d+\.\d+\** *(?=\|)){2}',
+    # in how many cases, and by how much, two things agree
+    r'\d+ (?:out )?of (?:the )?\d+ (?:detection|object|image|photograph)s',
+    r'\d+ (?:detections|boxes) (?:match|agree|differ)',
+    r'differs? by .*\d',
+    r'\d 个(?:检测|目标|框)[^，。]{0,4}(?:匹配|一致)',
+    r'相差[^，。]{0,6}\d',
+    # how fast, and how much faster or better
+    r'\d images ?(?:/|a|per) ?s',
+    r'每秒 ?\d',
+    r'\d ?(?:times|x|%) (?:as )?(?:fast|slow|more|less|better|worse)',
+    r'[快慢高低多少][^，。]{0,3}\d[\d.]* ?(?:倍|%|个点)',
 )
+_NUMBER = re.compile('|'.join(_NUMBERS))
 _MODEL = re.compile(r'^  - Name: (\S+)')
 _RESULTS = re.compile(r'^    Results:')
 # ARM_DETECTOR_BACKBONE-fpn_1xbN of configs/transfer/
@@ -46,6 +62,26 @@ def files(root: Path = ROOT) -> list[Path]:
         for pattern in (*TEXTS, *METAFILES)
         for path in sorted(root.glob(pattern))
     ]
+
+
+def stray_numbers(root: Path = ROOT) -> list[str]:
+    """One line for each measured number in code: there are no tables."""
+    return [
+        f'{path}:{number}: {_stray(line)}'
+        for pattern in CODE
+        for path in sorted(root.glob(pattern))
+        for number, line in enumerate(
+            path.read_text(encoding='utf-8').split('\n'), 1
+        )
+        if _NUMBER.search(line)
+    ]
+
+
+def _stray(line: str) -> str:
+    return (
+        f'a number without its file: {line!r}. Keep the result (--add) and '
+        'show it by <!-- table: NAME -->, or leave the number out'
+    )
 
 
 def fill(path: Path, kept: Sequence[Kept]) -> str:
@@ -86,11 +122,7 @@ def _fill_markdown(text: str, kept: Sequence[Kept], path: Path) -> str:
             lines.append(line)
         elif not start:
             if _NUMBER.search(line):
-                raise ValueError(
-                    f'{path}:{number}: a number without its file: {line!r}. '
-                    'Keep the result (--add) and show it by <!-- table: NAME '
-                    '-->, or leave the number out'
-                )
+                raise ValueError(f'{path}:{number}: {_stray(line)}')
             lines.append(line)
     if start:
         raise ValueError(f'{path}:{start}: the table has no {_END}')
