@@ -86,7 +86,7 @@ def parse_args() -> argparse.Namespace:
 def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     """Read config and checkpoint and check that they fit the data."""
     cfg = read_config(args.config, args.data_root, args.cfg_options)
-    check_data_root(cfg)
+    check_data_root(cfg, ['test_dataloader'])
     checkpoint = safe_load(args.checkpoint, args.trust_checkpoint)
     fit_classes(cfg, checkpoint)
     audit_config(cfg, loaders=['test_dataloader'])

@@ -123,6 +123,8 @@ def find_fits(own: Mapping[str, Tensor], checkpoint: Mapping) -> list[Fit]:
                         continue
                     pairs = zip(found, wanted.values(), strict=True)
                     other = sum(a.shape != b.shape for a, b in pairs)
+                    if other == len(wanted):  # of like names alone
+                        continue
                     fits.append(Fit(inside, strip, add, family, other))
     # MMEngine strips `module.` by itself, and of two prefixes of one state
     # the shorter one (`student.`, `teacher.`) is told first
