@@ -159,7 +159,7 @@ def test_wrong_configs(check, more, line):
         ('metainfo=dict(classes=classes)', '', 'has 7 classes'),
         ("list('0123456789')", "'digit'", r"comma, classes=\('digit',\)"),
         ("list('0123456789')", "['0', '1']", "2 classes: '0', '1'"),
-        ("'photos/'", "'foto/'", 'train_dataloader does not exist: foto/'),
+        ("'photos/'", "'none/'", 'train_dataloader does not exist: none/'),
         ('val_evaluator', 'test_evaluator', 'of val_evaluator does not'),
     ],
 )
