@@ -16,6 +16,7 @@ extensions = [
     'sphinx.ext.autodoc',
     'sphinx.ext.napoleon',
     'sphinx.ext.mathjax',
+    'sphinx-mathjax-offline',  # formulas without network; after mathjax
 ]
 myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3

@@ -76,14 +76,14 @@ def test(args: argparse.Namespace) -> None:
     check_launcher(args.launcher)
     use_safe_loading(args.trust_checkpoint)
     check_checkpoint(args.checkpoint)
-    cfg = load_config(args)
+    cfg = load_config(args, ['test_dataloader'])
     if cfg.get('test_dataloader') is None:
         raise ValueError(
             f'{args.config} has no test_dataloader: a pretraining config is '
             'tested by training a detector from its checkpoint.'
         )
     check_opened_weights(cfg.model)
-    check_data_root(cfg)
+    check_data_root(cfg, ['test_dataloader'])
     audit_config(cfg, loaders=['test_dataloader'])
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:

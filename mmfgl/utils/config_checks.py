@@ -29,6 +29,7 @@ SETTINGS = {
     *('custom_imports', 'runner_type', 'compile'),
     *('find_unused_parameters', 'model_wrapper_cfg', 'sync_bn'),
 } - {'self', 'cfg'}
+TRAINING = 'train_dataloader', 'val_dataloader'
 # of MMDetection 2, and read by nobody today
 RENAMED = dict(resume_from='load_from=CHECKPOINT and resume=True')
 _SHARDING = ('FullySharded', 'FSDP', 'DeepSpeed', 'ColossalAI')
@@ -37,20 +38,69 @@ LOCAL_SIZES = dict(
 )
 
 
-def check_data_root(cfg: Config) -> None:
+# what MMEngine wants together, for each of its loops
+LOOPS = dict(
+    train=('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    val=('val_dataloader', 'val_cfg', 'val_evaluator'),
+    test=('test_dataloader', 'test_cfg', 'test_evaluator'),
+)
+
+
+def check_parts(cfg: Config) -> None:
+    """Make sure of a model, of all that a loop needs, and of its end.
+
+    Raises:
+        ValueError: Names what is missing, or an epoch would never end.
+    """
+    if not isinstance(cfg.get('model'), Mapping):
+        raise ValueError(
+            f'{cfg.filename} has no model: give a whole config, not one of '
+            'its bases'
+        )
+    for loop, names in LOOPS.items():
+        missing = [name for name in names if cfg.get(name) is None]
+        if 0 < len(missing) < len(names):
+            there = [name for name in names if name not in missing]
+            raise ValueError(
+                f'the config sets {" and ".join(there)}, but not '
+                f'{" and ".join(missing)}: give all three, or set all three '
+                f'to None for no {loop} loop'
+            )
+    train = cfg.get('train_cfg') or {}
+    sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
+    by_epoch = 'type' not in train and train.get('by_epoch')
+    by_epoch = by_epoch or _is_a(train, 'EpochBasedTrainLoop')
+    if by_epoch and _is_a(sampler, 'InfiniteSampler'):
+        raise ValueError(
+            'train_cfg counts epochs, and the InfiniteSampler of '
+            'train_dataloader never ends one: set its sampler to '
+            "dict(type='DefaultSampler', shuffle=True)"
+        )
+
+
+def _is_a(node: Mapping, name: str) -> bool:
+    """Whether the type of a config, a name or a class, is of that name."""
+    kind = node.get('type')
+    return getattr(kind, '__name__', str(kind)).split('.')[-1] == name
+
+
+def check_data_root(cfg: Config, loaders: Iterable[str] = TRAINING) -> None:
     """Make sure that a local ``data_root`` that data sets read is there.
 
-    A ``data_root`` that an inherited config names and no loader uses is no
-    error.
+    A ``data_root`` that an inherited config names and none of the loaders
+    uses is no error.
+
+    Args:
+        cfg: The config.
+        loaders: Names of the data loaders that the run will build.
 
     Raises:
         FileNotFoundError: The folder does not exist; says what to do.
     """
     root = cfg.get('data_root')
-    if root is None or ':' in root or osp.isdir(root):
+    if not root or ':' in root or osp.isdir(root):
         return
-    loaders = [value for key, value in cfg.items() if 'dataloader' in key]
-    if not any(_reads_below(value, root) for value in loaders):
+    if not any(_reads_below(cfg.get(loader), root) for loader in loaders):
         return
     build = ''
     if 'digit_scenes' in osp.basename(root.rstrip('/')):
@@ -61,6 +111,25 @@ def check_data_root(cfg: Config) -> None:
         '  - name your own folder: --cfg-options data_root=DIR, or '
         'MMFGL_DATA_ROOT=PARENT_DIR for configs that read it'
     )
+
+
+def check_reads_root(cfg: Config, new: str, loaders: Iterable[str]) -> None:
+    """Make sure that another ``data_root`` changes what loaders read.
+
+    Raises:
+        ValueError: It would have no effect; says what to set.
+    """
+    root = cfg.get('data_root') or ''
+    names = [name for name in loaders if cfg.get(name)]
+    if root and any(_reads_below(cfg[name], root) for name in names):
+        return
+    if names:
+        raise ValueError(
+            f'--cfg-options data_root={new} has no effect: '
+            f'{" and ".join(names)} read nothing below the data_root of the '
+            f'config ({root or "none"}); set {names[0]}.dataset.data_root '
+            'and the like'
+        )
 
 
 def _reads_below(node: Any, root: str) -> bool:

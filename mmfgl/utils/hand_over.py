@@ -26,7 +26,8 @@ def find_pretraining(cfg: Config) -> None:
         FileNotFoundError: There is none; says what to run, or to give.
         ValueError: None of the run's checkpoints is whole.
     """
-    path = cfg.get('load_from')
+    path = osp.expanduser(cfg.get('load_from') or '')
+    cfg.load_from = path or None  # `load_from=` is none
     if cfg.get('resume') or not path or '://' in path or osp.isfile(path):
         return
     folder = path if osp.isdir(path) else osp.dirname(path)
@@ -51,9 +52,8 @@ def find_pretraining(cfg: Config) -> None:
         return
     raise FileNotFoundError(
         f'This config starts from a run that has no checkpoint yet: {path} '
-        f'(nor is there one in {beside}). Run it first: python '
-        f'tools/train.py {_config_of(name, cfg)}, or give a checkpoint: '
-        '--cfg-options load_from=CHECKPOINT'
+        f'(nor is there one in {beside}). {_how_to_run(folder, cfg)}, or '
+        'give a checkpoint: --cfg-options load_from=CHECKPOINT'
     )
 
 
@@ -63,8 +63,12 @@ def _is_run(path: str) -> bool:
     return stem[0] in ('epoch', 'iter') and path.endswith('.pth')
 
 
-def _config_of(name: str, cfg: Config) -> str:
-    """Path of the config of a run: one of mmfgl's, or in this one's folder."""
-    for found in installed('configs').glob(f'*/{name}.py'):
-        return osp.relpath(found)
-    return osp.join(osp.dirname(cfg.filename or ''), f'{name}.py')
+def _how_to_run(folder: str, cfg: Config) -> str:
+    """What fills a work dir: a config of mmfgl's, or one beside this."""
+    name = f'{osp.basename(osp.normpath(folder))}.py'
+    own = osp.join(osp.dirname(cfg.filename or ''), name)
+    for config in [*installed('configs').glob(f'*/{name}'), own]:
+        if osp.isfile(config):
+            tool = osp.relpath(installed('tools', 'train.py'))
+            return f'Run it first: python {tool} {osp.relpath(config)}'
+    return f'Run it first, with --work-dir {folder}'

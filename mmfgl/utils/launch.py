@@ -7,7 +7,7 @@ import importlib
 import os
 import os.path as osp
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
@@ -17,10 +17,34 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmfgl.utils.checked_runner import CheckedRunner
-from mmfgl.utils.config_checks import check_options, check_wrapper
+from mmfgl.utils.config_checks import (
+    TRAINING,
+    check_options,
+    check_parts,
+    check_reads_root,
+    check_wrapper,
+)
 from mmfgl.utils.cpu_dist import init_cpu_dist
 from mmfgl.utils.quiet import quiet_imports
 from mmfgl.utils.user_errors import add_debug_argument
+
+
+class OptionAction(DictAction):
+    """MMEngine's ``KEY=VALUE ...``; ends at once on what is none."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any
+    ) -> None:
+        """Read the pairs."""
+        try:
+            super().__call__(parser, *args, **kwargs)
+        except ValueError:
+            pairs = next(arg for arg in args if isinstance(arg, list))
+            wrong = next(pair for pair in pairs if '=' not in pair)
+            parser.error(
+                f'{self.option_strings[0]} takes KEY=VALUE without spaces, '
+                f'and other arguments before it: {wrong!r} is no such pair'
+            )
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +52,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionAction,
         help='override settings of the config, as key=value or '
         'key="[(a,b),(c,d)]" without spaces; data_root=DIR moves every path '
         'below the old data root along',
@@ -50,11 +74,21 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
-def load_config(args: argparse.Namespace) -> Config:
+def load_config(
+    args: argparse.Namespace, loaders: Sequence[str] = TRAINING
+) -> Config:
     """Read the config of the command line and apply its overrides.
 
     ``work_dir`` is that of the command line, else of the config, else
     ``work_dirs/<config name>``.
+
+    Args:
+        args: The command line, with :func:`add_common_arguments`.
+        loaders: Names of the data loaders that the tool will build.
+
+    Raises:
+        ValueError: A setting is misspelt, has no effect, or lacks others
+            that belong to it.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     # MMEngine 0.10.7 imports it anew whenever it asks for a package
@@ -69,10 +103,13 @@ def load_config(args: argparse.Namespace) -> Config:
         with quiet_imports():
             importlib.import_module('mmpretrain.datasets')
     options = dict(args.cfg_options or {})
+    root = options.pop('data_root', None)
     check_options(cfg, options)
-    if 'data_root' in options and 'data_root' in cfg:
-        replace_data_root(cfg, str(options.pop('data_root')))
+    if root is not None:
+        check_reads_root(cfg, str(root), loaders)
+        replace_data_root(cfg, str(root))
     cfg.merge_from_dict(options)
+    check_parts(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -111,7 +148,8 @@ def set_amp(cfg: Config) -> None:
         ValueError: The config's optimizer wrapper is of another kind.
     """
     wrapper = cfg.optim_wrapper
-    kind = str(wrapper.get('type', 'OptimWrapper')).split('.')[-1]
+    kind = wrapper.get('type', 'OptimWrapper')
+    kind = getattr(kind, '__name__', str(kind)).split('.')[-1]
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
         raise ValueError(
             f'--amp can not be combined with the optimizer wrapper "{kind}" '
@@ -147,7 +185,7 @@ def set_tta(cfg: Config) -> None:
         ValueError: The config lacks ``tta_model`` or ``tta_pipeline``.
     """
     for key in ('tta_model', 'tta_pipeline'):
-        if key not in cfg:
+        if not cfg.get(key):
             raise ValueError(
                 f'--tta needs `{key}` in the config, and it has none. Copy '
                 'tta_model and tta_pipeline from a config of '

@@ -75,6 +75,9 @@ def test_says_what_to_run(tmp_path, monkeypatch, named):
         os.makedirs(named)
     with pytest.raises(FileNotFoundError, match=config):
         found(named)
+    with pytest.raises(FileNotFoundError, match='--work-dir work_dirs/mine,'):
+        found('work_dirs/mine/iter_1.pth')
+    (tmp_path / 'mine.py').write_text('')
     with pytest.raises(FileNotFoundError, match='train.py mine.py'):
         found('work_dirs/mine/iter_1.pth')
 

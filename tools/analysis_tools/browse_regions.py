@@ -16,7 +16,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import DictAction
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.utils import track_iter_progress
@@ -27,7 +26,7 @@ from mmfgl.datasets.image_reader import UnreadableImageError, read_image
 from mmfgl.datasets.region_proposers import FileRegions
 from mmfgl.datasets.region_proposers.base import RegionProposer
 from mmfgl.datasets.transforms import RegionViews
-from mmfgl.utils.launch import load_config
+from mmfgl.utils.launch import OptionAction, load_config
 from mmfgl.utils.names import printable
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 from mmfgl.visualization.regions import SeenImage, draw_clusters, draw_seen
@@ -48,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--out', required=True, help='folder of the sheets')
     add('--num', type=int, default=24, help='images, spread over the data')
     options = 'override settings of the config, such as data_root=DIR'
-    add('--cfg-options', nargs='+', action=DictAction, help=options)
+    add('--cfg-options', nargs='+', action=OptionAction, help=options)
     add_debug_argument(parser)
     parser.set_defaults(local_rank=0, launcher='none', work_dir=None)
     args = parser.parse_args(argv)

@@ -31,13 +31,14 @@ from lib.tta_measure import (
     run_arms,
     summarise_times,
 )
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 
 from mmfgl.reports import markdown_table
 from mmfgl.utils.audit import audit_config
 from mmfgl.utils.config_checks import check_data_root
+from mmfgl.utils.launch import OptionAction
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 from mmfgl.utils.weights import (
     check_opened_weights,
@@ -76,7 +77,7 @@ def parse_args() -> argparse.Namespace:
     add(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionAction,
         default={},
         help='override settings of the config; tta_model.KEY=VALUE sets '
         'options of RoITTAModel',
@@ -92,7 +93,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     use_safe_loading(args.trust_checkpoint)
     cfg = read_config(args.config, args.data_root, args.cfg_options)
     check_opened_weights(cfg.model)
-    check_data_root(cfg)
+    check_data_root(cfg, ['test_dataloader'])
     checkpoint = safe_load(args.checkpoint, args.trust_checkpoint)
     fit_classes(cfg, checkpoint)
     audit_config(cfg, loaders=['test_dataloader'])

@@ -43,7 +43,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.utils import track_iter_progress
 from region_search.cache import ImageProposals, propose_all
 from region_search.teacher_embeddings import (
@@ -60,6 +60,7 @@ from mmfgl.datasets.region_arrays import (
 )
 from mmfgl.datasets.region_file import write_embeddings, write_region_file
 from mmfgl.models.selfsup import RegionTeacher
+from mmfgl.utils.launch import OptionAction
 from mmfgl.utils.names import printable
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 from mmfgl.utils.weights import use_safe_loading
@@ -82,7 +83,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--detector', nargs=2, metavar=metavar, help=detector)
     options = 'settings of the proposer, e.g. mode=quality; of a detector '
     options += 'max_regions, score_thr, flip, snap=FILE, join=FILE'
-    add('--cfg-options', nargs='+', action=DictAction, help=options)
+    add('--cfg-options', nargs='+', action=OptionAction, help=options)
     add('--workers', type=int, default=os.cpu_count(), help='processes')
     add('--clusters', type=int, default=0, help='pseudo-labels by k-means')
     add(

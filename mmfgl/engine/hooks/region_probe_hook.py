@@ -76,7 +76,11 @@ class RegionProbeHook(Hook):
 
     def _load(self, runner: Runner) -> list[dict]:
         """The probe's batches, the same whenever they are loaded."""
-        loader = runner.build_dataloader(self.dataloader, seed=0)
+        try:
+            loader = runner.build_dataloader(self.dataloader, seed=0)
+        except (OSError, ValueError) as error:
+            text = f'dataloader of RegionProbeHook, in custom_hooks: {error}'
+            raise type(error)(text) from error
         # a sampler of the run would share them out among its processes
         order = BatchSampler(
             SequentialSampler(loader.dataset), loader.batch_size, False

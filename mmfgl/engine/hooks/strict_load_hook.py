@@ -108,7 +108,7 @@ class StrictLoadHook(Hook):
             raise RuntimeError(
                 f'load_from={source} fills only a part of the model:\n  '
                 f'{listed}\ncomplete: {", ".join(modules) or "no module"}.'
-                f'{report.advice(source, checkpoint)}{part if modules else ""}'
+                f'{part if modules else ""}{report.advice(source, checkpoint)}'
             )
         runner.logger.info(f'Load report of {source}:\n{report}')
 

@@ -32,18 +32,20 @@ def check_num_classes(cfg: Config, loaders: Sequence[str]) -> None:
                     raise ValueError(
                         f'The detector has num_classes={number}, but the '
                         f'dataset of {loader} has {len(classes)} classes: '
-                        f'{some(classes)}. Set num_classes of the box head or '
+                        f'{some(classes)}. Set num_classes of its heads or '
                         'metainfo=dict(classes=(...)) of the dataset.'
                     )
 
 
 def _num_classes(model: ConfigDict) -> Iterator[int]:
-    """Class counts of the box heads (several in a cascade)."""
+    """Class counts of box and mask heads (several in a cascade)."""
     model = model.get('detector', model)
-    heads = model.get('roi_head', model).get('bbox_head', [])
-    for head in heads if isinstance(heads, list | tuple) else [heads]:
-        if 'num_classes' in head:
-            yield head['num_classes']
+    model = model.get('roi_head', model)
+    for name in ('bbox_head', 'mask_head'):
+        heads = model.get(name) or []
+        for head in heads if isinstance(heads, list | tuple) else [heads]:
+            if 'num_classes' in head and not head.get('class_agnostic'):
+                yield head['num_classes']
 
 
 def coco_classes(dataset: ConfigDict, loader: str) -> list[str] | None:

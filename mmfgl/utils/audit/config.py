@@ -16,6 +16,7 @@ from mmfgl.utils.audit.leaks import shared_images
 from mmfgl.utils.audit.ranks import once_a_machine
 from mmfgl.utils.audit.report import EXAMPLES, AuditReport
 from mmfgl.utils.audit.uses import dataset_uses, metric_uses
+from mmfgl.utils.weights import check_file
 
 
 def audit_config(
@@ -60,9 +61,14 @@ def _audit(cfg: Config, loaders: Sequence[str]) -> dict[Use, str]:
         metrics = list(metric_uses(cfg, loader))
         contents = {}
         for use in dict.fromkeys([*datasets, *(use for _, use in metrics)]):
+            owner = loader
+            if use not in datasets:
+                owner = loader.replace('dataloader', 'evaluator')
+            check_file(use.path, f'annotation file of {owner}')
             contents[use], report = audit_coco(use)
             reports[use] = report
-            failures.append(report.failure())
+            if failure := report.failure():
+                failures.append(f'{owner}: {failure}')
             if report.findings('repair') and not report.findings('error'):
                 mended[use] = write_mended(contents[use], use.path, folder)
             _log(report, mended.get(use))

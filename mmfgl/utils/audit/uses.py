@@ -25,7 +25,8 @@ def dataset_uses(
     and Objects365 do.
 
     Raises:
-        ValueError: A data set does not say where its images are.
+        ValueError: A data set does not say where its images are, or has
+            several annotation files.
     """
     if cfg.get(loader) is None:
         return
@@ -34,7 +35,14 @@ def dataset_uses(
     segm = any('segm' in _listed(node.get('metric')) for node in metrics)
     scored = not metrics or any(not n.get('format_only') for n in metrics)
     for dataset in leaf_datasets(cfg[loader].dataset):
-        path = _join(dataset, dataset.get('ann_file') or '')
+        path = dataset.get('ann_file') or ''
+        if not isinstance(path, str):
+            raise ValueError(
+                f'ann_file of a data set of {loader} is {path!r}, and should '
+                "be one file: join several by dict(type='ConcatDataset', "
+                'datasets=[...])'
+            )
+        path = _join(dataset, path)
         if not path or _remote(dataset, path) or not _reads_coco(dataset):
             yield dataset, None
             continue
@@ -56,17 +64,37 @@ def dataset_uses(
 
 
 def metric_uses(cfg: Config, loader: str) -> Iterator[tuple[ConfigDict, Use]]:
-    """COCO metrics of a loader whose data sets are all local COCO JSONs."""
+    """COCO metrics of a loader whose data sets are all local COCO JSONs.
+
+    Raises:
+        ValueError: One has no annotations, neither of a file nor of the
+            images.
+    """
     uses = [use for _, use in dataset_uses(cfg, loader)]
     if not uses or None in uses or loader.startswith('train'):
         return
     for node in coco_metrics(cfg, loader):
         path = node.get('ann_file')
+        if not path and not _packs_instances(cfg, loader):
+            name = loader.replace('dataloader', 'evaluator')
+            raise ValueError(
+                f'{name} has no ann_file: give it that of {loader}, '
+                f'{uses[0].path}'
+            )
         if not path or _remote(node, path):
             continue
         real = osp.realpath(path)
         same = [use for use in uses if osp.realpath(use.path) == real]
         yield node, same[0] if same else uses[0]._replace(path=path)
+
+
+def _packs_instances(cfg: Config, loader: str) -> bool:
+    """Whether each image carries what a ``CocoMetric`` without file reads."""
+    return any(
+        'instances' in (step.get('meta_keys') or ())
+        for dataset in leaf_datasets(cfg[loader].dataset)
+        for step in _steps(dataset.get('pipeline'))
+    )
 
 
 def coco_metrics(cfg: Config, loader: str) -> Iterator[ConfigDict]:

@@ -46,6 +46,9 @@ _OPTIONAL = re.compile(
 )
 
 
+_TELLING = 5  # fewer names, as weight and bias, are found in any network
+
+
 @dataclass(frozen=True)
 class Fit:
     """A change of keys after which a module is filled.
@@ -123,6 +126,8 @@ def find_fits(own: Mapping[str, Tensor], checkpoint: Mapping) -> list[Fit]:
                         continue
                     pairs = zip(found, wanted.values(), strict=True)
                     other = sum(a.shape != b.shape for a, b in pairs)
+                    if other == len(wanted) < _TELLING:
+                        continue
                     fits.append(Fit(inside, strip, add, family, other))
     # MMEngine strips `module.` by itself, and of two prefixes of one state
     # the shorter one (`student.`, `teacher.`) is told first

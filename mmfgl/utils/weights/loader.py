@@ -106,10 +106,19 @@ def download(name: str) -> str:
 
     It is kept where PyTorch and MMEngine keep theirs. The main process goes
     first, others only where they do not see its file.
+
+    Raises:
+        CheckpointError: There are no such weights, or no network.
     """
+    given = name
     for prefix, resolve in _HUBS.items():
         if name.startswith(prefix):
-            name = resolve(name.removeprefix(prefix))
+            try:
+                name = resolve(name.removeprefix(prefix))
+            except KeyError:
+                raise CheckpointError(
+                    f'there are no weights of the name {given}'
+                ) from None
     if '://' not in name:
         return name
     folder = osp.join(torch.hub.get_dir(), 'checkpoints')
@@ -117,6 +126,12 @@ def download(name: str) -> str:
     for turn in (is_main_process(), not is_main_process()):
         if turn and not osp.isfile(path):
             os.makedirs(folder, exist_ok=True)
-            torch.hub.download_url_to_file(name, path, progress=False)
+            try:
+                torch.hub.download_url_to_file(name, path, progress=False)
+            except OSError as error:
+                raise CheckpointError(
+                    f'{given} could not be downloaded ({error}): get the file '
+                    'where there is a network, and give its path'
+                ) from error
         barrier()
     return path

@@ -225,18 +225,20 @@ class LoadReport:
             faults += row_faults(name, row)
         if faults:
             listed = '\n  '.join(faults)
+            advice = self.advice(source, checkpoint)
             raise RuntimeError(
                 f'{source} does not load into the modules this config '
                 f'declares:\n  {listed}\n'
-                f'The checkpoint holds: {", ".join(self.prefixes)}.'
-                f'{self.advice(source, checkpoint)}\nOr give a checkpoint of '
-                'the same model base, or declare fewer modules.'
+                f'The checkpoint holds: {", ".join(self.prefixes)}.{advice}\n'
+                f'{"Or give" if advice else "Give"} a checkpoint of the same '
+                'model base, or declare fewer modules.'
             )
 
     def advice(self, source: str, checkpoint: Mapping) -> str:
         """What to write for the modules that miss keys.
 
-        It is told once, if one change of keys mends them all.
+        It is told once, if one change of keys mends them all. Where other
+        modules load, those that no change mends are not spoken of.
         """
         names = [name for name, row in self.rows.items() if row['missing']]
         own = {name: part_of(self.model, name) for name in names}
@@ -253,7 +255,7 @@ class LoadReport:
         return ''.join(
             f'\n{name}: {advise(part, checkpoint, source, name)}'
             for name, part in own.items()
-            if part
+            if part and (not self.complete or find_fits(part, checkpoint))
         )
 
 

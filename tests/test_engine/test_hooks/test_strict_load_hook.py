@@ -1,0 +1,45 @@
+"""See also test_utils/test_weights/test_report.py."""
+
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+from mmfgl.engine.hooks import CheckpointChainHook, StrictLoadHook
+
+
+class Toy(nn.Module):
+    def __init__(self, classes=2):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.head = nn.Linear(4, classes)
+
+
+def load(keep='', hooks=(), resume=False):
+    """Let a checkpoint of three classes pass the hook."""
+    state = {k: v for k, v in Toy(3).state_dict().items() if keep in k}
+    runner = SimpleNamespace(
+        model=Toy(),
+        hooks=hooks,
+        logger=SimpleNamespace(info=print),
+        cfg=dict(load_from='model.pth', resume=resume),
+    )
+    StrictLoadHook().after_load_checkpoint(runner, dict(state_dict=state))
+
+
+def test_a_part_that_nobody_has_declared():
+    with pytest.raises(RuntimeError) as error:
+        load('backbone')
+    text = str(error.value)
+    assert 'only a part of the model:\n  head: missing: head.w' in text
+    assert "add dict(type='mmfgl.CheckpointChainHook', modules=['back" in text
+    # a BatchNorm has a weight and a bias, too, and is no source of a head
+    assert 'revise_keys' not in text and 'look like' not in text
+    with pytest.raises(RuntimeError, match='complete: no module'):
+        load('running')
+
+
+def test_what_passes():
+    load()  # another number of classes
+    load('backbone', [CheckpointChainHook(['backbone'])])
+    load('backbone', resume=True)
