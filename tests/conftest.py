@@ -1,4 +1,5 @@
 import gc
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,15 @@ import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from yapf.yapflib import yapf_api
+
+
+def pytest_configure(config):
+    """Hide GPUs from all tests but those of ``-m gpu``.
+
+    The others compare bits and counts, and their models stay on the CPU.
+    """
+    if config.getoption('markexpr') != 'gpu':
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 
 @pytest.fixture(scope='session', autouse=True)

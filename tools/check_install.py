@@ -10,7 +10,7 @@ import argparse
 import importlib
 import platform
 import sys
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 OPENCV = 'opencv-contrib-python-headless'
@@ -76,6 +76,28 @@ def check_packages() -> None:
     for name in [*names, 'mmcv', 'mmdet', 'mmpretrain', 'timm']:
         module = importlib.import_module(name)
         print(f'{name} {module.__version__}')
+    check_transformers()
+
+
+def check_transformers() -> None:
+    """Import the parents' models, which fail beside transformers 5.
+
+    Raises:
+        RuntimeError: They do not import; says what to do.
+    """
+    try:
+        importlib.import_module('mmdet.models')
+        importlib.import_module('mmpretrain.models')
+    except Exception as error:
+        try:
+            found = version('transformers')
+        except PackageNotFoundError:
+            raise error from None
+        raise RuntimeError(
+            "MMPretrain's models do not import beside transformers "
+            f'{found}: pip uninstall -y transformers, or pip install '
+            f"'transformers<5' ({type(error).__name__}: {error})"
+        ) from error
 
 
 def check_opencv() -> None:

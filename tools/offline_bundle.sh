@@ -6,7 +6,8 @@
 #       --have have.txt --out bundle/
 #
 # --python, --torch, --cuda  what the other machine has (x86_64 Linux)
-# --have   output of `pip freeze` there: what it lists is not taken along.
+# --have   output of `pip freeze` there: what it lists is not taken along, but
+#          for packages that requirements.txt wants in another version.
 #          Without it, $IMAGE below is taken to be there, which NVIDIA's images
 #          of PyTorch should hold; install.sh checks it. /dev/null: nothing but
 #          torch and torchvision is there.
@@ -118,8 +119,14 @@ def key(name):
     return re.sub(r'[-_.]+', '-', name).lower()
 
 
+with open('requirements.txt') as file:
+    pins = dict(re.findall(r'^([\w-]+)==([\w.]+)', file.read(), re.M))
+there = set()
 with open(sys.argv[2]) as file:
-    there = {key(re.split(r'[=@ ;\s]', line)[0]) for line in file}
+    for line in file:
+        name, *rest = re.split(r'[=@ ;\s]+', line.strip())
+        if '==' not in line or pins.get(name, rest[0]) == rest[0]:
+            there.add(key(name))
 with open('requirements/build.txt') as file:  # others may be too old
     there -= {key(name) for name in re.findall(r'^[\w-]+', file.read(), re.M)}
 there |= {'torch', 'torchvision', *sys.argv[3:]}

@@ -17,6 +17,8 @@ from tests.test_configs import (
 )
 
 pytestmark = pytest.mark.gpu
+# of fp16: the scale of the loss falls to 1/32
+MAX_STEPS = 12
 
 
 @pytest.mark.parametrize('path', PATHS, ids=lambda p: p.stem)
@@ -39,15 +41,18 @@ def check_step(cfg, model, precision, data):
     wrapper = build_optim_wrapper(model, precision.wrapper(cfg.optim_wrapper))
     before = {k: v.detach().clone() for k, v in model.named_parameters()}
     batch = batch_of(cfg.train_dataloader, data, 'train')
-    log = model.train_step(batch, wrapper)
-    assert all(value.isfinite().all() for value in log.values()), log
-    moved = 0
-    for name, param in model.named_parameters():
-        assert param.isfinite().all(), name
-        assert param.dtype == torch.float32, name
-        moved += not torch.equal(param, before[name])
-    assert moved > 50
-    if getattr(model, 'teacher', None) is not None:
+    for _ in range(MAX_STEPS):
+        log = model.train_step(batch, wrapper)
+        assert all(value.isfinite().all() for value in log.values()), log
+        moved = 0
+        for name, param in model.named_parameters():
+            assert param.isfinite().all(), name
+            assert param.dtype == torch.float32, name
+            moved += not torch.equal(param, before[name])
+        if moved:
+            break  # else the gradients overflowed, and the scale fell
+    assert moved > len(before) // 4
+    if hasattr(model, 'update_teacher') and model.teacher is not None:
         model.update_teacher(0.99)
         assert all(p.isfinite().all() for p in model.teacher.parameters())
 

@@ -50,9 +50,11 @@ def test_resume(kind, precision, data, tmp_path):
     assert whole.keys() == halves.keys()
     for key, value in whole.items():
         assert value.isfinite().all(), key
-        # atomic additions of a GPU come in any order
+        # Atomic additions of a GPU come in any order, and Adam makes whole
+        # steps (4 of at most 1e-3 here) of a gradient that is rounding alone,
+        # as that of a bias before a BatchNorm.
         torch.testing.assert_close(
-            halves[key], value, rtol=1e-2, atol=1e-3, msg=key
+            halves[key], value, rtol=1e-2, atol=8e-3, msg=key
         )
 
 

@@ -73,7 +73,8 @@ def pool_levels(
     """Pool each RoI from its own level, as a graph that can be traced.
 
     How many RoIs a level gets is data of the graph, never a constant; in
-    eager mode that makes the host wait for a GPU once a level.
+    eager mode that makes the host wait for a GPU once a level. Each level
+    pools a row more, for mmcv's kernel of a GPU refuses to pool none.
 
     Args:
         layers: RoI layer of each level.
@@ -85,8 +86,9 @@ def pool_levels(
         (R, C, S, S) features.
     """
     rows = [(own == k).nonzero().squeeze(1) for k in range(len(feats))]
+    more = rois.new_zeros(1, rois.shape[1])
     pooled = [
-        layer(level, rois[members])
+        layer(level, torch.cat([rois[members], more]))[:-1]
         for layer, level, members in zip(layers, feats, rows, strict=True)
     ]
     return torch.cat(pooled)[torch.cat(rows).argsort()]
