@@ -28,6 +28,7 @@ from torch import nn
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.reports import markdown_table
 from mmfgl.testing import detection_batch
+from mmfgl.testing.configs import parts_of
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 
@@ -51,8 +52,9 @@ def parse_args() -> argparse.Namespace:
 def build(path: str) -> nn.Module:
     """Build the model of a config, with random weights."""
     cfg = Config.fromfile(path)
-    detector = cfg.model.get('detector', cfg.model)
-    detector.backbone.pop('init_cfg', None)
+    for part in parts_of(cfg.model):
+        if 'pretrained' in part:
+            part['pretrained'] = False  # timm would download them
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
 
