@@ -1,5 +1,5 @@
 # An arm of tools/benchmarks/transfer.py, which sets the length of the run:
-# BudgetHook sets the learning rates, so that there is no scheduler here.
+# BudgetHook sets the learning rates.
 _base_ = './retod_runtime.py'
 
 max_iters = 1000
@@ -11,6 +11,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
     clip_grad=dict(max_norm=10, norm_type=2),
 )
+param_scheduler = []
 budget = dict(type='mmfgl.BudgetHook', warmup=0.05, min_lr_ratio=0.01)
 default_hooks = dict(
     logger=dict(interval=10),

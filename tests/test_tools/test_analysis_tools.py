@@ -1,30 +1,21 @@
 """The analysis tools and mmdet's DetInferencer on tiny FGL detectors."""
 
 import json
-import re
 import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+import timm
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from tiny_runs import CLASSES, ROOT, run_tool, write, write_pretraining
 
-from mmfgl.registry import DATASETS, MODELS
-from mmfgl.testing import (
-    randomise_weights,
-    tiny_coco,
-    tiny_fgl_cfg,
-    tiny_plain_detector_cfg,
-)
-from mmfgl.utils.launch import replace_data_root
+from mmfgl.registry import DATASETS
+from mmfgl.testing import tiny_coco, tiny_fgl_cfg
 from mmfgl.visualization.regions import SeenImage, draw_seen
 
-ROOT = Path(__file__).parents[2]
-CLASSES = tuple('0123456789')
+pytestmark = pytest.mark.usefixtures('unformatted_configs')
 
 
 @pytest.fixture(scope='module')
@@ -36,35 +27,6 @@ def data(tmp_path_factory):
 @pytest.fixture(scope='module')
 def image(data):
     return str(next((data / 'val').iterdir()))
-
-
-def write(folder, data, name, **changes):
-    """Config and checkpoint of a tiny detector with random weights."""
-    model = tiny_fgl_cfg(len(CLASSES), **changes)
-    if name == 'plain':
-        model = tiny_plain_detector_cfg()
-    cfg = Config.fromfile(Path(__file__).with_name('tiny_detector.py'))
-    replace_data_root(cfg, str(data))
-    cfg.model = model
-    cfg.dump(folder / f'{name}.py')
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        built = randomise_weights(MODELS.build(model))
-    checkpoint = dict(
-        state_dict=built.state_dict(),
-        meta=dict(dataset_meta=dict(classes=CLASSES)),
-    )
-    torch.save(checkpoint, folder / f'{name}.pth')
-    return str(folder / f'{name}.py'), str(folder / f'{name}.pth')
-
-
-def run_tool(name, *arguments):
-    argv, sys.argv = sys.argv, [name, *map(str, arguments)]
-    try:
-        runpy.run_path(
-            str(ROOT / 'tools/analysis_tools' / name), run_name='__main__'
-        )
-    finally:
-        sys.argv = argv
 
 
 def test_inferencer(tmp_path, data, image):
@@ -122,84 +84,20 @@ def test_get_flops(tmp_path, data, capsys):
         run_tool('get_flops.py', 'nowhere.py')
 
 
-def parents_tool(parent, name, *arguments):
-    """Run a tool that comes with MMDetection's or MMPretrain's wheel."""
-    package = pytest.importorskip(parent)
-    path = Path(package.__file__).parent / '.mim/tools' / name
-    if not path.is_file():
-        pytest.skip(f'{parent} was installed without its tools')
-    argv, sys.argv = sys.argv, [name, *map(str, arguments)]
-    try:
-        runpy.run_path(str(path), run_name='__main__')
-    finally:
-        sys.argv = argv
+def test_get_flops_downloads_nothing(monkeypatch):
+    def create_model(*args, pretrained, **kwargs):
+        raise LookupError(f'pretrained={pretrained}')
 
-
-def test_flops_are_those_of_mmdetection(tmp_path, data, capsys):
-    """Its tool traces the detector, and counts what ours counts."""
-    config, _ = write(tmp_path, data, 'fgl')
-    parents_tool(
-        'mmdet', 'analysis_tools/get_flops.py', config, '--num-images', 1
-    )
-    theirs = re.search(r'Flops: ([\d.]+)([KMG])', capsys.readouterr().out)
-    tool = ROOT / 'tools/analysis_tools/get_flops.py'
-    tool = runpy.run_path(str(tool))
-    ours = tool['measure'](tool['build'](config), (96, 128))
-    unit = dict(K=1e3, M=1e6, G=1e9)[theirs[2]]
-    assert ours['flops'] == pytest.approx(float(theirs[1]) * unit, rel=1e-3)
-
-
-def test_browse_detection_data_by_mmdetection(tmp_path, data):
-    config, _ = write(tmp_path, data, 'fgl')
-    cfg = Config.fromfile(config)
-    # the tool ends with the data set, which a RepeatDataset never does
-    cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
-    cfg.visualizer.name = 'browse'
-    cfg.dump(config)
-    tool, out = 'analysis_tools/browse_dataset.py', tmp_path / 'out'
-    parents_tool('mmdet', tool, config, '--not-show', '--output-dir', out)
-    assert list(out.iterdir())
+    monkeypatch.setattr(timm, 'create_model', create_model)
+    tool = runpy.run_path(str(ROOT / 'tools/analysis_tools/get_flops.py'))
+    name = 'fgl-faster-rcnn_convnext-t_fpn_8xb2-1x_coco.py'
+    with pytest.raises(LookupError, match='pretrained=False'):
+        tool['build'](ROOT / 'configs/fgl_faster_rcnn' / name)
 
 
 @pytest.fixture
 def pretraining(tmp_path, data):
-    """Config of a pretraining on regions of a file; one image is damaged."""
-    images = tmp_path / 'photos'
-    images.mkdir()
-    good = next((data / 'val').iterdir())
-    for name in ('a.jpg', 'b.jpg'):
-        (images / name).write_bytes(good.read_bytes())
-    (images / 'broken.jpg').write_bytes(good.read_bytes()[:300])
-    width, height = 128, 96
-    names = sorted(path.name for path in images.iterdir())
-    boxes = [(0, 0, 60, 60), (30, 20, 70, 60), (60, 30, 60, 60)]
-    content = dict(
-        images=[
-            dict(id=i, file_name=name, width=width, height=height)
-            for i, name in enumerate(names)
-        ],
-        annotations=[
-            dict(id=3 * i + j, image_id=i, category_id=j % 2, bbox=box)
-            for i in range(len(names))
-            for j, box in enumerate(boxes)
-        ],
-        categories=[dict(id=0, name='0'), dict(id=1, name='1')],
-    )
-    (tmp_path / 'regions.json').write_text(json.dumps(content))
-    cfg = Config.fromfile(
-        ROOT / 'configs/retod/'
-        'objectness_efficientnet-lite0-fpn_1xb8-400_aquarium.py'
-    )
-    file = dict(
-        type='mmfgl.FileRegions', ann_file=str(tmp_path / 'regions.json')
-    )
-    dataset = cfg.train_dataloader.dataset
-    dataset.update(data_root=str(images), data_prefix=dict(img_path=''))
-    views = dict(num_regions=2, num_views=2, view_size=64)
-    for key, value in dict(views, proposer=file, object_proposer=file).items():
-        dataset.pipeline[1][key] = value
-    cfg.dump(tmp_path / 'pretraining.py')
-    return tmp_path / 'pretraining.py'
+    return write_pretraining(tmp_path, data)
 
 
 def test_browse_regions(pretraining, tmp_path, data, capsys):
@@ -236,12 +134,3 @@ def test_what_is_drawn(pretraining):
     for patch in panels[0].patches:
         (x1, y1), (w, h) = patch.xy, (patch.get_width(), patch.get_height())
         assert (np.array([x1, y1, x1 + w, y1 + h]) <= limits).all()
-
-
-def test_browse_pretraining_data_by_mmpretrain(pretraining, tmp_path):
-    out = tmp_path / 'pictures'
-    tool = 'visualization/browse_dataset.py'
-    # its other modes do not know the newer Matplotlib
-    options = ['--not-show', '--show-number', 1, '--mode', 'original']
-    parents_tool('mmpretrain', tool, pretraining, *options, '-o', out)
-    assert (out / 'a.jpg').stat().st_size > 5_000

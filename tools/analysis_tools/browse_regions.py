@@ -76,8 +76,8 @@ def build_dataset(
     if not views:
         raise ValueError(
             f'{args.config} trains on no region views (mmfgl.UnlabelledImages '
-            'and mmfgl.RegionViews); for a detection config take '
-            "MMDetection's tools/analysis_tools/browse_dataset.py"
+            'and mmfgl.RegionViews): browse_dataset.py draws its data, that '
+            'of MMDetection for a detector, of MMPretrain for a pretraining'
         )
     return dataset, views[0].object_proposer or views[0].proposer
 

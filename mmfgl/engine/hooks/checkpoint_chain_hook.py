@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 from mmfgl.utils.weights import LoadReport, as_loaded, revise
@@ -69,7 +70,7 @@ class CheckpointChainHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse to train (RuntimeError) if ``load_from`` is not set."""
-        if not self._checked:
+        if not self._checked and not is_rehearsal(runner):
             raise RuntimeError(
                 'this config starts from a checkpoint, but none was given: '
                 'pass --cfg-options load_from=CHECKPOINT (modules to load: '

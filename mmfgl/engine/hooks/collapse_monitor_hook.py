@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmfgl.engine.hooks.robust.atomic_checkpoint_hook import (
     atomic_backend,
 )
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 from mmfgl.utils.collapse import TokenRank, describe_collapse
@@ -90,7 +91,7 @@ class CollapseMonitorHook(Hook):
         )
         if projector is not None:
             self._handle = projector.register_forward_pre_hook(self._see)
-        else:
+        elif not is_rehearsal(runner):
             runner.logger.warning(
                 'CollapseMonitorHook has nothing to watch: this model has no '
                 'EMA teacher with prototypes'

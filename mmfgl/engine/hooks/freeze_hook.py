@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 
@@ -60,6 +61,7 @@ class FreezeHook(Hook):
             )
         self.names = tuple(names)
         self.inverse = frozen is not None
+        self._idle: list[nn.Module] = []
 
     def before_run(self, runner: Runner) -> None:
         """Freeze the model before training; do nothing before a test.
@@ -72,7 +74,7 @@ class FreezeHook(Hook):
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, OptimWrapperDict):
             raise TypeError('FreezeHook works with one optimizer')
-        if not isinstance(wrapper, OptimWrapper):
+        if not isinstance(wrapper, OptimWrapper) or is_rehearsal(runner):
             return  # none is built for validation or a test
         model, wrapped = unwrap(runner.model), is_model_wrapper(runner.model)
         if wrapped and not isinstance(runner.model, DistributedDataParallel):

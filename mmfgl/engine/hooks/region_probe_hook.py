@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from mmfgl.engine.hooks.robust.exact_resume_hook import replace_batch_sampler
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 from mmfgl.utils.randomness import SeededBatches, rng_kept
@@ -63,6 +64,8 @@ class RegionProbeHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Load the images and probe the model as it starts."""
+        if is_rehearsal(runner):
+            return
         if is_main_process():
             with rng_kept():
                 self._batches = self._load(runner)
@@ -71,7 +74,8 @@ class RegionProbeHook(Hook):
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Probe every ``interval`` iterations and after the last."""
         done = runner.iter + 1
-        if done % self.interval == 0 or done == runner.max_iters:
+        due = done % self.interval == 0 or done == runner.max_iters
+        if due and not is_rehearsal(runner):
             self._probe(runner, done)
 
     def _load(self, runner: Runner) -> list[dict]:

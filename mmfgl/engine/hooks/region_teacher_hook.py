@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 
@@ -25,6 +26,8 @@ class RegionTeacherHook(Hook):
             KeyError: If the model has no such task.
             ValueError: If it has no embeddings, or others than the task's.
         """
+        if is_rehearsal(runner):
+            return
         meta = _task_of(runner).open_file().meta['teacher']
         runner.logger.info(
             f'Region teacher: {meta["model"]}, {meta["weights"]} (SHA-256 '

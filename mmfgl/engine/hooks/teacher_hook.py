@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmfgl.engine.hooks.robust.nonfinite_guard_hook import step_was_skipped
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 
@@ -60,6 +61,8 @@ class TeacherHook(Hook):
         Raises:
             ValueError: The model has no teacher.
         """
+        if is_rehearsal(runner):
+            return
         model = unwrap(runner.model)
         if model.target_generator is None:
             raise ValueError(
@@ -72,7 +75,7 @@ class TeacherHook(Hook):
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Update the teacher if the optimizer has just stepped."""
         stepped = runner.optim_wrapper.should_update()
-        if not stepped or step_was_skipped(runner):
+        if not stepped or step_was_skipped(runner) or is_rehearsal(runner):
             return
         momentum = self.momentum_at((runner.iter + 1) / runner.max_iters)
         unwrap(runner.model).update_teacher(momentum)

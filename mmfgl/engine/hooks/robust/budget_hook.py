@@ -10,6 +10,7 @@ from mmengine.dist import broadcast, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils.atomic_files import write_atomically
 
@@ -97,7 +98,7 @@ class BudgetHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Write what was spent."""
-        if not is_main_process():
+        if not is_main_process() or is_rehearsal(runner):
             return
         loader = runner.train_dataloader
         # a batch sampler of one's own, of images of one shape say, has it

@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 
 
@@ -24,6 +25,8 @@ class ChannelsLastHook(Hook):
         Raises:
             ValueError: If the model has no module named ``backbone``.
         """
+        if is_rehearsal(runner):
+            return
         kinds = {
             type(module)
             for name, module in runner.model.named_modules()

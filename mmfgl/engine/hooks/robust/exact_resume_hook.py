@@ -1,10 +1,13 @@
 """A resumed run ends with the weights of a run that was never stopped."""
 
+import itertools
+
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils.randomness import SeededBatches, seed_all
 
@@ -54,6 +57,11 @@ class ExactResumeHook(Hook):
         """
         loop = runner.train_loop
         loader = loop.dataloader
+        if is_rehearsal(runner):
+            if hasattr(loop, 'dataloader_iterator'):
+                # the loop's own waits for 2 s whenever the list ends
+                loop.dataloader_iterator = itertools.cycle(loader)
+            return
         if loader.batch_sampler is None:
             raise ValueError(
                 'ExactResumeHook needs a train_dataloader that forms batches '
@@ -90,7 +98,7 @@ class ExactResumeHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the batch sampler the epoch, and where to start in it."""
         loop = runner.train_loop
-        if hasattr(loop, 'dataloader_iterator'):
+        if hasattr(loop, 'dataloader_iterator') or is_rehearsal(runner):
             return
         self.batches.epoch = runner.epoch
         # none if weights alone were loaded

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import tensor
 
 from mmfgl.datasets.guarded_pipeline import data_samples, guard_images
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils.names import printable
 
@@ -45,7 +46,8 @@ class UnreadableImageHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Guard the pipeline."""
-        guard_images(runner.train_dataloader.dataset, test_mode=False)
+        if not is_rehearsal(runner):
+            guard_images(runner.train_dataloader.dataset, test_mode=False)
 
     def after_train_iter(
         self,
