@@ -19,12 +19,12 @@ from mmengine.runner import Runner
 from mmfgl.utils.checked_runner import CheckedRunner
 from mmfgl.utils.config_checks import (
     TRAINING,
-    check_options,
     check_parts,
     check_reads_root,
     check_wrapper,
 )
 from mmfgl.utils.cpu_dist import init_cpu_dist
+from mmfgl.utils.option_checks import check_options
 from mmfgl.utils.quiet import quiet_imports
 from mmfgl.utils.user_errors import add_debug_argument
 
