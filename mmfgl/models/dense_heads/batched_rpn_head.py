@@ -5,28 +5,16 @@ before NMS. Boxes are in network-input pixels.
 """
 
 import torch
-from mmcv.ops import nms
 from mmdet.models.dense_heads import RPNHead
-from mmdet.models.task_modules import (
-    AnchorGenerator,
-    BboxOverlaps2D,
-    DeltaXYWHBBoxCoder,
-    MaxIoUAssigner,
-    RandomSampler,
-)
+from mmdet.models.task_modules import AnchorGenerator, DeltaXYWHBBoxCoder
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmfgl.models.dense_heads.rpn_targets import PaddedBoxes, assign, sample
+from mmfgl.models.dense_heads.batched_nms import SPLIT_THR, best_proposals
+from mmfgl.models.task_modules import batched_sampling
+from mmfgl.models.task_modules.batched_sampling import Drawn, Padded
 from mmfgl.registry import MODELS
-
-# Above so many boxes mmcv's batched_nms goes level by level.
-SPLIT_THR = 10_000
-# Images an NMS on a GPU: boxes mirrored into the four quadrants do not meet,
-# and overlap each other as before, to the bit. (An offset would round.) On a
-# CPU each box is compared with all, so images in one call cost more.
-IMAGES_A_CALL = dict(cuda=4, cpu=1)
 
 
 @MODELS.register_module()
@@ -72,8 +60,7 @@ class BatchedRPNHead(RPNHead):
         batch_gt_instances: list[InstanceData],
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: list[InstanceData] | None = None,
-        unmap_outputs: bool = True,
-        return_sampling_results: bool = False,
+        **others: bool,
     ) -> tuple:
         """Targets of all anchors; see :class:`mmdet.models.AnchorHead`.
 
@@ -83,8 +70,7 @@ class BatchedRPNHead(RPNHead):
             batch_gt_instances: ``bboxes`` (M_b, 4) and ``labels`` (M_b,).
             batch_img_metas: Meta information of the images.
             batch_gt_instances_ignore: ``bboxes`` of regions to ignore.
-            unmap_outputs: Whether anchors outside of the image have targets.
-            return_sampling_results: Whether to return these too.
+            **others: Further arguments of the parent's.
 
         Returns:
             For each level labels (B, A_l), their weights, box targets
@@ -96,18 +82,20 @@ class BatchedRPNHead(RPNHead):
             batch_gt_instances,
             batch_img_metas,
             batch_gt_instances_ignore,
-            unmap_outputs,
-            return_sampling_results,
         )
         if (
-            not unmap_outputs
-            or return_sampling_results
+            others
+            or self.reg_decoded_bbox
+            or self.sampler.add_gt_as_proposals
+            or not self._has_plain_boxes()
+            or not batched_sampling.can_batch(
+                self.assigner, self.sampler, batch_gt_instances
+            )
             or not _shared(anchor_list)
             or not _shared(valid_flag_list)
             or not _same(batch_img_metas, 'img_shape')
-            or not self._has_plain_targets()
         ):
-            return super().get_targets(*arguments)
+            return super().get_targets(*arguments, **others)
         anchors = torch.cat(anchor_list[0])
         border = self.train_cfg['allowed_border']
         used = torch.cat(valid_flag_list[0])
@@ -116,42 +104,34 @@ class BatchedRPNHead(RPNHead):
             used = used & (anchors[:, :2] >= -border).all(dim=1)
             used = used & (anchors[:, 2] < width + border)
             used = used & (anchors[:, 3] < height + border)
-        truth = PaddedBoxes.of(
-            [instances.bboxes for instances in batch_gt_instances],
-            [instances.labels for instances in batch_gt_instances],
+        num = len(batch_gt_instances)
+        truth = Padded.of([truth.bboxes for truth in batch_gt_instances])
+        labels = Padded.of([truth.labels for truth in batch_gt_instances]).rows
+        assigned = batched_sampling.assign(
+            self.assigner,
+            truth,
+            anchors.expand(num, -1, -1),
+            used.expand(num, -1),
         )
-        assigned = assign(self.assigner, truth, anchors, used)
-        positive, negative = sample(self.sampler, assigned)
+        positive, negative = batched_sampling.draw(self.sampler, assigned)
         drawn = positive.counts.clamp(min=1) + negative.counts.clamp(min=1)
         # the one wait for the device
         avg_factor, num_used = torch.stack([drawn.sum(), used.sum()]).tolist()
         if num_used == 0:
-            return super().get_targets(*arguments)  # raises
+            return super().get_targets(*arguments)  # tells
+        box = assigned.gather(1, positive.index.clamp(max=len(anchors) - 1))
+        box = (box - 1).clamp(min=0)  # (B, K)
+        image = torch.arange(num, device=box.device)[:, None]
         targets = self._fill_targets(
-            anchors, truth, assigned, positive.index, negative.index
+            anchors,
+            labels.gather(1, box),
+            truth.rows[image, box],
+            positive,
+            negative,
         )
         sizes = [len(level) for level in anchor_list[0]]
         levels = [list(target.split(sizes, dim=1)) for target in targets]
         return (*levels, avg_factor)
-
-    def _has_plain_targets(self) -> bool:
-        """Whether :mod:`rpn_targets` knows assigner, sampler and coder."""
-        assigner, sampler = self.assigner, self.sampler
-        return (
-            type(assigner) is MaxIoUAssigner
-            and type(assigner.iou_calculator) is BboxOverlaps2D
-            and assigner.iou_calculator.dtype is None
-            and isinstance(assigner.neg_iou_thr, float)
-            and assigner.min_pos_iou >= 0
-            and assigner.gt_max_assign_all
-            and assigner.ignore_iof_thr <= 0
-            and assigner.gpu_assign_thr <= 0
-            and assigner.perm_repeat_gt_cfg is None
-            and type(sampler) is RandomSampler
-            and not sampler.add_gt_as_proposals
-            and not self.reg_decoded_bbox
-            and self._has_plain_boxes()
-        )
 
     def _has_plain_boxes(self) -> bool:
         """Whether anchors and coder are those of Faster R-CNN."""
@@ -166,37 +146,35 @@ class BatchedRPNHead(RPNHead):
     def _fill_targets(
         self,
         anchors: Tensor,
-        truth: PaddedBoxes,
-        assigned: Tensor,
-        positive: Tensor,
-        negative: Tensor,
+        labels: Tensor,
+        boxes: Tensor,
+        positive: Drawn,
+        negative: Drawn,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Labels (B, A), weights, box targets (B, A, 4), weights.
+        """Labels (B, A), weights, box targets (B, A, 4) and weights.
 
-        ``positive`` and ``negative`` are (B, K) indices into the anchors; A,
-        the end of them, is a column to throw away.
+        (A, 4) anchors; (B, K) labels and (B, K, 4) boxes of the positive.
         """
-        shape = (len(assigned), len(anchors) + 1)
-        index = positive.clamp(max=len(anchors) - 1)
-        box = (assigned.gather(1, index) - 1).clamp(min=0)  # (B, K)
-        labels = assigned.new_full(shape, self.num_classes)
-        targets = anchors.new_zeros(*shape, 4)
-        if truth.boxes.shape[1]:
-            labels.scatter_(1, positive, truth.labels.gather(1, box))
-            rows = torch.arange(len(box), device=box.device)[:, None]
-            deltas = self.bbox_coder.encode(
-                anchors[index].flatten(0, 1),
-                truth.boxes[rows, box].flatten(0, 1),
-            )
-            where = positive[..., None].expand(-1, -1, 4)
-            targets.scatter_(1, where, deltas.view(where.shape))
+        # a last column takes what is not of an anchor
+        shape = (len(labels), len(anchors) + 1)
+        index = positive.index
+        own = labels.new_full(shape, self.num_classes).scatter(
+            1, index, labels
+        )
         weights = anchors.new_zeros(shape, dtype=torch.float)
-        chosen = weights.scatter(1, positive, 1.0)
+        chosen = weights.scatter(1, index, 1.0)
         weight = self.train_cfg['pos_weight']
-        weights.scatter_(1, positive, weight if weight > 0 else 1.0)
-        weights.scatter_(1, negative, 1.0)
+        weights.scatter_(1, index, weight if weight > 0 else 1.0)
+        weights.scatter_(1, negative.index, 1.0)
+        deltas = self.bbox_coder.encode(
+            anchors[index.clamp(max=len(anchors) - 1)].flatten(0, 1),
+            boxes.flatten(0, 1),
+        )
+        targets = anchors.new_zeros(*shape, 4).scatter(
+            1, index[..., None].expand_as(boxes), deltas.view_as(boxes)
+        )
         chosen = chosen[:, :-1, None].expand(-1, -1, 4)
-        return labels[:, :-1], weights[:, :-1], targets[:, :-1], chosen
+        return own[:, :-1], weights[:, :-1], targets[:, :-1], chosen
 
     @torch.no_grad()
     def predict_by_feat(
@@ -255,7 +233,7 @@ class BatchedRPNHead(RPNHead):
             scores.new_full((size,), level, dtype=torch.long)
             for level, size in enumerate(kept)
         ]
-        return _suppress(boxes, scores, torch.cat(levels), chosen)
+        return best_proposals(boxes, scores, torch.cat(levels), chosen)
 
     def _candidates(
         self,
@@ -293,58 +271,6 @@ class BatchedRPNHead(RPNHead):
             anchors.flatten(0, 1), deltas.flatten(0, 1), max_shape=img_shape
         )
         return scores, boxes.view(*scores.shape, 4)
-
-
-def _suppress(
-    boxes: Tensor, scores: Tensor, levels: Tensor, cfg: ConfigDict
-) -> list[InstanceData]:
-    """NMS within the levels of each image, the best of each image.
-
-    (B, N, 4) boxes with coordinates >= 0, (B, N) scores, (N,) levels.
-    """
-    num, each = scores.shape
-    scores = scores.to(torch.promote_types(scores.dtype, boxes.dtype))
-    valid = torch.ones_like(scores, dtype=torch.bool)
-    if cfg.get('min_bbox_size', -1) >= 0:
-        sides = boxes[..., 2:] - boxes[..., :2]
-        valid = (sides > cfg.min_bbox_size).all(dim=-1)
-    # as mmcv's batched_nms keeps levels apart
-    most = boxes.masked_fill(~valid[..., None], 0).amax(dim=(1, 2))
-    apart = boxes + (levels.to(boxes) * (most[:, None] + 1))[..., None]
-    order = scores.masked_fill(~valid, -1)  # last: they suppress none
-    step = min(IMAGES_A_CALL[boxes.device.type], 2 * SPLIT_THR // each)
-    if step > 1:
-        quadrant = torch.arange(num, device=boxes.device) % step
-        x, y = quadrant % 2 == 1, quadrant > 1
-        mirror = torch.stack([x, y, x, y], dim=1)[:, None]  # (B, 1, 4)
-        apart = torch.where(mirror, -apart.roll(2, -1), apart)
-    kept = []
-    for start in range(0, num, step):
-        stop = start + step
-        _, found = nms(
-            apart[start:stop].flatten(0, 1),
-            order[start:stop].flatten(),
-            cfg.nms.iou_threshold,
-        )
-        kept.append(found + start * each)
-    kept = torch.cat(kept)
-    # by image, best first; the invalid behind the last image
-    image = torch.where(valid.flatten()[kept], kept // each, num)
-    image, rank = image.sort(stable=True)
-    kept = kept[rank]
-    ends = torch.searchsorted(image, torch.arange(num + 1, device=kept.device))
-    starts = ends.tolist()
-    boxes, scores = boxes.flatten(0, 1)[kept], scores.flatten()[kept]
-    labels = torch.zeros_like(kept)
-    return [
-        InstanceData(
-            bboxes=boxes[own], scores=scores[own], labels=labels[own]
-        )
-        for own in (
-            slice(start, min(stop, start + cfg.max_per_img))
-            for start, stop in zip(starts, starts[1:], strict=False)
-        )
-    ]
 
 
 def _same(metas: list[dict], key: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules import SamplingResult
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
@@ -22,6 +23,10 @@ from mmfgl.models.layers import (
     readable_levels,
 )
 from mmfgl.models.roi_heads.roi_context import RoIContext
+from mmfgl.models.task_modules.batched_sampling import (
+    can_batch,
+    sample_proposals,
+)
 from mmfgl.registry import MODELS, TASK_UTILS
 
 
@@ -139,25 +144,24 @@ class FGLRoIHead(StandardRoIHead):
         """
         truths, ignored, _ = unpack_gt_instances(batch_data_samples)
         gt_added = getattr(self.bbox_sampler, 'add_gt_as_proposals', False)
-        sampling_results, contexts = [], []
-        for index, results in enumerate(rpn_results_list):
-            priors = InstanceData(priors=finite_boxes(results.bboxes))
-            assigned = self.bbox_assigner.assign(
-                priors, truths[index], ignored[index]
+        proposals = [
+            finite_boxes(results.bboxes) for results in rpn_results_list
+        ]
+        sampling_results = self._sample(x, proposals, truths, ignored)
+        contexts = [
+            RoIContext.of_sampled(
+                sampled,
+                sample.metainfo['img_shape'],
+                results.get('scores'),
+                gt_added,
             )
-            sampled = self.bbox_sampler.sample(
-                assigned,
-                priors,
-                truths[index],
-                feats=[level[index : index + 1] for level in x],
+            for sampled, sample, results in zip(
+                sampling_results,
+                batch_data_samples,
+                rpn_results_list,
+                strict=True,
             )
-            sampling_results.append(sampled)
-            img_shape = batch_data_samples[index].metainfo['img_shape']
-            contexts.append(
-                RoIContext.of_sampled(
-                    sampled, img_shape, results.get('scores'), gt_added
-                )
-            )
+        ]
         results = self.bbox_loss(x, sampling_results, contexts)
         losses = results['loss_bbox']
         if self.with_mask:
@@ -166,6 +170,27 @@ class FGLRoIHead(StandardRoIHead):
             )
             losses.update(mask_results['loss_mask'])
         return losses
+
+    def _sample(
+        self,
+        x: tuple[Tensor, ...],
+        proposals: list[Tensor],
+        truths: list[InstanceData],
+        ignored: list[InstanceData | None],
+    ) -> list[SamplingResult]:
+        """Assign and sample (N, 4) proposals of each image."""
+        assigner, sampler = self.bbox_assigner, self.bbox_sampler
+        if can_batch(assigner, sampler, truths):
+            return sample_proposals(assigner, sampler, proposals, truths)
+        results = []
+        for index, boxes in enumerate(proposals):
+            priors = InstanceData(priors=boxes)
+            assigned = assigner.assign(priors, truths[index], ignored[index])
+            feats = [level[index : index + 1] for level in x]
+            results.append(
+                sampler.sample(assigned, priors, truths[index], feats=feats)
+            )
+        return results
 
     def bbox_loss(
         self,

@@ -207,9 +207,15 @@ class ReToD(BaseSelfSupervisor):
 
 
 def _build_detector(cfg: dict) -> nn.Module:
-    """Build a detector without its mask branch; ``cfg`` is left alone."""
+    """Build a detector without its mask branch; ``cfg`` is left alone.
+
+    mmdet's RPN becomes the batched one, which differs in nothing but speed.
+    """
     # the detector's config names mmdet's parts without a scope
     cfg = ConfigDict({'_scope_': 'mmdet', **cfg})
+    rpn = cfg.get('rpn_head') or {}
+    if rpn.get('type') in ('RPNHead', 'mmdet.RPNHead'):
+        cfg.rpn_head = ConfigDict(rpn, type='mmfgl.BatchedRPNHead')
     cfg.roi_head = ConfigDict(
         {k: v for k, v in cfg.roi_head.items() if k not in _MASK_BRANCH}
     )

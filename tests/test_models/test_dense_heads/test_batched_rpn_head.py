@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from mmfgl.models.dense_heads import batched_rpn_head
+from mmfgl.models.dense_heads import batched_nms
 from mmfgl.registry import MODELS
 from mmfgl.testing import half_dtypes
 from mmfgl.testing.pretend_gpu import PretendGPU
@@ -78,9 +78,7 @@ def make(kind, assigner=None, sampler=None, border=-1, **test_cfg):
 
 def pair(**options):
     """mmdet's head and the batched one."""
-    return make('RPNHead', **options), make(
-        'mmfgl.BatchedRPNHead', **options
-    )
+    return make('RPNHead', **options), make('mmfgl.BatchedRPNHead', **options)
 
 
 def truths(*counts, seed=0):

@@ -1,0 +1,64 @@
+"""NMS of the proposals of all images of a batch."""
+
+import torch
+from mmcv.ops import nms
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+# Above so many boxes mmcv's batched_nms goes level by level.
+SPLIT_THR = 10_000
+# Images an NMS on a GPU: boxes mirrored into the four quadrants do not meet,
+# and overlap each other as before, to the bit. (An offset would round.) On a
+# CPU each box is compared with all, so images in one call cost more.
+IMAGES_A_CALL = dict(cuda=4, cpu=1)
+
+
+def best_proposals(
+    boxes: Tensor, scores: Tensor, levels: Tensor, cfg: ConfigDict
+) -> list[InstanceData]:
+    """NMS within the levels of each image, the best of each image.
+
+    (B, N, 4) boxes with coordinates >= 0, (B, N) scores, (N,) levels.
+    """
+    num, each = scores.shape
+    scores = scores.to(torch.promote_types(scores.dtype, boxes.dtype))
+    valid = torch.ones_like(scores, dtype=torch.bool)
+    if cfg.get('min_bbox_size', -1) >= 0:
+        sides = boxes[..., 2:] - boxes[..., :2]
+        valid = (sides > cfg.min_bbox_size).all(dim=-1)
+    # as mmcv's batched_nms keeps levels apart
+    most = boxes.masked_fill(~valid[..., None], 0).amax(dim=(1, 2))
+    apart = boxes + (levels.to(boxes) * (most[:, None] + 1))[..., None]
+    order = scores.masked_fill(~valid, -1)  # last: they suppress none
+    step = min(IMAGES_A_CALL[boxes.device.type], 2 * SPLIT_THR // each)
+    if step > 1:
+        quadrant = torch.arange(num, device=boxes.device) % step
+        x, y = quadrant % 2 == 1, quadrant > 1
+        mirror = torch.stack([x, y, x, y], dim=1)[:, None]  # (B, 1, 4)
+        apart = torch.where(mirror, -apart.roll(2, -1), apart)
+    kept = []
+    for start in range(0, num, step):
+        stop = start + step
+        _, found = nms(
+            apart[start:stop].flatten(0, 1),
+            order[start:stop].flatten(),
+            cfg.nms.iou_threshold,
+        )
+        kept.append(found + start * each)
+    kept = torch.cat(kept)
+    # by image, best first; the invalid behind the last image
+    image = torch.where(valid.flatten()[kept], kept // each, num)
+    image, rank = image.sort(stable=True)
+    kept = kept[rank]
+    ends = torch.searchsorted(image, torch.arange(num + 1, device=kept.device))
+    starts = ends.tolist()
+    boxes, scores = boxes.flatten(0, 1)[kept], scores.flatten()[kept]
+    labels = torch.zeros_like(kept)
+    return [
+        InstanceData(bboxes=boxes[own], scores=scores[own], labels=labels[own])
+        for own in (
+            slice(start, min(stop, start + cfg.max_per_img))
+            for start, stop in zip(starts, starts[1:], strict=False)
+        )
+    ]
