@@ -31,6 +31,8 @@ def test_losses_and_gradients(retod, num_views, num_objects):
 def test_is_the_detectors_own_loss(retod):
     """The sum is what the wrapped detector computes on the same samples."""
     detector = tiny_plain_detector_cfg(num_classes=4)
+    for stage in (detector.train_cfg.rpn, detector.train_cfg.rcnn):
+        stage.sampler.num = 10_000  # all, so none is drawn at random
     model = retod.build('objectness', detector=detector).eval()
     batch = retod.batch_of(model, num_labels=4)
     views = torch.cat(batch['inputs'])
