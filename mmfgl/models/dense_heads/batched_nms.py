@@ -1,5 +1,7 @@
 """NMS of the proposals of all images of a batch."""
 
+import itertools
+
 import torch
 from mmcv.ops import nms
 from mmengine.config import ConfigDict
@@ -17,9 +19,16 @@ IMAGES_A_CALL = dict(cuda=4, cpu=1)
 def best_proposals(
     boxes: Tensor, scores: Tensor, levels: Tensor, cfg: ConfigDict
 ) -> list[InstanceData]:
-    """NMS within the levels of each image, the best of each image.
+    """NMS within the levels of each image, then the best of each image.
 
-    (B, N, 4) boxes with coordinates >= 0, (B, N) scores, (N,) levels.
+    Args:
+        boxes: (B, N, 4) network-input pixels, none negative; N < 10,000.
+        scores: (B, N) objectness.
+        levels: (N,) long, the level of each box.
+        cfg: ``nms.iou_threshold``, ``max_per_img`` and ``min_bbox_size``.
+
+    Returns:
+        ``bboxes``, ``scores`` and ``labels`` of each image, best first.
     """
     num, each = scores.shape
     scores = scores.to(torch.promote_types(scores.dtype, boxes.dtype))
@@ -31,7 +40,8 @@ def best_proposals(
     most = boxes.masked_fill(~valid[..., None], 0).amax(dim=(1, 2))
     apart = boxes + (levels.to(boxes) * (most[:, None] + 1))[..., None]
     order = scores.masked_fill(~valid, -1)  # last: they suppress none
-    step = min(IMAGES_A_CALL[boxes.device.type], 2 * SPLIT_THR // each)
+    step = IMAGES_A_CALL.get(boxes.device.type, 1)
+    step = min(step, 2 * SPLIT_THR // each)
     if step > 1:
         quadrant = torch.arange(num, device=boxes.device) % step
         x, y = quadrant % 2 == 1, quadrant > 1
@@ -52,13 +62,13 @@ def best_proposals(
     image, rank = image.sort(stable=True)
     kept = kept[rank]
     ends = torch.searchsorted(image, torch.arange(num + 1, device=kept.device))
-    starts = ends.tolist()
+    ends = ends.tolist()  # one wait for the device
     boxes, scores = boxes.flatten(0, 1)[kept], scores.flatten()[kept]
     labels = torch.zeros_like(kept)
     return [
         InstanceData(bboxes=boxes[own], scores=scores[own], labels=labels[own])
         for own in (
             slice(start, min(stop, start + cfg.max_per_img))
-            for start, stop in zip(starts, starts[1:], strict=False)
+            for start, stop in itertools.pairwise(ends)
         )
     ]

@@ -23,10 +23,13 @@ class BatchedRPNHead(RPNHead):
 
     Of many small images, as in pretraining, the loops keep a GPU waiting for
     the host. Parameters, keys of the state dict, losses and proposals are
-    those of :class:`mmdet.models.RPNHead`; only which anchors are drawn, where
-    there are too many, comes of other random numbers. What the batched form
-    does not know goes through the parent's: images of different size, other
-    assigners, samplers, coders or options of NMS, ``rescale``.
+    those of :class:`mmdet.models.RPNHead` (on a CPU, whose kernels round the
+    ends of a tensor otherwise, but for the last bit of a score; equal scores
+    may swap there). Only which anchors are drawn where there are too many
+    comes of other random numbers.
+    What the batched form does not know goes the parent's way: images of
+    different size, other assigners, samplers, coders or options of NMS,
+    ``rescale``.
     """
 
     def get_anchors(
@@ -86,11 +89,11 @@ class BatchedRPNHead(RPNHead):
         if (
             others
             or self.reg_decoded_bbox
-            or self.sampler.add_gt_as_proposals
             or not self._has_plain_boxes()
             or not batched_sampling.can_batch(
                 self.assigner, self.sampler, batch_gt_instances
             )
+            or self.sampler.add_gt_as_proposals
             or not _shared(anchor_list)
             or not _shared(valid_flag_list)
             or not _same(batch_img_metas, 'img_shape')
@@ -203,6 +206,7 @@ class BatchedRPNHead(RPNHead):
         """
         chosen = self.test_cfg if cfg is None else cfg
         sizes = [self.num_base_priors * s[0, 0].numel() for s in cls_scores]
+        nms = dict(chosen.get('nms') or {})
         most = chosen.get('nms_pre', -1)
         kept = [size if most <= 0 else min(size, most) for size in sizes]
         if (
@@ -213,8 +217,8 @@ class BatchedRPNHead(RPNHead):
             or not self.bbox_coder.clip_border
             or not self._has_plain_boxes()
             or not _same(batch_img_metas, 'img_shape')
-            or chosen.nms.get('type', 'nms') != 'nms'
-            or set(chosen.nms) - {'type', 'iou_threshold'}
+            or nms.pop('type', 'nms') != 'nms'
+            or list(nms) != ['iou_threshold']
             or sum(kept) >= SPLIT_THR
         ):
             return super().predict_by_feat(
