@@ -39,7 +39,11 @@ def best_proposals(
     # as mmcv's batched_nms keeps levels apart
     most = boxes.masked_fill(~valid[..., None], 0).amax(dim=(1, 2))
     apart = boxes + (levels.to(boxes) * (most[:, None] + 1))[..., None]
-    order = scores.masked_fill(~valid, -1)  # last: they suppress none
+    # the valid boxes of each image come first, in their order
+    order = (~valid).byte().sort(dim=1, stable=True).indices
+    first = torch.arange(0, scores.numel(), each, device=boxes.device)
+    order = order + first[:, None]
+    counts = valid.sum(dim=1).tolist()  # a wait for the device
     step = IMAGES_A_CALL.get(boxes.device.type, 1)
     step = min(step, 2 * SPLIT_THR // each)
     if step > 1:
@@ -47,23 +51,22 @@ def best_proposals(
         x, y = quadrant % 2 == 1, quadrant > 1
         mirror = torch.stack([x, y, x, y], dim=1)[:, None]  # (B, 1, 4)
         apart = torch.where(mirror, -apart.roll(2, -1), apart)
+    apart, boxes, scores = (
+        tensor.flatten(0, 1) for tensor in (apart, boxes, scores)
+    )
+    rows = [row[:count] for row, count in zip(order, counts, strict=True)]
     kept = []
     for start in range(0, num, step):
-        stop = start + step
-        _, found = nms(
-            apart[start:stop].flatten(0, 1),
-            order[start:stop].flatten(),
-            cfg.nms.iou_threshold,
-        )
-        kept.append(found + start * each)
+        index = torch.cat(rows[start : start + step])
+        _, found = nms(apart[index], scores[index], cfg.nms.iou_threshold)
+        kept.append(index[found])
     kept = torch.cat(kept)
-    # by image, best first; the invalid behind the last image
-    image = torch.where(valid.flatten()[kept], kept // each, num)
-    image, rank = image.sort(stable=True)
+    # by image, best first
+    image, rank = (kept // each).sort(stable=True)
     kept = kept[rank]
     ends = torch.searchsorted(image, torch.arange(num + 1, device=kept.device))
-    ends = ends.tolist()  # one wait for the device
-    boxes, scores = boxes.flatten(0, 1)[kept], scores.flatten()[kept]
+    ends = ends.tolist()  # and another one
+    boxes, scores = boxes[kept], scores[kept]
     labels = torch.zeros_like(kept)
     return [
         InstanceData(bboxes=boxes[own], scores=scores[own], labels=labels[own])

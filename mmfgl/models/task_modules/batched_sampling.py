@@ -21,8 +21,9 @@ from mmdet.models.task_modules import (
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-# Pairs of a true box and a prior compared at once.
-MAX_PAIRS = 2**22
+# Pairs of a true box and a prior compared at once: few enough for the cache of
+# a CPU, many enough for a GPU.
+MAX_PAIRS = dict(cpu=2**18, cuda=2**22)
 
 
 def can_batch(
@@ -34,6 +35,7 @@ def can_batch(
         and type(assigner.iou_calculator) is BboxOverlaps2D
         and assigner.iou_calculator.dtype is None
         and isinstance(assigner.neg_iou_thr, float)
+        and assigner.pos_iou_thr > 0
         and assigner.min_pos_iou >= 0
         and assigner.gt_max_assign_all
         and assigner.ignore_iof_thr <= 0
@@ -87,7 +89,9 @@ def assign(
     Returns:
         (B, A) long: -1 for neither, 0 for background, i + 1 for box i.
     """
-    step = max(1, MAX_PAIRS // (truth.rows.shape[1] * priors.shape[1]))
+    pairs = truth.rows.shape[1] * priors.shape[1]
+    most = MAX_PAIRS.get(priors.device.type, MAX_PAIRS['cpu'])
+    step = max(1, most // pairs)
     tensors = (truth.rows, truth.real, priors, used)
     parts = zip(*(tensor.split(step) for tensor in tensors), strict=True)
     return torch.cat([_assign(assigner, *part) for part in parts])
@@ -102,21 +106,24 @@ def _assign(
 ) -> Tensor:
     """:func:`assign` for (B, M, 4) boxes, (B, M) of them real."""
     empty = used.long() - 1  # background, without any true box
+    # without area they overlap nothing
+    boxes = boxes.masked_fill(~real[..., None], 0)
+    priors = priors.masked_fill(~used[..., None], 0)
     iou = assigner.iou_calculator(boxes, priors)  # (B, M, A)
-    iou.masked_fill_(~(real[..., None] & used[:, None]), -1)
-    best, which = iou.max(dim=1)
-    low = (best >= 0) & (best < assigner.neg_iou_thr)
-    assigned = low.long() - 1
+    best, which = iou.max(dim=1)  # padding comes last and so never wins
+    assigned = (best < assigner.neg_iou_thr).long() - 1
     high = best >= assigner.pos_iou_thr
     assigned = torch.where(high, which + 1, assigned)
     if assigner.match_low_quality:
         # of the boxes that a prior is the best for, the last one counts
         of_box = iou.amax(dim=2, keepdim=True)
-        of_box.masked_fill_(of_box < assigner.min_pos_iou, 2)  # matches none
+        weak = (of_box < assigner.min_pos_iou) | ~real[..., None]
         order = torch.arange(1, boxes.shape[1] + 1, device=boxes.device)
-        last = (iou == of_box).mul(order[:, None]).amax(dim=1)
-        assigned = torch.where(last > 0, last, assigned)
-    return torch.where(real.any(dim=1, keepdim=True), assigned, empty)
+        order = order.int()[:, None]
+        last = (iou == of_box.masked_fill(weak, 2)).mul(order).amax(dim=1)
+        assigned = torch.where(last > 0, last.long(), assigned)
+    assigned = torch.where(real.any(dim=1, keepdim=True), assigned, empty)
+    return assigned.masked_fill(~used, -1)
 
 
 @dataclass

@@ -149,7 +149,8 @@ def no_loop(monkeypatch):
 )
 def test_targets_are_mmdets(no_loop, monkeypatch, options, max_pairs, device):
     """Where nothing has to be drawn at random."""
-    monkeypatch.setattr(batched_sampling, 'MAX_PAIRS', max_pairs)
+    limits = dict(cpu=max_pairs, cuda=max_pairs)
+    monkeypatch.setattr(batched_sampling, 'MAX_PAIRS', limits)
     plain, batched = pair(**options)
     batches = [
         truths(*counts, seed=seed, device=device)
