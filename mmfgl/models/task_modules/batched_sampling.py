@@ -139,6 +139,11 @@ class Drawn:
     counts: Tensor
 
 
+def random_keys(like: Tensor) -> Tensor:
+    """One number in [0, 1) a prior; those of the smallest are drawn."""
+    return torch.rand(like.shape, device=like.device)
+
+
 def draw(sampler: RandomSampler, assigned: Tensor) -> tuple[Drawn, Drawn]:
     """Draw positive and negative priors as :class:`RandomSampler` does.
 
@@ -146,7 +151,7 @@ def draw(sampler: RandomSampler, assigned: Tensor) -> tuple[Drawn, Drawn]:
         sampler: Gives the numbers.
         assigned: (B, A) of :func:`assign`.
     """
-    keys = torch.rand(assigned.shape, device=assigned.device)
+    keys = random_keys(assigned)
 
     def choose(pool: Tensor, most: int, wanted: Callable) -> Drawn:
         most = min(most, pool.shape[1])

@@ -16,7 +16,6 @@ SIZE = (64, 128)
 STRIDES = (8, 16, 32)
 CELLS = [(SIZE[0] // s, SIZE[1] // s) for s in STRIDES]
 NUM_ANCHORS = 4 * sum(height * width for height, width in CELLS)
-DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)]
 
 
 def build(kind, assigner, sampler, border, coder, test_cfg):
@@ -134,7 +133,6 @@ def no_loop(monkeypatch):
     return forbid
 
 
-@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('max_pairs', [2**22, 4000])  # at once, in parts
 @pytest.mark.parametrize(
     'options',
@@ -147,13 +145,13 @@ def no_loop(monkeypatch):
     ],
     ids=str,
 )
-def test_targets_are_mmdets(no_loop, monkeypatch, options, max_pairs, device):
+def test_targets_are_mmdets(no_loop, monkeypatch, options, max_pairs):
     """Where nothing has to be drawn at random."""
-    limits = dict(cpu=max_pairs, cuda=max_pairs)
+    limits = dict(cpu=max_pairs)
     monkeypatch.setattr(batched_sampling, 'MAX_PAIRS', limits)
     plain, batched = pair(**options)
     batches = [
-        truths(*counts, seed=seed, device=device)
+        truths(*counts, seed=seed)
         for counts in [(5, 0, 2, 9), (0, 0), (3,), (1, 1)]
         for seed in range(2)
     ]
@@ -237,7 +235,6 @@ def test_no_anchor_inside_is_told():
         targets(batched, truths(2, 0), metas(2, (2, 2)))
 
 
-@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('images_a_call', [1, 3, 4])
 @pytest.mark.parametrize(
     'options',
@@ -251,13 +248,11 @@ def test_no_anchor_inside_is_told():
     ],
     ids=str,
 )
-def test_proposals_are_mmdets(
-    no_loop, monkeypatch, options, images_a_call, device
-):
-    calls = dict(cpu=images_a_call, cuda=images_a_call)
+def test_proposals_are_mmdets(no_loop, monkeypatch, options, images_a_call):
+    calls = dict(cpu=images_a_call)
     monkeypatch.setattr(batched_nms, 'IMAGES_A_CALL', calls)
     plain, batched = pair(**options)
-    inputs = [maps(num, seed=num, device=device) for num in (1, 2, 5, 9)]
+    inputs = [maps(num, seed=num) for num in (1, 2, 5, 9)]
     for values in inputs:  # an image whose boxes have no area
         values[1][1][0] = -torch.inf
     expected = [
@@ -273,22 +268,13 @@ def test_proposals_are_mmdets(
         assert_same_proposals(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    ('device', 'dtype'),
-    [
-        ('cpu', torch.float32),  # as CPUAmpOptimWrapper hands them on
-        pytest.param('cuda', torch.float32, marks=pytest.mark.gpu),
-        pytest.param('cuda', torch.float16, marks=pytest.mark.gpu),
-    ],
-)
-def test_proposals_under_autocast(no_loop, device, dtype):
+def test_proposals_under_autocast(no_loop):
+    """Of fp32 maps, as :class:`CPUAmpOptimWrapper` hands them on."""
     plain, batched = pair()
-    values = maps(5, dtype=dtype, device=device)
-    with torch.autocast(device):
-        theirs = plain.predict_by_feat(*values, batch_img_metas=metas(5))
+    with torch.autocast('cpu'):
+        theirs = plain.predict_by_feat(*maps(5), batch_img_metas=metas(5))
         no_loop()
-        ours = batched.predict_by_feat(*values, batch_img_metas=metas(5))
-    assert ours[0].bboxes.dtype == torch.float32
+        ours = batched.predict_by_feat(*maps(5), batch_img_metas=metas(5))
     assert_same_proposals(ours, theirs)
 
 
