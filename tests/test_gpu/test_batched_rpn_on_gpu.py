@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.test_models.test_dense_heads.test_batched_rpn_head import (
+from tests.test_models.test_dense_heads.rpn_pair import (
     assert_same_proposals,
     assert_same_targets,
     maps,

@@ -11,7 +11,11 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmfgl.models.dense_heads.batched_nms import SPLIT_THR, best_proposals
+from mmfgl.models.dense_heads.batched_proposals import (
+    SPLIT_THR,
+    best_proposals,
+    candidates,
+)
 from mmfgl.models.task_modules import batched_sampling
 from mmfgl.models.task_modules.batched_sampling import Drawn, Padded
 from mmfgl.registry import MODELS
@@ -230,51 +234,24 @@ class BatchedRPNHead(RPNHead):
                 rescale,
                 with_nms,
             )
-        scores, boxes = self._candidates(
-            cls_scores, bbox_preds, kept, batch_img_metas[0]['img_shape']
-        )
-        levels = [
-            scores.new_full((size,), level, dtype=torch.long)
-            for level, size in enumerate(kept)
-        ]
-        return best_proposals(boxes, scores, torch.cat(levels), chosen)
-
-    def _candidates(
-        self,
-        cls_scores: list[Tensor],
-        bbox_preds: list[Tensor],
-        kept: list[int],
-        img_shape: tuple[int, int],
-    ) -> tuple[Tensor, Tensor]:
-        """(B, N) scores and (B, N, 4) boxes of the best of each level."""
         priors = self.prior_generator.grid_priors(
             [scores.shape[-2:] for scores in cls_scores],
             dtype=cls_scores[0].dtype,
             device=cls_scores[0].device,
         )
-        parts = []
-        for scores, deltas, anchors, most in zip(
-            cls_scores, bbox_preds, priors, kept, strict=True
-        ):
-            scores = scores.permute(0, 2, 3, 1).flatten(1).sigmoid()
-            deltas = deltas.permute(0, 2, 3, 1).reshape(*scores.shape, 4)
-            anchors = anchors.expand_as(deltas)
-            if most < scores.shape[1]:
-                scores, order = scores.sort(
-                    dim=1, descending=True, stable=True
-                )
-                scores, order = scores[:, :most], order[:, :most, None]
-                order = order.expand(-1, -1, 4)
-                deltas = deltas.gather(1, order)
-                anchors = anchors.gather(1, order)
-            parts.append((scores, deltas, anchors))
-        scores, deltas, anchors = (
-            torch.cat(levels, dim=1) for levels in zip(*parts, strict=True)
+        scores, deltas, anchors = candidates(
+            cls_scores, bbox_preds, priors, kept
         )
         boxes = self.bbox_coder.decode(
-            anchors.flatten(0, 1), deltas.flatten(0, 1), max_shape=img_shape
-        )
-        return scores, boxes.view(*scores.shape, 4)
+            anchors.flatten(0, 1),
+            deltas.flatten(0, 1),
+            max_shape=batch_img_metas[0]['img_shape'],
+        ).view(*scores.shape, 4)
+        levels = [
+            scores.new_full((size,), level, dtype=torch.long)
+            for level, size in enumerate(kept)
+        ]
+        return best_proposals(boxes, scores, torch.cat(levels), chosen)
 
 
 def _same(metas: list[dict], key: str) -> bool:

@@ -29,7 +29,8 @@ class ReToD(BaseSelfSupervisor):
     ``neck.``, ``rpn_head.``, ``roi_head.``), so that a checkpoint loads into
     the detector as it is; of a box head for other classes all but its class
     layer. The mask branch, if there is one, is left out: pseudo ground truth
-    has no masks. Images are normalised as the detector's are.
+    has no masks. mmdet's RPN head is built as :class:`BatchedRPNHead`, which
+    has the same weights. Images are normalised as the detector's are.
 
     Args:
         detector: Config of the detector; ``num_classes`` of its box head is

@@ -2,135 +2,19 @@
 
 import pytest
 import torch
-from mmdet.models.dense_heads import RPNHead
-from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
-from mmengine.structures import InstanceData
 
-from mmfgl.models.dense_heads import batched_nms
 from mmfgl.models.task_modules import batched_sampling
-from mmfgl.registry import MODELS
-
-# Levels of 512, 128 and 32 anchors: vector instructions of a CPU fit in.
-SIZE = (64, 128)
-STRIDES = (8, 16, 32)
-CELLS = [(SIZE[0] // s, SIZE[1] // s) for s in STRIDES]
-NUM_ANCHORS = 4 * sum(height * width for height, width in CELLS)
-
-
-def build(kind, assigner, sampler, border, coder, test_cfg):
-    nms = dict(type='nms', iou_threshold=0.6)
-    rules = dict(pos_iou_thr=0.6, neg_iou_thr=0.3, min_pos_iou=0.2)
-    numbers = dict(
-        type='RandomSampler',
-        num=4000,
-        pos_fraction=0.5,
-        add_gt_as_proposals=False,
-    )
-    cfg = dict(
-        type=kind,
-        in_channels=8,
-        feat_channels=8,
-        anchor_generator=dict(
-            type='AnchorGenerator',
-            scales=[2, 4],
-            ratios=[0.5, 1.0],
-            strides=list(STRIDES),
-        ),
-        bbox_coder=dict(type='DeltaXYWHBBoxCoder', **coder),
-        train_cfg=dict(
-            assigner=dict(type='MaxIoUAssigner', **{**rules, **assigner}),
-            sampler={'type': 'RandomSampler', **numbers, **sampler},
-            allowed_border=border,
-            pos_weight=-1,
-        ),
-        test_cfg={
-            **dict(nms_pre=64, max_per_img=40, min_bbox_size=0, nms=nms),
-            **test_cfg,
-        },
-        _scope_='mmdet',
-    )
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        return MODELS.build(ConfigDict(cfg))
-
-
-def pair(assigner=(), sampler=(), border=-1, coder=(), **test_cfg):
-    """mmdet's head and the batched one."""
-    parts = dict(assigner), dict(sampler), border, dict(coder), test_cfg
-    return build('RPNHead', *parts), build('mmfgl.BatchedRPNHead', *parts)
-
-
-def metas(num, img_shape=SIZE):
-    one = dict(img_shape=img_shape, pad_shape=SIZE, scale_factor=(0.5, 0.5))
-    return [one] * num
-
-
-def truths(*counts, seed=0, device='cpu'):
-    """True boxes of images, some of them twice: ties."""
-    draw = torch.Generator().manual_seed(seed)
-    found = []
-    for count in counts:
-        centres = torch.rand(count, 2, generator=draw)
-        centres = centres * torch.tensor([SIZE[1], SIZE[0]])
-        sides = 8 + 40 * torch.rand(count, 2, generator=draw)
-        boxes = torch.cat([centres - sides / 2, centres + sides / 2], 1)
-        boxes[count // 2 :] = boxes[: count - count // 2].clone()
-        labels = torch.zeros(count, dtype=torch.long)
-        found.append(InstanceData(bboxes=boxes, labels=labels).to(device))
-    return found
-
-
-def targets(head, instances, infos=None):
-    infos = infos or metas(len(instances))
-    device = instances[0].bboxes.device
-    anchors, flags = head.get_anchors(CELLS, infos, device=device)
-    return head.get_targets(anchors, flags, instances, infos)
-
-
-def assert_same_targets(found, expected):
-    assert found[-1] == expected[-1]  # the number of samples
-    for ours, theirs in zip(found[:-1], expected[:-1], strict=True):
-        assert len(ours) == len(theirs) == len(STRIDES)
-        for a, b in zip(ours, theirs, strict=True):
-            assert a.dtype == b.dtype
-            assert torch.equal(a, b)
-
-
-def maps(num, seed=0, dtype=torch.float32, device='cpu'):
-    """Scores, no two equal in an image, and deltas of the levels."""
-    draw = torch.Generator().manual_seed(seed)
-    order = torch.rand(num, NUM_ANCHORS, generator=draw).argsort(dim=1)
-    scores = torch.linspace(0.01, 0.99, NUM_ANCHORS)[order].logit()
-    scores = scores.split([4 * h * w for h, w in CELLS], dim=1)
-    scores = [s.view(num, 4, *c) for s, c in zip(scores, CELLS, strict=True)]
-    deltas = [torch.randn(num, 16, *c, generator=draw) for c in CELLS]
-    return (
-        [level.to(device, dtype) for level in scores],
-        [level.to(device, dtype) * 0.7 for level in deltas],
-    )
-
-
-def assert_same_proposals(found, expected):
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.labels.dtype == torch.long
-        assert len(ours.labels) == len(ours)
-        for name in ('bboxes', 'scores'):
-            assert ours[name].dtype == theirs[name].dtype
-            assert torch.equal(ours[name], theirs[name])
-
-
-@pytest.fixture
-def no_loop(monkeypatch):
-    """A function that forbids mmdet's loops from then on."""
-
-    def fail(*args, **kwargs):
-        raise AssertionError('the loop over images runs')
-
-    def forbid():
-        monkeypatch.setattr(RPNHead, '_get_targets_single', fail)
-        monkeypatch.setattr(RPNHead, '_predict_by_feat_single', fail)
-
-    return forbid
+from tests.test_models.test_dense_heads.rpn_pair import (
+    CELLS,
+    NUM_ANCHORS,
+    assert_same_proposals,
+    assert_same_targets,
+    maps,
+    metas,
+    pair,
+    targets,
+    truths,
+)
 
 
 @pytest.mark.parametrize('max_pairs', [2**22, 4000])  # at once, in parts
@@ -233,66 +117,6 @@ def test_no_anchor_inside_is_told():
     _, batched = pair(border=0)
     with pytest.raises(ValueError, match='no valid anchor inside'):
         targets(batched, truths(2, 0), metas(2, (2, 2)))
-
-
-@pytest.mark.parametrize('images_a_call', [1, 3, 4])
-@pytest.mark.parametrize(
-    'options',
-    [
-        {},
-        dict(nms_pre=-1),
-        dict(max_per_img=1000),
-        dict(min_bbox_size=-1),
-        dict(min_bbox_size=50),
-        dict(min_bbox_size=500),  # none is left
-    ],
-    ids=str,
-)
-def test_proposals_are_mmdets(no_loop, monkeypatch, options, images_a_call):
-    calls = dict(cpu=images_a_call)
-    monkeypatch.setattr(batched_nms, 'IMAGES_A_CALL', calls)
-    plain, batched = pair(**options)
-    inputs = [maps(num, seed=num) for num in (1, 2, 5, 9)]
-    for values in inputs:  # an image whose boxes have no area
-        values[1][1][0] = -torch.inf
-    expected = [
-        plain.predict_by_feat(
-            *values, batch_img_metas=metas(len(values[0][0]))
-        )
-        for values in inputs
-    ]
-    no_loop()
-    for values, theirs in zip(inputs, expected, strict=True):
-        infos = metas(len(values[0][0]))
-        ours = batched.predict_by_feat(*values, batch_img_metas=infos)
-        assert_same_proposals(ours, theirs)
-
-
-def test_proposals_under_autocast(no_loop):
-    """Of fp32 maps, as :class:`CPUAmpOptimWrapper` hands them on."""
-    plain, batched = pair()
-    with torch.autocast('cpu'):
-        theirs = plain.predict_by_feat(*maps(5), batch_img_metas=metas(5))
-        no_loop()
-        ours = batched.predict_by_feat(*maps(5), batch_img_metas=metas(5))
-    assert_same_proposals(ours, theirs)
-
-
-def test_other_uses_go_the_parents_way():
-    plain, batched = pair()
-    soft = dict(plain.test_cfg, nms=dict(type='soft_nms', iou_threshold=0.5))
-    split = dict(type='nms', iou_threshold=0.5, split_thr=50)
-    split = dict(plain.test_cfg, nms=split)
-    for options in (
-        dict(rescale=True),
-        dict(cfg=ConfigDict(soft)),
-        dict(cfg=ConfigDict(split)),
-    ):
-        ours, theirs = (
-            head.predict_by_feat(*maps(2), batch_img_metas=metas(2), **options)
-            for head in (batched, plain)
-        )
-        assert_same_proposals(ours, theirs)
 
 
 def test_same_weights_same_losses():

@@ -1,4 +1,7 @@
-"""NMS of the proposals of all images of a batch."""
+"""Candidates and NMS of an RPN for all images of a batch.
+
+Shape shorthand: B images, N candidates of an image before NMS.
+"""
 
 import itertools
 
@@ -14,6 +17,41 @@ SPLIT_THR = 10_000
 # and overlap each other as before, to the bit. (An offset would round.) On a
 # CPU each box is compared with all, so images in one call cost more.
 IMAGES_A_CALL = dict(cuda=4, cpu=1)
+
+
+def candidates(
+    cls_scores: list[Tensor],
+    bbox_preds: list[Tensor],
+    priors: list[Tensor],
+    numbers: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best anchors of each level by their scores.
+
+    Args:
+        cls_scores: Levels, each (B, anchors of a cell, H, W) logits.
+        bbox_preds: Levels, each (B, 4 x anchors of a cell, H, W).
+        priors: (A_l, 4) anchors of each level.
+        numbers: How many to take of each level; where these are all, they
+            keep their order.
+
+    Returns:
+        (B, N) scores, (B, N, 4) deltas and (B, N, 4) anchors.
+    """
+    parts = []
+    for scores, deltas, anchors, most in zip(
+        cls_scores, bbox_preds, priors, numbers, strict=True
+    ):
+        scores = scores.permute(0, 2, 3, 1).flatten(1).sigmoid()
+        deltas = deltas.permute(0, 2, 3, 1).reshape(*scores.shape, 4)
+        anchors = anchors.expand_as(deltas)
+        if most < scores.shape[1]:
+            scores, order = scores.sort(dim=1, descending=True, stable=True)
+            scores, order = scores[:, :most], order[:, :most, None]
+            order = order.expand(-1, -1, 4)
+            deltas = deltas.gather(1, order)
+            anchors = anchors.gather(1, order)
+        parts.append((scores, deltas, anchors))
+    return tuple(torch.cat(part, dim=1) for part in zip(*parts, strict=True))
 
 
 def best_proposals(
