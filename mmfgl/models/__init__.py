@@ -1,6 +1,7 @@
 """Models of mmfgl; importing this package registers all of them."""
 
 from .balancers import *  # noqa: F401,F403
+from .dense_heads import *  # noqa: F401,F403
 from .detectors import *  # noqa: F401,F403
 from .layers import *  # noqa: F401,F403
 from .losses import *  # noqa: F401,F403

@@ -5,10 +5,12 @@ important targets of one image, C channels or classes, D token width, S cells
 a side.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules import SamplingResult
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
@@ -21,7 +23,11 @@ from mmfgl.models.layers import (
     normalise_boxes,
     readable_levels,
 )
-from mmfgl.models.roi_heads.roi_context import RoIContext
+from mmfgl.models.roi_heads.roi_context import RoIContext, batch_rois
+from mmfgl.models.task_modules.batched_sampling import (
+    can_batch,
+    sample_proposals,
+)
 from mmfgl.registry import MODELS, TASK_UTILS
 
 
@@ -139,25 +145,16 @@ class FGLRoIHead(StandardRoIHead):
         """
         truths, ignored, _ = unpack_gt_instances(batch_data_samples)
         gt_added = getattr(self.bbox_sampler, 'add_gt_as_proposals', False)
-        sampling_results, contexts = [], []
-        for index, results in enumerate(rpn_results_list):
-            priors = InstanceData(priors=finite_boxes(results.bboxes))
-            assigned = self.bbox_assigner.assign(
-                priors, truths[index], ignored[index]
-            )
-            sampled = self.bbox_sampler.sample(
-                assigned,
-                priors,
-                truths[index],
-                feats=[level[index : index + 1] for level in x],
-            )
-            sampling_results.append(sampled)
-            img_shape = batch_data_samples[index].metainfo['img_shape']
-            contexts.append(
-                RoIContext.of_sampled(
-                    sampled, img_shape, results.get('scores'), gt_added
-                )
-            )
+        proposals = [
+            finite_boxes(results.bboxes) for results in rpn_results_list
+        ]
+        sampling_results = self._sample(x, proposals, truths, ignored)
+        contexts = RoIContext.of_sampled(
+            sampling_results,
+            [sample.metainfo['img_shape'] for sample in batch_data_samples],
+            [results.get('scores') for results in rpn_results_list],
+            gt_added,
+        )
         results = self.bbox_loss(x, sampling_results, contexts)
         losses = results['loss_bbox']
         if self.with_mask:
@@ -166,6 +163,27 @@ class FGLRoIHead(StandardRoIHead):
             )
             losses.update(mask_results['loss_mask'])
         return losses
+
+    def _sample(
+        self,
+        x: tuple[Tensor, ...],
+        proposals: list[Tensor],
+        truths: list[InstanceData],
+        ignored: list[InstanceData | None],
+    ) -> list[SamplingResult]:
+        """Assign and sample (N, 4) proposals of each image."""
+        assigner, sampler = self.bbox_assigner, self.bbox_sampler
+        if can_batch(assigner, sampler, truths):
+            return sample_proposals(assigner, sampler, proposals, truths)
+        results = []
+        for index, boxes in enumerate(proposals):
+            priors = InstanceData(priors=boxes)
+            assigned = assigner.assign(priors, truths[index], ignored[index])
+            feats = [level[index : index + 1] for level in x]
+            results.append(
+                sampler.sample(assigned, priors, truths[index], feats=feats)
+            )
+        return results
 
     def bbox_loss(
         self,
@@ -180,7 +198,11 @@ class FGLRoIHead(StandardRoIHead):
             sampling_results: Sampling results of each image.
             contexts: RoI context of each image; see :meth:`_bbox_forward`.
         """
-        rois = bbox2roi([sampled.priors for sampled in sampling_results])
+        rois = batch_rois(
+            [context.boxes for context in contexts]
+            if contexts
+            else [sampled.priors for sampled in sampling_results]
+        )
         results = self._bbox_forward(x, rois, contexts)
         losses = self.bbox_head.loss_and_target(
             results['cls_score'],
@@ -272,29 +294,40 @@ class FGLRoIHead(StandardRoIHead):
             content = self.tokenizer(roi_feats)
         else:
             content = self.region_tokens(x, rois, level_shift)
-        frames = [normalise_boxes(c.boxes, c.img_shape) for c in contexts]
-        pos_embed = self.tokenizer.embed_position(torch.cat(frames))
         counts = [len(context.boxes) for context in contexts]
+        # in training every RoI is a target, and images go together
+        whole = RoIContext.stack(contexts) if self.training else None
+        parts = contexts if whole is None else [whole]
+        frames = [
+            normalise_boxes(part.boxes, part.img_shape).reshape(-1, 4)
+            for part in parts
+        ]
+        pos_embed = self.tokenizer.embed_position(torch.cat(frames))
         tokens = [content + pos_embed]
         if len(counts) > 1:  # a split is traced with the length of its parts
             tokens = tokens[0].split(counts)
-        masks, targets, rows = [], [], []
-        for context, token in zip(contexts, tokens, strict=True):
+        read = tokens if whole is None else [torch.stack(list(tokens))]
+        masks, targets = [], []
+        for part, token in zip(parts, read, strict=True):
             selection = self.selector.select(
-                context.boxes,
-                context.img_shape,
-                context.scores,
+                part.boxes,
+                part.img_shape,
+                part.scores,
                 token.detach(),
                 training=self.training,
             )
-            masks.append(self._attention_mask(context, selection.context))
-            rows.append(selection.targets + sum(counts[: len(targets)]))
+            masks.append(self._attention_mask(part, selection.context))
             targets.append(selection.targets)
+        if whole is not None:
+            masks, targets = list(masks[0]), list(targets[0])
         boxes = [context.boxes for context in contexts]
         embeddings = self.transformer(tokens, masks, targets, boxes)
         cls_score, bbox_pred = self.bbox_head(torch.cat(embeddings))
-        rows = torch.cat(rows)
-        if len(rows) < len(rois):
+        if len(cls_score) < len(rois):
+            starts = itertools.accumulate(counts, initial=0)
+            rows = torch.cat(
+                [own + start for own, start in zip(targets, starts)]
+            )
             background = self.bbox_head.background_logits(len(rois), cls_score)
             cls_score = background.index_copy(0, rows, cls_score)
             still = bbox_pred.new_zeros(len(rois), bbox_pred.shape[1])
@@ -308,13 +341,13 @@ class FGLRoIHead(StandardRoIHead):
         return super()._mask_forward(readable_levels(x), rois, **kwargs)
 
     def _attention_mask(self, context: RoIContext, kept: Tensor) -> Tensor:
-        """(N, N) bool mask of one image; ``kept`` (N,) by the selector."""
+        """(..., N, N) bool mask; ``kept`` (..., N) by the selector."""
         mask = context.attention_mask
         if mask is None:
             mask = iou_attention_mask(context.boxes, **self.attention)
         if context.attendable is not None:
             kept = kept & context.attendable
-        return (mask & kept) | diagonal(context.boxes)
+        return (mask & kept.unsqueeze(-2)) | diagonal(context.boxes)
 
     def _default_contexts(
         self, x: tuple[Tensor, ...], rois: Tensor

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from mmdet.models.task_modules import SamplingResult
 from torch import Tensor
 
 
@@ -34,26 +36,89 @@ class RoIContext:
     @classmethod
     def of_sampled(
         cls,
-        sampled,
-        img_shape: tuple[int, int],
-        scores: Tensor | None,
+        results: Sequence[SamplingResult],
+        img_shapes: Sequence[tuple[int, int]],
+        scores: Sequence[Tensor | None],
         gt_added: bool,
-    ) -> RoIContext:
-        """The context of the RoIs that a sampler took from the proposals.
+    ) -> list[RoIContext]:
+        """The contexts of the RoIs that a sampler took from the proposals.
 
         Args:
-            sampled: mmdet ``SamplingResult`` of the image; its RoIs are the
-                positive ones, then the negative ones.
-            img_shape: (height, width) in network-input pixels.
-            scores: Objectness of all proposals, or ``None``.
+            results: Sampling result of each image; its RoIs are the positive
+                ones, then the negative ones.
+            img_shapes: (height, width) in network-input pixels.
+            scores: Objectness of all proposals of each image, or ``None``.
             gt_added: Whether the sampler put the true boxes before the
                 proposals (``add_gt_as_proposals``); their objectness is 1.
         """
-        if scores is not None:
-            num_added = int(sampled.num_gts) if gt_added else 0
-            scores = torch.cat([scores.new_ones(num_added), scores])
-            scores = scores[torch.cat([sampled.pos_inds, sampled.neg_inds])]
-        attendable = torch.cat(
-            [sampled.pos_is_gt == 0, torch.ones_like(sampled.neg_inds) > 0]
+        pos_inds = [result.pos_inds for result in results]
+        neg_inds = [result.neg_inds for result in results]
+        num_neg = [len(inds) for inds in neg_inds]
+        counts = [len(inds) for inds in pos_inds]
+        counts = [sum(pair) for pair in zip(counts, num_neg, strict=True)]
+        boxes = interleave(
+            [result.pos_priors for result in results],
+            [result.neg_priors for result in results],
         )
-        return cls(sampled.priors, img_shape, scores, attendable)
+        added = [result.pos_is_gt for result in results]
+        none = added[0].new_zeros(max(num_neg))
+        attendable = interleave(added, [none[:num] for num in num_neg]) == 0
+        known = [None] * len(results)
+        if all(own is not None for own in scores):
+            num_added = [r.num_gts if gt_added else 0 for r in results]
+            ones = scores[0].new_ones(max(num_added))
+            flat = interleave([ones[:num] for num in num_added], scores)
+            sizes = [len(own) for own in scores]
+            sizes = [sum(pair) for pair in zip(sizes, num_added, strict=True)]
+            starts = torch.tensor(sizes).cumsum(0) - torch.tensor(sizes)
+            starts = starts.repeat_interleave(torch.tensor(counts))
+            starts = starts.to(flat.device, non_blocking=True)
+            known = flat[interleave(pos_inds, neg_inds) + starts].split(counts)
+        parts = (boxes.split(counts), img_shapes, known)
+        fields = zip(*parts, attendable.split(counts), strict=True)
+        return [cls(*own) for own in fields]
+
+    @classmethod
+    def stack(cls, contexts: Sequence[RoIContext]) -> RoIContext | None:
+        """Contexts of B images as one, whose shapes begin with B.
+
+        ``None`` where the images differ in size, in the number of RoIs or in
+        what is known of them.
+        """
+        first = contexts[0]
+        fields = ('boxes', 'scores', 'attendable', 'attention_mask')
+        known = [name for name in fields if getattr(first, name) is not None]
+        for other in contexts:
+            if (
+                isinstance(other.img_shape, Tensor)
+                or tuple(other.img_shape) != tuple(first.img_shape)
+                or len(other.boxes) != len(first.boxes)
+                or any(
+                    (getattr(other, name) is not None) != (name in known)
+                    for name in fields
+                )
+            ):
+                return None
+        stacked = {
+            name: torch.stack([getattr(context, name) for context in contexts])
+            for name in known
+        }
+        return cls(img_shape=first.img_shape, **stacked)
+
+
+def interleave(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """Rows of the first image's two tensors, of the second image's, ..."""
+    pairs = zip(first, second, strict=True)
+    return torch.cat([part for pair in pairs for part in pair])
+
+
+def batch_rois(boxes: Sequence[Tensor]) -> Tensor:
+    """(R, 5) RoIs of (N_b, 4) boxes of B images, the image's number first.
+
+    As ``mmdet.structures.bbox.bbox2roi``, with few kernels.
+    """
+    flat = torch.cat(list(boxes))
+    counts = torch.tensor([len(own) for own in boxes])
+    image = torch.arange(len(boxes)).repeat_interleave(counts).to(flat.dtype)
+    image = image.to(flat.device, non_blocking=True)
+    return torch.cat([image[:, None], flat], dim=1)

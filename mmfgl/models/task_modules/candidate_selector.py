@@ -96,6 +96,9 @@ class CandidateSelector:
     ) -> Selection:
         """Select among the candidates of one image.
 
+        In training images of one size with equally many candidates may come
+        together: all shapes, given and returned, then begin with B.
+
         Args:
             boxes: (R, 4) candidates in network-input pixels.
             img_shape: (height, width) of the image in the same pixels,
@@ -112,7 +115,9 @@ class CandidateSelector:
         """
         boxes = boxes.float()
         scores = (
-            boxes.new_ones(len(boxes)) if scores is None else scores.float()
+            boxes.new_ones(boxes.shape[:-1])
+            if scores is None
+            else scores.float()
         )
         if self.similarity_thr is not None and tokens is None:
             raise ValueError(
@@ -120,7 +125,8 @@ class CandidateSelector:
                 'to select()'
             )
         context = self._filter(boxes, img_shape, scores, tokens)
-        targets = torch.arange(len(boxes), device=boxes.device)
+        targets = torch.arange(boxes.shape[-2], device=boxes.device)
+        targets = targets.expand(context.shape)
         if not training:
             if self.mode == 'drop':
                 targets = targets[context]
@@ -140,18 +146,19 @@ class CandidateSelector:
             low = scores < PROTOTYPE_SCORE
             tokens = tokens.float()
             # a sum: the cosine ignores its length
-            prototype = (tokens * low[:, None]).sum(dim=0)
-            similarity = F.cosine_similarity(tokens, prototype[None])
-            alike = (similarity > self.similarity_thr) & low.any()
+            prototype = (tokens * low[..., None]).sum(dim=-2, keepdim=True)
+            similarity = F.cosine_similarity(tokens, prototype, dim=-1)
+            alike = similarity > self.similarity_thr
+            alike = alike & low.any(dim=-1, keepdim=True)
             passed = passed & ~alike
         if self.border_thr is not None:
             overlap = border_overlap(boxes, img_shape, BORDER_BAND)
             passed = passed & (overlap <= self.border_thr)
         # those that passed come first, then the others by objectness
         rank = scores.masked_fill(passed, torch.inf)
-        floor = rank.argsort(descending=True)[: self.min_kept]
+        floor = rank.argsort(descending=True)[..., : self.min_kept]
         # by a tensor: tracing has no index_fill or scatter of a Python bool
-        return passed.scatter(0, floor, torch.ones_like(floor) > 0)
+        return passed.scatter(-1, floor, torch.ones_like(floor) > 0)
 
     def _most_important(
         self, pool: Tensor, boxes: Tensor, scores: Tensor

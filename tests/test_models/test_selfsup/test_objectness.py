@@ -1,9 +1,12 @@
 import pytest
 import torch
+from mmdet.models.dense_heads import RPNHead
 from mmengine.structures import InstanceData
 
+from mmfgl.models.dense_heads import BatchedRPNHead
 from mmfgl.models.selfsup import TaskContext
 from mmfgl.models.selfsup.tasks.objectness import pseudo_samples
+from mmfgl.registry import MODELS
 from mmfgl.testing import region_batch, tiny_fgl_cfg, tiny_plain_detector_cfg
 
 PARTS = {'rpn_cls', 'rpn_bbox', 'cls', 'bbox', 'quality', 'acc'}
@@ -31,14 +34,14 @@ def test_losses_and_gradients(retod, num_views, num_objects):
 def test_is_the_detectors_own_loss(retod):
     """The sum is what the wrapped detector computes on the same samples."""
     detector = tiny_plain_detector_cfg(num_classes=4)
+    for stage in (detector.train_cfg.rpn, detector.train_cfg.rcnn):
+        stage.sampler.num = 10_000  # all, so none is drawn at random
     model = retod.build('objectness', detector=detector).eval()
     batch = retod.batch_of(model, num_labels=4)
     views = torch.cat(batch['inputs'])
     context = TaskContext(model, views, batch['data_samples'])
     torch.manual_seed(0)
     value = model.tasks['objectness'].loss(context).value
-    from mmfgl.registry import MODELS
-
     plain = MODELS.build(detector).eval()
     plain.load_state_dict(model.state_dict(), strict=False)
     torch.manual_seed(0)
@@ -105,3 +108,27 @@ def test_data_without_objects(retod):
     with pytest.raises(KeyError, match="no 'objects'"):
         retod.losses_of(retod.build('objectness'), num_objects=None)
     assert retod.losses_of(retod.build(), num_objects=None)
+
+
+@pytest.mark.parametrize('kind', ['RPNHead', 'mmdet.RPNHead'])
+def test_rpn_is_the_batched_one(retod, kind):
+    """Weights and the detector's config are as without it."""
+    detector = tiny_plain_detector_cfg(num_classes=1)
+    detector.rpn_head.type = kind
+    model = retod.build('objectness', detector=detector)
+    assert type(model.rpn_head) is BatchedRPNHead
+    assert detector.rpn_head.type == kind
+    plain = MODELS.build(detector).rpn_head
+    assert type(plain) is RPNHead
+    plain.load_state_dict(model.rpn_head.state_dict())
+
+
+def test_other_rpn_stays(retod):
+    detector = tiny_plain_detector_cfg(num_classes=1)
+    detector.rpn_head.type = OtherRPN
+    model = retod.build('objectness', detector=detector)
+    assert type(model.rpn_head) is OtherRPN
+
+
+class OtherRPN(RPNHead):
+    """Not the plain one."""

@@ -3,14 +3,18 @@
 Shape shorthand: R RoIs, C classes, D token width.
 """
 
+from types import SimpleNamespace
+
 import torch
 from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.models.task_modules import SamplingResult
 from mmengine.dist import all_reduce
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmfgl.models.layers import pairwise_iou, vote_neighbours
+from mmfgl.models.roi_heads.roi_context import interleave
 from mmfgl.registry import MODELS
 
 
@@ -97,6 +101,43 @@ class FGLBBoxHead(BBoxHead):
         logits = like.new_full((num_rois, self.num_classes + 2), -1e4)
         logits[:, self.num_classes] = 0
         return logits
+
+    def get_targets(
+        self,
+        sampling_results: list[SamplingResult],
+        rcnn_train_cfg: dict,
+        concat: bool = True,
+    ) -> tuple:
+        """Targets of the sampled RoIs, computed for all images at once.
+
+        Args:
+            sampling_results: Sampling result of each image.
+            rcnn_train_cfg: Training config of the RoI head.
+            concat: Whether the images' targets are put together.
+
+        Returns:
+            (R,) labels and their weights, (R, 4) box targets and theirs.
+        """
+        if not concat:
+            return super().get_targets(
+                sampling_results, rcnn_train_cfg, concat
+            )
+        fields = ('pos_priors', 'neg_priors', 'pos_gt_bboxes', 'pos_gt_labels')
+        every = SimpleNamespace(
+            **{
+                name: torch.cat([getattr(r, name) for r in sampling_results])
+                for name in fields
+            }
+        )
+        targets = super().get_targets([every], rcnn_train_cfg)
+        # all positive RoIs, then all negative ones: back to image by image
+        num_pos = [len(result.pos_priors) for result in sampling_results]
+        num_neg = [len(result.neg_priors) for result in sampling_results]
+        rows = torch.arange(sum(num_pos) + sum(num_neg))
+        first, second = rows.split([sum(num_pos), sum(num_neg)])
+        rows = interleave(first.split(num_pos), second.split(num_neg))
+        rows = rows.to(every.pos_priors.device, non_blocking=True)
+        return tuple(target[rows] for target in targets)
 
     def loss(
         self,

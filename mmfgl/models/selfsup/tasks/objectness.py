@@ -4,10 +4,10 @@ Shape shorthand: B images, V views, M objects of an image in all views. Views
 are stacked view by view: row ``v * B + b``.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 
+import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -75,11 +75,10 @@ class ObjectnessTask(PretrainingTask):
         joined = {}
         if self.teacher_boxes is not None:
             joined = self.teacher_boxes.join(context, samples)
-        objects = copy.deepcopy(samples)  # of one class, for the RPN
-        for sample in objects:
-            sample.gt_instances.labels.zero_()
         rpn, proposals = model.rpn_head.loss_and_predict(
-            context.feats, objects, proposal_cfg=model.proposal_cfg
+            context.feats,
+            _of_one_class(samples),
+            proposal_cfg=model.proposal_cfg,
         )
         if joined:
             files = [sample.gt_instances for sample in samples]
@@ -126,6 +125,21 @@ def pseudo_samples(context: TaskContext) -> list[DetDataSample]:
             )
             samples.append(sample)
     return samples
+
+
+def _of_one_class(samples: list[DetDataSample]) -> list[DetDataSample]:
+    """The same boxes as objects of one class, for the RPN."""
+    labels = [sample.gt_instances.labels for sample in samples]
+    counts = [len(own) for own in labels]
+    zeros = torch.zeros_like(torch.cat(labels)).split(counts)
+    objects = []
+    for sample, own in zip(samples, zeros, strict=True):
+        single = DetDataSample(metainfo=sample.metainfo)
+        boxes = sample.gt_instances.bboxes
+        single.gt_instances = InstanceData(bboxes=boxes, labels=own)
+        single.ignored_instances = sample.ignored_instances
+        objects.append(single)
+    return objects
 
 
 def _objects_by_view(source: RegionDataSample) -> list[tuple[Tensor, Tensor]]:
