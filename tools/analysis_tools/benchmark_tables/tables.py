@@ -28,7 +28,7 @@ from benchmark_tables.plain_tables import (
     tta_table,
 )
 
-ARMS = ('none', 'distill', 'objectness', 'dense', 'retod')
+ARMS = ('none', 'distill', 'lightly', 'objectness', 'dense', 'retod')
 BASELINES = ('none', 'distill', 'objectness')
 # The development sets: data, whose rows are asked for on both starts.
 SETS = ('aquarium', 'bccd', 'microcontrollers', 'coco_subset')
