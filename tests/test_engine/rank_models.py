@@ -40,7 +40,7 @@ def write_regions(folder):
     barrier()
 
 
-def config_of(kind, folder, relation_weight=1.0, teacher_boxes=None):
+def config_of(kind, folder, teacher_boxes=None):
     """Config of ReToD with every task, or of FGL Faster R-CNN."""
     if kind == 'fgl':
         return tiny_fgl_cfg()
@@ -50,7 +50,6 @@ def config_of(kind, folder, relation_weight=1.0, teacher_boxes=None):
         in_channels=CHANNELS,
         out_channels=WIDTH,
         hidden_channels=16,
-        relation_weight=relation_weight,
     )
     dense = dict(
         type='mmfgl.DenseDistillTask',

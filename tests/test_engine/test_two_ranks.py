@@ -9,9 +9,7 @@ what follows from them, to rounding (``TOLERANCE``). It holds where
   those of the rank, so its samplers take all here, and all images have
   equally many objects (all of FGL's and ReToD's own are divided by those of
   all ranks);
-- nothing is drawn at random: ranks have masks and dropout of their own;
-- the relational term of region embedding is off: it compares the tokens of
-  one rank.
+- nothing is drawn at random: ranks have masks and dropout of their own.
 """
 
 import pytest
@@ -44,7 +42,7 @@ RUNS = {**dict.fromkeys(KINDS, STEPS), BOXES: 1}
 
 def comparable(kind, folder, boxes):
     """A model that treats every image alike, whatever it is batched with."""
-    cfg = config_of(kind, folder, 0.0, boxes)
+    cfg = config_of(kind, folder, teacher_boxes=boxes)
     samplers = cfg.detector if kind == 'retod' else cfg
     for stage in ('rpn', 'rcnn'):
         samplers.train_cfg[stage].sampler.num = 10**6

@@ -1,11 +1,12 @@
 """Region relations: tokens as alike to each other as a teacher finds them.
 
-Shape shorthand: T region tokens of this rank, D token width, E embedding
-width. In fp32.
+Shape shorthand: T region tokens of this rank, N of all ranks, D token width, E
+embedding width. In fp32.
 """
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_gather, get_rank, get_world_size
 from mmengine.model import BaseModule
 from torch import Tensor
 
@@ -18,9 +19,9 @@ class RegionRelationLoss(BaseModule):
     """Kullback-Leibler divergence of soft neighbours, mean over tokens.
 
     Each token of the batch takes a softmax over its cosines to all *other*
-    tokens; the student's is drawn to the teacher's (relational distillation,
-    after SEED, arXiv 2101.04731, with the batch in place of a queue). Tokens
-    are compared on one rank only: no token is sent to another.
+    tokens, those of all ranks; the student's is drawn to the teacher's
+    (relational distillation, after SEED, arXiv 2101.04731, with the batch in
+    place of a queue). Every rank holds two (T, N) matrices.
 
     Args:
         temperature: Divides the cosines, of both.
@@ -49,21 +50,45 @@ class RegionRelationLoss(BaseModule):
         Returns:
             Scalar fp32 loss; 0 (with a graph) of fewer than two tokens.
         """
-        count = len(tokens)
-        if count < 2:
-            # it takes part in the count of all ranks, as tokens that fit
-            return self.loss_weight * global_mean(tokens.float().sum(1) * 0)
-        others = ~torch.eye(count, dtype=torch.bool, device=tokens.device)
-        logs, target_logs = (
-            self._log_neighbours(x, others) for x in (tokens, target)
-        )
-        divergence = target_logs.exp() * (target_logs - logs)
-        return self.loss_weight * global_mean(divergence.sum(dim=1))
-
-    def _log_neighbours(self, x: Tensor, others: Tensor) -> Tensor:
-        """(T, T - 1) log-probabilities of the other tokens."""
         # temperatures magnify rounding, so no autocast here
-        with torch.autocast(x.device.type, enabled=False):
-            x = F.normalize(x.float(), dim=1)
-            cosines = (x @ x.T)[others].view(len(x), -1)
-            return F.log_softmax(cosines / self.temperature, dim=1)
+        with torch.autocast(tokens.device.type, enabled=False):
+            own = [F.normalize(x.float(), dim=1) for x in (tokens, target)]
+            both, start = of_all_ranks(torch.cat(own, dim=1))
+            every = both.split([x.shape[1] for x in own], dim=1)
+            if len(both) < 2:
+                # it takes part in the count of all ranks, as a token that fits
+                return self.loss_weight * global_mean(own[0].sum(dim=1) * 0)
+            itself = torch.arange(len(tokens), device=tokens.device) + start
+            logs, target_logs = (
+                self._log_neighbours(x @ all_x.T, itself)
+                for x, all_x in zip(own, every, strict=True)
+            )
+            divergence = target_logs.exp() * (target_logs - logs)
+            return self.loss_weight * global_mean(divergence.sum(dim=1))
+
+    def _log_neighbours(self, cosines: Tensor, itself: Tensor) -> Tensor:
+        """(T, N - 1) log-probabilities of the others from (T, N) cosines."""
+        shape = len(cosines), cosines.shape[1] - 1
+        others = torch.arange(cosines.shape[1], device=cosines.device)
+        cosines = cosines[others != itself[:, None]].view(shape)
+        return F.log_softmax(cosines / self.temperature, dim=1)
+
+
+def of_all_ranks(x: Tensor) -> tuple[Tensor, int]:
+    """Rows of all ranks, with their gradients, and where one's own start.
+
+    Args:
+        x: (T, C) rows of this rank; other ranks may have other numbers.
+
+    Returns:
+        (N, C) rows, rank by rank, and the number of those before.
+    """
+    if get_world_size() == 1:
+        return x, 0
+    from torch.distributed.nn.functional import all_gather as gather
+
+    counts = torch.stack(all_gather(torch.tensor(len(x), device=x.device)))
+    counts = counts.tolist()
+    parts = gather(F.pad(x, (0, 0, 0, max(counts) - len(x))))
+    rows = [part[:num] for part, num in zip(parts, counts, strict=True)]
+    return torch.cat(rows), sum(counts[: get_rank()])

@@ -32,7 +32,7 @@ class RegionEmbeddingTask(PretrainingTask):
     view stay free. The tokens (of FGL before the region Transformer, else the
     output of the box head's shared layers) are those of the pseudo objects
     and of the regions that have a row in the file. The relational term
-    compares tokens after their LayerNorm with each other, on each rank.
+    compares tokens after their LayerNorm with each other, of all ranks.
 
     Args:
         region_file: The file that the proposers of the views read.
