@@ -5,29 +5,22 @@ important targets of one image, C channels or classes, D token width, S cells
 a side.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
-from mmdet.models.task_modules import SamplingResult
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures.bbox import bbox2roi
-from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmfgl.models.layers import (
-    diagonal,
     finite_boxes,
     iou_attention_mask,
     normalise_boxes,
     readable_levels,
 )
 from mmfgl.models.roi_heads.roi_context import RoIContext, batch_rois
-from mmfgl.models.task_modules.batched_sampling import (
-    can_batch,
-    sample_proposals,
-)
+from mmfgl.models.task_modules.batched_sampling import sample_rois
 from mmfgl.registry import MODELS, TASK_UTILS
 
 
@@ -148,7 +141,10 @@ class FGLRoIHead(StandardRoIHead):
         proposals = [
             finite_boxes(results.bboxes) for results in rpn_results_list
         ]
-        sampling_results = self._sample(x, proposals, truths, ignored)
+        sampling_results = sample_rois(
+            *(self.bbox_assigner, self.bbox_sampler),
+            *(proposals, truths, ignored, x),
+        )
         contexts = RoIContext.of_sampled(
             sampling_results,
             [sample.metainfo['img_shape'] for sample in batch_data_samples],
@@ -163,27 +159,6 @@ class FGLRoIHead(StandardRoIHead):
             )
             losses.update(mask_results['loss_mask'])
         return losses
-
-    def _sample(
-        self,
-        x: tuple[Tensor, ...],
-        proposals: list[Tensor],
-        truths: list[InstanceData],
-        ignored: list[InstanceData | None],
-    ) -> list[SamplingResult]:
-        """Assign and sample (N, 4) proposals of each image."""
-        assigner, sampler = self.bbox_assigner, self.bbox_sampler
-        if can_batch(assigner, sampler, truths):
-            return sample_proposals(assigner, sampler, proposals, truths)
-        results = []
-        for index, boxes in enumerate(proposals):
-            priors = InstanceData(priors=boxes)
-            assigned = assigner.assign(priors, truths[index], ignored[index])
-            feats = [level[index : index + 1] for level in x]
-            results.append(
-                sampler.sample(assigned, priors, truths[index], feats=feats)
-            )
-        return results
 
     def bbox_loss(
         self,
@@ -240,17 +215,9 @@ class FGLRoIHead(StandardRoIHead):
             return super().predict_bbox(
                 x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
             )
-        contexts = [
-            RoIContext(
-                of_image,
-                meta['img_shape'],
-                results.get('scores'),
-                attention_mask=results.get('attention_mask'),
-            )
-            for of_image, meta, results in zip(
-                boxes, batch_img_metas, rpn_results_list, strict=True
-            )
-        ]
+        contexts = RoIContext.of_proposals(
+            boxes, batch_img_metas, rpn_results_list
+        )
         outputs = self._bbox_forward(x, rois, contexts, level_shift)
         counts = [len(results) for results in rpn_results_list]
         return self.bbox_head.predict_by_feat(
@@ -284,7 +251,8 @@ class FGLRoIHead(StandardRoIHead):
             them), one row a RoI.
         """
         if contexts is None:
-            contexts = self._default_contexts(x, rois)
+            stride = self.bbox_roi_extractor.featmap_strides[0]
+            contexts = RoIContext.of_features(x[0], stride, rois)
         roi_feats = None
         if self.with_mask and self.share_roi_extractor:
             levels = x[: self.bbox_roi_extractor.num_inputs]
@@ -316,7 +284,7 @@ class FGLRoIHead(StandardRoIHead):
                 token.detach(),
                 training=self.training,
             )
-            masks.append(self._attention_mask(part, selection.context))
+            masks.append(part.mask(selection.context, self.attention))
             targets.append(selection.targets)
         if whole is not None:
             masks, targets = list(masks[0]), list(targets[0])
@@ -324,14 +292,9 @@ class FGLRoIHead(StandardRoIHead):
         embeddings = self.transformer(tokens, masks, targets, boxes)
         cls_score, bbox_pred = self.bbox_head(torch.cat(embeddings))
         if len(cls_score) < len(rois):
-            starts = itertools.accumulate(counts, initial=0)
-            rows = torch.cat(
-                [own + start for own, start in zip(targets, starts)]
+            cls_score, bbox_pred = self.bbox_head.fill_background(
+                cls_score, bbox_pred, targets, counts
             )
-            background = self.bbox_head.background_logits(len(rois), cls_score)
-            cls_score = background.index_copy(0, rows, cls_score)
-            still = bbox_pred.new_zeros(len(rois), bbox_pred.shape[1])
-            bbox_pred = still.index_copy(0, rows, bbox_pred)
         return dict(
             cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=roi_feats
         )
@@ -339,23 +302,3 @@ class FGLRoIHead(StandardRoIHead):
     def _mask_forward(self, x: tuple[Tensor, ...], rois=None, **kwargs):
         """Forward of the mask branch, whose extractor knows fp32 maps only."""
         return super()._mask_forward(readable_levels(x), rois, **kwargs)
-
-    def _attention_mask(self, context: RoIContext, kept: Tensor) -> Tensor:
-        """(..., N, N) bool mask; ``kept`` (..., N) by the selector."""
-        mask = context.attention_mask
-        if mask is None:
-            mask = iou_attention_mask(context.boxes, **self.attention)
-        if context.attendable is not None:
-            kept = kept & context.attendable
-        return (mask & kept.unsqueeze(-2)) | diagonal(context.boxes)
-
-    def _default_contexts(
-        self, x: tuple[Tensor, ...], rois: Tensor
-    ) -> list[RoIContext]:
-        """Contexts for 'tensor' mode, where only the features are known."""
-        stride = self.bbox_roi_extractor.featmap_strides[0]
-        height, width = (side * stride for side in x[0].shape[-2:])
-        return [
-            RoIContext(rois[rois[:, 0] == index, 1:], (height, width))
-            for index in range(len(x[0]))
-        ]

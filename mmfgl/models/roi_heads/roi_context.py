@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from mmdet.models.task_modules import SamplingResult
+from mmengine.structures import InstanceData
 from torch import Tensor
+
+from mmfgl.models.layers import diagonal, iou_attention_mask
 
 
 @dataclass
@@ -77,6 +80,58 @@ class RoIContext:
         parts = (boxes.split(counts), img_shapes, known)
         fields = zip(*parts, attendable.split(counts), strict=True)
         return [cls(*own) for own in fields]
+
+    @classmethod
+    def of_proposals(
+        cls,
+        boxes: Sequence[Tensor],
+        metas: Sequence[dict],
+        proposals: Sequence[InstanceData],
+    ) -> list[RoIContext]:
+        """The contexts of proposals at test time.
+
+        Args:
+            boxes: (N, 4) finite boxes of each image.
+            metas: Meta information of each image.
+            proposals: Their optional fields ``scores``, ``attention_mask``.
+        """
+        return [
+            cls(
+                own,
+                meta['img_shape'],
+                results.get('scores'),
+                attention_mask=results.get('attention_mask'),
+            )
+            for own, meta, results in zip(boxes, metas, proposals, strict=True)
+        ]
+
+    @classmethod
+    def of_features(
+        cls, feats: Tensor, stride: int, rois: Tensor
+    ) -> list[RoIContext]:
+        """Contexts where no more is known than (B, C, H, W) features.
+
+        Images fill them; (R, 5) ``rois`` begin with the image's number.
+        """
+        height, width = (side * stride for side in feats.shape[-2:])
+        return [
+            cls(rois[rois[:, 0] == index, 1:], (height, width))
+            for index in range(len(feats))
+        ]
+
+    def mask(self, kept: Tensor, attention: Mapping[str, float]) -> Tensor:
+        """(..., N, N) attention mask.
+
+        Args:
+            kept: (..., N) bool, the candidates that are attended.
+            attention: Band of the IoU attention mask.
+        """
+        mask = self.attention_mask
+        if mask is None:
+            mask = iou_attention_mask(self.boxes, **attention)
+        if self.attendable is not None:
+            kept = kept & self.attendable
+        return (mask & kept.unsqueeze(-2)) | diagonal(self.boxes)
 
     @classmethod
     def stack(cls, contexts: Sequence[RoIContext]) -> RoIContext | None:

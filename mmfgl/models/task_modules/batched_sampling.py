@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import torch
 from mmdet.models.task_modules import (
+    BaseAssigner,
+    BaseSampler,
     BboxOverlaps2D,
     MaxIoUAssigner,
     RandomSampler,
@@ -236,4 +238,35 @@ def sample_proposals(
         for key, values in matched.items():
             setattr(result, f'pos_{key}', values[number, :num_pos])
         results.append(result)
+    return results
+
+
+def sample_rois(
+    assigner: BaseAssigner,
+    sampler: BaseSampler,
+    proposals: Sequence[Tensor],
+    truths: Sequence[InstanceData],
+    ignored: Sequence[InstanceData | None],
+    feats: Sequence[Tensor],
+) -> list[SamplingResult]:
+    """Assign and sample proposals: at once where that is known, or by image.
+
+    Args:
+        assigner: Any of mmdet's assigners.
+        sampler: Any of mmdet's samplers.
+        proposals: (N_b, 4) boxes of each image.
+        truths: ``bboxes`` (M_b, 4) and ``labels`` (M_b,) of each image.
+        ignored: ``bboxes`` to ignore of each image, or ``None``.
+        feats: Levels, each (B, C, H_k, W_k), for samplers that look at them.
+    """
+    if can_batch(assigner, sampler, truths):
+        return sample_proposals(assigner, sampler, proposals, truths)
+    results = []
+    for index, boxes in enumerate(proposals):
+        priors = InstanceData(priors=boxes)
+        assigned = assigner.assign(priors, truths[index], ignored[index])
+        own = [level[index : index + 1] for level in feats]
+        results.append(
+            sampler.sample(assigned, priors, truths[index], feats=own)
+        )
     return results

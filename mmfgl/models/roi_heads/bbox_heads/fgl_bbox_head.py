@@ -3,6 +3,8 @@
 Shape shorthand: R RoIs, C classes, D token width.
 """
 
+import itertools
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import torch
@@ -92,15 +94,37 @@ class FGLBBoxHead(BBoxHead):
         cls_score, bbox_pred = super().forward(x)
         return torch.cat([cls_score, self.fc_quality(x)], dim=1), bbox_pred
 
-    def background_logits(self, num_rois: int, like: Tensor) -> Tensor:
-        """(R, C + 2) logits of ``num_rois`` RoIs that are not answered.
+    def fill_background(
+        self,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        targets: Sequence[Tensor],
+        counts: Sequence[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Rows of all R RoIs from those of the important targets.
 
-        They are certainly background: the softmax of every class is exactly
-        0. ``like`` gives dtype and device.
+        Args:
+            cls_score: (Q, C + 2) logits of the targets of all images.
+            bbox_pred: (Q, 4) or (Q, 4 C) deltas of theirs.
+            targets: Rows of the targets among the RoIs of each image.
+            counts: Number of RoIs of each image, R in all.
+
+        Returns:
+            (R, C + 2) logits and (R, 4) or (R, 4 C) deltas. The others stay
+            where they are and are certainly background: the softmax of every
+            class is exactly 0.
         """
-        logits = like.new_full((num_rois, self.num_classes + 2), -1e4)
+        starts = itertools.accumulate(counts, initial=0)
+        pairs = zip(targets, starts, strict=False)
+        rows = torch.cat([own + start for own, start in pairs])
+        shape = sum(counts), self.num_classes + 2
+        logits = cls_score.new_full(shape, -1e4)
         logits[:, self.num_classes] = 0
-        return logits
+        still = bbox_pred.new_zeros(sum(counts), bbox_pred.shape[1])
+        return (
+            logits.index_copy(0, rows, cls_score),
+            still.index_copy(0, rows, bbox_pred),
+        )
 
     def get_targets(
         self,

@@ -169,15 +169,27 @@ def test_kept_boxes_move_to_their_neighbours(agnostic, rescale):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_background_logits_are_certain(dtype):
+def test_background_is_certain(dtype):
     head = build(quality_weight=0.3)
-    logits = head.background_logits(4, torch.zeros(1, dtype=dtype))
+    none = torch.zeros(0, CLASSES + 2, dtype=dtype), torch.zeros(0, 4)
+    targets = [torch.zeros(0, dtype=torch.long)] * 2
+    logits, deltas = head.fill_background(*none, targets, [1, 3])
     assert logits.dtype == dtype
+    assert torch.equal(deltas, torch.zeros(4, 4))
     args = (make_rois(4),), (logits,), (torch.zeros(4, 4 * CLASSES),), [META]
     (result,) = head.predict_by_feat(*args, None)
     assert result.scores.tolist() == [[0.0] * CLASSES + [1.0]] * 4
     cfg = ConfigDict(TEST_CFG, score_thr=0.0)
     assert len(head.predict_by_feat(*args, cfg)[0]) == 0
+
+
+def test_targets_go_to_their_rows():
+    score, delta = torch.randn(3, CLASSES + 2), torch.randn(3, 4)
+    targets = [torch.tensor([1]), torch.tensor([2, 0])]
+    logits, deltas = build().fill_background(score, delta, targets, [2, 3])
+    assert torch.equal(logits[[1, 4, 2]], score)
+    assert torch.equal(deltas[[1, 4, 2]], delta)
+    assert not deltas[[0, 3]].any()
 
 
 @pytest.mark.parametrize('voting_iou', [None, 0.5])
