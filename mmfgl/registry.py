@@ -48,6 +48,8 @@ def _node(name: str, parent: Registry, *locations: str) -> Registry:
 MODELS = _node('model', roots.MODELS, 'models')
 # Data sets of unlabelled images.
 DATASETS = _node('dataset', roots.DATASETS, 'datasets')
+# Orders of the images.
+DATA_SAMPLERS = _node('data sampler', roots.DATA_SAMPLERS, 'datasets')
 # Steps of a data pipeline, e.g. the region views.
 TRANSFORMS = _node('transform', roots.TRANSFORMS, 'datasets.transforms')
 # Candidate selection and region proposers.
@@ -70,6 +72,7 @@ for _root in list(vars(roots).values()):
 
 __all__ = [
     'DATASETS',
+    'DATA_SAMPLERS',
     'HOOKS',
     'METRICS',
     'MODELS',

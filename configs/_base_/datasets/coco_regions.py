@@ -28,7 +28,9 @@ train_dataloader = dict(
     num_workers=8,
     pin_memory=True,
     drop_last=True,
-    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
+    sampler=dict(
+        _delete_=True, type='mmfgl.CompactDefaultSampler', shuffle=True
+    ),
     dataset=dict(
         data_root=data_root,
         data_prefix=dict(img_path=''),
