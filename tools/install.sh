@@ -102,6 +102,18 @@ sys.exit(not os.path.exists(header))' || fail \
     "later, or set CXX"
 }
 
+# pip would tell it after minutes of downloads.
+check_disk() {
+  local needed=$DISK free
+  if [[ -n $TORCH_INDEX ]]; then needed=$((DISK / 2)); fi
+  free=$(df -Pk "$VENV" | awk 'NR == 2 {print int($4 / 1048576)}')
+  ((free >= needed)) || fail \
+    "$VENV takes $needed GB, and $free GB of its disk are free. Free some," \
+    "or name a place on another disk: make install VENV=/scratch/me/mmfgl." \
+    "A torch without CUDA takes half of it:" \
+    "TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+}
+
 pip_install() { "$VENV/bin/python" -m pip install "$@"; }
 
 install_torch() {
@@ -135,8 +147,8 @@ use_one_opencv() {
 }
 
 case $PARENTS in
-  onedl) REQUIREMENTS=requirements.txt MMCV=onedl-mmcv ;;
-  openmmlab) REQUIREMENTS=requirements/openmmlab.txt MMCV=mmcv ;;
+  onedl) REQUIREMENTS=requirements.txt MMCV=onedl-mmcv DISK=9 ;;
+  openmmlab) REQUIREMENTS=requirements/openmmlab.txt MMCV=mmcv DISK=6 ;;
   *) fail "PARENTS is '$PARENTS'; it must be onedl or openmmlab" ;;
 esac
 
@@ -159,9 +171,10 @@ fi
 
 echo "Installing mmfgl with the $PARENTS parents into $VENV."
 echo 'About 20 minutes on 2 cores the first time, of which 10 to 15 compile'
-echo 'mmcv; 3 GB of downloads, 9 GB on the disk (torch brings CUDA with it).'
+echo "mmcv; 3 GB of downloads, $DISK GB on the disk (torch brings CUDA with it)."
 mkdir -p "$VENV"
 : >"$LOG"
+compgen -G "$VENV/lib/python*/site-packages/torch" >/dev/null || check_disk
 if "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
   STEP=1
   echo "[1/$STEPS] virtual environment $VENV (there already)"
