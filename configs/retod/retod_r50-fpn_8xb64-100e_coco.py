@@ -20,6 +20,7 @@ detector.backbone.update(frozen_stages=-1, norm_eval=False, init_cfg=None)
 detector.roi_head.bbox_head.num_classes = _base_.num_clusters
 # half of detection's: a view shows part of an image
 detector.train_cfg.rcnn.sampler.num = 256
+detector.train_cfg.rpn_proposal.update(nms_pre=1000, max_per_img=500)
 dense = dict(
     _base_.dense,
     loss_weight=20.0,  # random weights have more to learn
