@@ -86,13 +86,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--cfg-options', nargs='+', action=OptionAction, help=options)
     add('--workers', type=int, default=os.cpu_count(), help='processes')
     add('--clusters', type=int, default=0, help='pseudo-labels by k-means')
-    add(
-        '--teacher',
-        nargs=2,
-        metavar=('MODEL', 'WEIGHTS'),
-        help='embed the regions by this model of timm or backbone of a '
-        'config, and cluster the embeddings instead of colours and gradients',
-    )
+    embed = 'embed the regions by this model of timm or backbone of a config, '
+    embed += 'and cluster the embeddings instead of colours and gradients'
+    add('--teacher', nargs=2, metavar=('MODEL', 'WEIGHTS'), help=embed)
     trust = 'unpickle whatever WEIGHTS or CHECKPOINT hold: any code'
     add('--trust-checkpoint', action='store_true', help=trust)
     by = 'what the clusters are made of; default: the teacher, if there is one'
@@ -108,9 +104,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error('--workers and --clusters cannot be negative')
     if args.cluster_by == 'teacher' and not args.teacher:
         parser.error('--cluster-by teacher needs a --teacher')
-    args.cluster_by = args.cluster_by or (
-        'teacher' if args.teacher else 'colour'
-    )
+    default = 'teacher' if args.teacher else 'colour'
+    args.cluster_by = args.cluster_by or default
     if args.teacher_size < 1 or args.embed_dims < 1:
         parser.error('--teacher-size and --embed-dims must be at least 1')
     return args
@@ -205,22 +200,18 @@ class Collection:
     def write(self, images: Images) -> None:
         """Reduce, cluster, and write the region file."""
         args, arrays = self.args, self.spool.read()
-        meta: dict = {}
+        folder, meta = self.spool.folder, {}
         if not self.features:
             raise ValueError(f'no image of {args.folder} can be read')
         features = {key: rows.read() for key, rows in self.features.items()}
         if self.teacher is not None:
             features['teacher'] = arrays['embeddings'] = reduce_embeddings(
-                features['teacher'],
-                args.embed_dims,
-                self.spool.folder / 'embeddings',
+                features['teacher'], args.embed_dims, folder / 'embeddings'
             )
             meta['teacher'] = self.teacher.teacher.meta
         if args.clusters:
             arrays['labels'] = cluster_rows(
-                features[args.cluster_by],
-                args.clusters,
-                self.spool.folder / 'clusters',
+                features[args.cluster_by], args.clusters, folder / 'clusters'
             )
         if not args.out.endswith('.json'):
             write_region_arrays(args.out, arrays, meta)
@@ -258,11 +249,8 @@ def proposer_of(args: argparse.Namespace, cache: str) -> tuple[dict, str]:
     # not before: torch takes some seconds
     from region_search.detector_regions import DetectorRegions
 
-    settings.update(
-        type=DetectorRegions,
-        config=args.detector[0],
-        checkpoint=args.detector[1],
-    )
+    config, checkpoint = args.detector
+    settings.update(type=DetectorRegions, config=config, checkpoint=checkpoint)
     digest = hashlib.sha1()
     files = [*args.detector, settings.get('snap'), settings.get('join')]
     for path in filter(None, files):
