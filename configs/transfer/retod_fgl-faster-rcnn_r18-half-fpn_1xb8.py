@@ -27,9 +27,7 @@ model = dict(
     tasks=[_base_.objectness, dense],
 )
 # random weights gain more from twice the steps than from large batches
-train_dataloader = dict(
-    batch_size=8,
-)
+train_dataloader = dict(batch_size=8)
 custom_hooks = [
     *_base_.guards,
     _base_.budget,
