@@ -5,7 +5,7 @@
 # Cost and AP on val2017: not yet measured.
 _base_ = [
     './fgl-faster-rcnn_r50-retod_fpn_8xb2-1x_coco.py',
-    '../_base_/schedules/coco_12k.py',
+    '../_base_/schedules/coco_lengths.py',
 ]
 
 train_cfg = dict(_delete_=True, **_base_.train_cfg_12k)

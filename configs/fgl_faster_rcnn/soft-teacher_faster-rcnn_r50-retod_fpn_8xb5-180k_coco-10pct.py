@@ -7,6 +7,7 @@
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
     '../_base_/datasets/semi_coco_detection.py',
+    '../_base_/schedules/coco_lengths.py',
     '../_base_/det_runtime.py',
 ]
 
@@ -55,16 +56,12 @@ train_cfg = dict(
 val_cfg = dict(type='TeacherStudentValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
+    _base_.warm_up,
     dict(
-        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500
-    ),
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_iters,
+        _base_.steps,
         by_epoch=False,
+        end=max_iters,
         milestones=[120000, 160000],
-        gamma=0.1,
     ),
 ]
 optim_wrapper = dict(

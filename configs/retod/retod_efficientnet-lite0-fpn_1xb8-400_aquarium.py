@@ -29,11 +29,6 @@ model = dict(
     detector=detector,
     tasks=[_base_.objectness, dense],
 )
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[_base_.load_image, _base_.one_view, _base_.pack_views]
-    )
-)
 load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [
     *_base_.guards,

@@ -33,10 +33,5 @@ model = dict(
     detector=detector,
     tasks=[_base_.objectness, dense],
 )
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[_base_.load_image, _base_.one_view, _base_.pack_views]
-    ),
-)
 sync_bn = 'torch'
 custom_hooks = [*_base_.guards, _base_.region_probe]

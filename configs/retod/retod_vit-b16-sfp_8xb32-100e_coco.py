@@ -33,12 +33,7 @@ model = dict(
     detector=detector,
     tasks=[_base_.objectness, dense],
 )
-train_dataloader = dict(
-    batch_size=32,
-    dataset=dict(
-        pipeline=[_base_.load_image, _base_.one_view, _base_.pack_views]
-    ),
-)
+train_dataloader = dict(batch_size=32)
 sync_bn = 'torch'
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4, betas=(0.9, 0.95)),

@@ -2,26 +2,14 @@
 #   python tools/benchmarks/transfer.py --arms byol --init imagenet ...
 # which sets data and length of the run. Settings: _base_/models/peers.py.
 _base_ = [
-    '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
+    '../_base_/models/peer_efficientnet-lite0.py',
     '../_base_/models/peers.py',
     '../_base_/datasets/peer_views.py',
     '../_base_/transfer_runtime.py',
 ]
 
-detector = _base_.model
-model = dict(
-    _delete_=True,
-    **_base_.byol,
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor',
-        mean=detector.data_preprocessor.mean,
-        std=detector.data_preprocessor.std,
-        bgr_to_rgb=True,
-    ),
-    # the last feature map
-    backbone=dict(detector.backbone, out_indices=(4,)),
-)
-model['neck'].update(in_channels=320)
+model = dict(_delete_=True, **_base_.byol, **_base_.student)
+model['neck'].update(in_channels=_base_.channels)
 train_dataloader = dict(
     dataset=dict(
         pipeline=[_base_.load_image, _base_.two_byol_views, _base_.pack]
@@ -32,6 +20,6 @@ load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [
     *_base_.guards,
     _base_.byol_budget,
-    dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.chain,
     _base_.channels_last,
 ]

@@ -3,32 +3,19 @@
 #   python tools/benchmarks/transfer.py --arms dense \
 #       --init imagenet --detector faster-rcnn ...
 _base_ = [
-    '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
-    '../_base_/models/retod_tasks.py',
+    '../_base_/models/retod_faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/models/lite2_teacher.py',
     '../_base_/datasets/transfer_regions.py',
     '../_base_/transfer_runtime.py',
 ]
 
-cluster_by = 'backbone'
-detector = _base_.model
-detector.roi_head.bbox_head.num_classes = _base_.num_clusters
-dense = dict(
-    _base_.dense,
-    backbone=[(40, 0), (112, 1), (320, 2)],
-    neck=[(64, 0), (64, 1), (64, 2)],
-)
-model = dict(
-    _delete_=True,
-    type='mmfgl.ReToD',
-    detector=detector,
-    tasks=[dense],
-)
+dense = dict(_base_.dense, **_base_.dense_levels)
+model = dict(tasks=[dense])
 load_from = 'checkpoints/efficientnet-lite0_imagenet.pth'
 custom_hooks = [
     *_base_.guards,
     _base_.budget,
-    dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.chain,
     _base_.region_probe,
     _base_.channels_last,
     _base_.frozen_stem,

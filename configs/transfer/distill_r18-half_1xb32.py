@@ -3,32 +3,23 @@
 #   python tools/benchmarks/transfer.py --arms distill --init random ...
 # which sets data and length of the run. Settings: _base_/models/peers.py.
 _base_ = [
-    '../_base_/models/faster-rcnn_r18-half_fpn.py',
+    '../_base_/models/peer_r18-half.py',
     '../_base_/models/lite2_teacher.py',
     '../_base_/models/peers.py',
     '../_base_/datasets/peer_views.py',
     '../_base_/transfer_runtime.py',
 ]
 
-detector = _base_.model
-model = dict(
-    _delete_=True,
-    **_base_.distill,
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor',
-        mean=detector.data_preprocessor.mean,
-        std=detector.data_preprocessor.std,
-        bgr_to_rgb=True,
-    ),
-    # the last feature map
-    backbone=dict(detector.backbone, type='mmdet.ResNet', out_indices=(3,)),
-    in_channels=256,
-    teacher=_base_.frozen_teacher,
-)
+model = dict(_delete_=True, **_base_.distill, **_base_.student)
+model.update(in_channels=_base_.channels, teacher=_base_.frozen_teacher)
 train_dataloader = dict(
     dataset=dict(
         pipeline=[_base_.load_image, _base_.one_distill_view, _base_.pack]
     )
 )
 optim_wrapper = dict(_delete_=True, **_base_.distill_optim_wrapper)
-custom_hooks = [*_base_.guards, _base_.distill_budget, _base_.channels_last]
+custom_hooks = [
+    *_base_.guards,
+    _base_.distill_budget,
+    _base_.channels_last,
+]

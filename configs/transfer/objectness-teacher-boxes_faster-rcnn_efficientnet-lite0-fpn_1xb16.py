@@ -3,19 +3,12 @@
 #   python tools/benchmarks/transfer.py --arms objectness-teacher-boxes \
 #       --init imagenet --detector faster-rcnn ...
 _base_ = [
-    '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
-    '../_base_/models/retod_tasks.py',
+    '../_base_/models/retod_faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/datasets/transfer_regions.py',
     '../_base_/transfer_runtime.py',
 ]
 
-cluster_by = 'backbone'
-detector = _base_.model
-detector.roi_head.bbox_head.num_classes = _base_.num_clusters
 model = dict(
-    _delete_=True,
-    type='mmfgl.ReToD',
-    detector=detector,
     tasks=[dict(_base_.objectness, teacher_boxes=_base_.teacher_boxes)],
     target_generator=_base_.ema_teacher,
 )
@@ -24,7 +17,7 @@ custom_hooks = [
     *_base_.guards,
     _base_.budget,
     dict(type='mmfgl.TeacherHook', momentum=0.99, export='teacher'),
-    dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
+    _base_.chain,
     dict(_base_.region_probe, branch='teacher'),
     _base_.channels_last,
     _base_.frozen_stem,

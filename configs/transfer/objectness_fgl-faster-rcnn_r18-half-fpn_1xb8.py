@@ -10,9 +10,10 @@ _base_ = [
     '../_base_/transfer_runtime.py',
 ]
 
+num_clusters = 64
 cluster_by = 'colour'
 detector = _base_.model
-detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+detector.roi_head.bbox_head.num_classes = num_clusters
 model = dict(
     _delete_=True,
     type='mmfgl.ReToD',
@@ -20,9 +21,7 @@ model = dict(
     tasks=[_base_.objectness],
 )
 # random weights gain more from twice the steps than from large batches
-train_dataloader = dict(
-    batch_size=8,
-)
+train_dataloader = dict(batch_size=8)
 custom_hooks = [
     *_base_.guards,
     _base_.budget,

@@ -10,9 +10,10 @@ _base_ = [
     '../_base_/transfer_runtime.py',
 ]
 
+num_clusters = 64
 cluster_by = 'backbone'
 detector = _base_.model
-detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+detector.roi_head.bbox_head.num_classes = num_clusters
 dense = dict(
     _base_.dense,
     backbone=[(40, 0), (112, 1), (320, 2)],

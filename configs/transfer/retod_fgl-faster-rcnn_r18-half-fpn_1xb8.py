@@ -10,9 +10,10 @@ _base_ = [
     '../_base_/transfer_runtime.py',
 ]
 
+num_clusters = 64
 cluster_by = 'colour'
 detector = _base_.model
-detector.roi_head.bbox_head.num_classes = _base_.num_clusters
+detector.roi_head.bbox_head.num_classes = num_clusters
 dense = dict(
     _base_.dense,
     loss_weight=20.0,  # random weights have more to learn
@@ -26,9 +27,7 @@ model = dict(
     tasks=[_base_.objectness, dense],
 )
 # random weights gain more from twice the steps than from large batches
-train_dataloader = dict(
-    batch_size=8,
-)
+train_dataloader = dict(batch_size=8)
 custom_hooks = [
     *_base_.guards,
     _base_.budget,

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -144,6 +145,14 @@ def chunks_of(count: int) -> Iterator[slice]:
         yield slice(start, min(start + CHUNK, count))
 
 
+def write_rows(file: BinaryIO, rows: np.ndarray) -> None:
+    """Write (n, ...) rows as :func:`numpy.save` does, piece by piece."""
+    header = np.lib.format.header_data_from_array_1_0(rows)
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in chunks_of(len(rows)):
+        file.write(rows[part].tobytes())
+
+
 def write_region_arrays(
     path: str, arrays: dict[str, np.ndarray], meta: dict
 ) -> int:
@@ -152,7 +161,7 @@ def write_region_arrays(
     Args:
         path: The folder; one of an older region file is replaced.
         arrays: Those of :data:`REGION`, ``images`` and maybe ``embeddings``
-            ((N, E) float16); they are copied piece by piece.
+            ((N, E) float16); see :func:`write_rows`.
         meta: What else to say of the regions, e.g. ``teacher``.
 
     Returns:
@@ -174,17 +183,9 @@ def write_region_arrays(
         images = np.sort(arrays['images'], order='key')
         if (images['key'][1:] == images['key'][:-1]).any():
             raise ValueError(f'{path}: two images have the same file name')
-        np.save(folder / 'images.npy', images)
-        for key, values in arrays.items():
-            if key == 'images':
-                continue
-            copy = np.lib.format.open_memmap(
-                folder / f'{key}.npy', 'w+', values.dtype, values.shape
-            )
-            for rows in chunks_of(len(values)):
-                copy[rows] = values[rows]
-            copy.flush()
-            del copy
+        for key, values in dict(arrays, images=images).items():
+            with open(folder / f'{key}.npy', 'wb') as file:
+                write_rows(file, values)
         count = len(arrays['boxes'])
         meta = dict(meta, format=FORMAT, images=len(images), regions=count)
         (folder / 'meta.json').write_text(json.dumps(meta, indent=1))

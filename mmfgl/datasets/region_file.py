@@ -22,6 +22,7 @@ from mmfgl.datasets.region_arrays import (
     ImageIndex,
     chunks_of,
     read_region_arrays,
+    write_rows,
 )
 from mmfgl.utils.atomic_files import atomic_file, write_atomically
 
@@ -221,8 +222,8 @@ def write_embeddings(path: str, embeddings: np.ndarray) -> str:
 
     Args:
         path: The region file, a JSON.
-        embeddings: (N, E) float16, in the order of its annotations; copied
-            piece by piece.
+        embeddings: (N, E) float16, in the order of its annotations; see
+            :func:`write_rows`.
 
     Returns:
         The name for ``embeddings`` of the region file's meta. It holds a
@@ -234,14 +235,7 @@ def write_embeddings(path: str, embeddings: np.ndarray) -> str:
     stem = Path(path).stem
     beside = f'{stem}.embeddings-{digest.hexdigest()[:8]}.npy'
     with atomic_file(Path(path).with_name(beside)) as file:
-        header = dict(
-            descr=np.lib.format.dtype_to_descr(embeddings.dtype),
-            fortran_order=False,
-            shape=embeddings.shape,
-        )
-        np.lib.format.write_array_header_1_0(file, header)
-        for rows in chunks_of(len(embeddings)):
-            file.write(np.ascontiguousarray(embeddings[rows]))
+        write_rows(file, embeddings)
     return beside
 
 

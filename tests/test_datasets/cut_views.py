@@ -21,12 +21,9 @@ class Recorder(RegionProposer):
             self.boxes = self.inner.propose(info, rng)
         return self.boxes
 
-    def propose_labelled(self, info, rng=None):
-        boxes = self.propose(info, rng)
-        return boxes, np.arange(len(boxes))
-
     def propose_rows(self, info, rng=None):
-        boxes, labels = self.propose_labelled(info, rng)
+        boxes = self.propose(info, rng)
+        labels = np.arange(len(boxes))
         return boxes, labels, 100 + labels
 
 

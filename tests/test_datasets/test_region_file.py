@@ -48,7 +48,7 @@ def info(path, shape=SHAPE):
 def test_boxes_and_labels_by_score(tmp_path):
     config = dict(type='mmfgl.FileRegions', ann_file=coco_file(tmp_path))
     proposer = TASK_UTILS.build(config)
-    boxes, labels = proposer.propose_labelled(info('/x/a/1.jpg'))
+    boxes, labels, _ = proposer.propose_rows(info('/x/a/1.jpg'))
     expected = [[10, 20, 40, 60], [1, 1, 51, 51], [0, 0, 10, 10]]
     assert boxes.tolist() == expected
     assert boxes.dtype == np.float32
@@ -57,7 +57,7 @@ def test_boxes_and_labels_by_score(tmp_path):
     # the file name is the end of the path, so folders tell files apart
     other = proposer.propose(info('/x/b/1.jpg'))
     assert other.tolist() == [[5, 5, 25, 25]]
-    empty, labels = proposer.propose_labelled(info('/y/2.jpg'))
+    empty, labels, _ = proposer.propose_rows(info('/y/2.jpg'))
     assert empty.shape == (0, 4)
     assert labels.shape == (0,)
     few = FileRegions(config['ann_file'], max_regions=1)
@@ -71,7 +71,7 @@ def test_boxes_and_labels_by_score(tmp_path):
         proposer.propose(info('3.jpg'))
     # without scores, the order of the file
     proposer = FileRegions(coco_file(tmp_path, scores=False))
-    boxes, labels = proposer.propose_labelled(info('a/1.jpg'))
+    boxes, labels, _ = proposer.propose_rows(info('a/1.jpg'))
     assert boxes[:, 0].tolist() == [0, 10, 1]
     assert labels.tolist() == [0, 1, 0]
 
@@ -82,7 +82,7 @@ def test_boxes_without_area_in_the_image_are_left_out(tmp_path):
     boxes += [[100, 10, 20, 20], [-30, 10, 30, 20], [float('nan'), 5, 9, 9]]
     rows = [(5, 4, 0.5, box) for box in boxes]
     proposer = FileRegions(coco_file(tmp_path, rows=rows))
-    boxes, labels = proposer.propose_labelled(info('2.jpg'))
+    boxes, labels, _ = proposer.propose_rows(info('2.jpg'))
     assert boxes.tolist() == [[90, 70, 100, 80]]
     assert labels.tolist() == [0]
 
@@ -92,7 +92,7 @@ def test_two_ids_of_one_file_name_are_one_image(tmp_path):
     rows = [(3, 4, 0.1, [1, 1, 5, 5]), (5, 4, 0.5, [2, 2, 5, 5])]
     rows += [(7, 9, 0.9, [3, 3, 5, 5])]
     proposer = FileRegions(coco_file(tmp_path, images, rows))
-    boxes, labels = proposer.propose_labelled(info('a.jpg'))
+    boxes, labels, _ = proposer.propose_rows(info('a.jpg'))
     assert boxes[:, 0].tolist() == [3, 1]
     assert labels.tolist() == [1, 0]
     assert proposer.propose(info('b.jpg'))[:, 0].tolist() == [2]
@@ -150,7 +150,7 @@ def test_what_is_written_is_read(tmp_path):
     path = str(tmp_path / 'new' / 'r.json')
     assert write_region_file(path, images, regions) == 2
     proposer = FileRegions(path)
-    found, labels = proposer.propose_labelled(info('a.jpg'))
+    found, labels, _ = proposer.propose_rows(info('a.jpg'))
     np.testing.assert_allclose(found, boxes)
     assert labels.tolist() == [2, 0]
     assert proposer.propose(info('b.jpg')).shape == (0, 4)

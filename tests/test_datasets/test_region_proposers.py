@@ -66,10 +66,11 @@ def test_randomness_is_that_of_the_generator(config):
     proposer = TASK_UTILS.build(config)
     first = proposer.propose(dict(img_shape=size))
     proposer.propose(dict(img_shape=size), np.random.default_rng(0))
-    again, labels = proposer.propose_labelled(dict(img_shape=size))
+    again, labels, rows = proposer.propose_rows(dict(img_shape=size))
     assert np.array_equal(again, first)
     zeros = np.zeros(len(first), np.int64)
     np.testing.assert_array_equal(labels, zeros, strict=True)
+    np.testing.assert_array_equal(rows, zeros - 1, strict=True)
     # the global generator is left alone
     after = np.random.rand()
     np.random.seed(0)
@@ -122,18 +123,20 @@ class Fixed(RegionProposer):
     def propose(self, info, rng=None):
         return self.boxes
 
-    def propose_labelled(self, info, rng=None):
-        return self.boxes, self.boxes[:, 0].astype(np.int64)
+    def propose_rows(self, info, rng=None):
+        labels, rows = self.boxes[:, :2].T.astype(np.int64)
+        return self.boxes, labels, rows
 
 
 @pytest.mark.parametrize('counts', [(30, 30), (3, 30, 0), (0, 0)])
 def test_mixed_proposers_take_turns_until_they_run_out(counts):
     fixed = [dict(type=Fixed, number=i, count=n) for i, n in enumerate(counts)]
     mixed = MixedRegions(fixed)
-    boxes, labels = mixed.propose_labelled(dict(img_shape=(100, 100)))
+    boxes, labels, rows = mixed.propose_rows(dict(img_shape=(100, 100)))
     assert boxes.shape == (sum(counts), 4)
     assert boxes.dtype == np.float32
     assert np.array_equal(boxes[:, 0], labels)
+    assert np.array_equal(boxes[:, 1], rows)
     for number, count in enumerate(counts):
         own = boxes[labels == number, 1]
         assert own.tolist() == list(range(count))  # each keeps its order

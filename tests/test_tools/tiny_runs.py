@@ -41,12 +41,10 @@ def write(folder, data, name, **changes):
     return str(folder / f'{name}.py'), str(folder / f'{name}.pth')
 
 
-def run_tool(name, *arguments):
+def run_tool(name, *arguments, folder=ROOT / 'tools/analysis_tools'):
     argv, sys.argv = sys.argv, [name, *map(str, arguments)]
     try:
-        runpy.run_path(
-            str(ROOT / 'tools/analysis_tools' / name), run_name='__main__'
-        )
+        runpy.run_path(str(folder / name), run_name='__main__')
     finally:
         sys.argv = argv
 
@@ -54,14 +52,10 @@ def run_tool(name, *arguments):
 def parents_tool(parent, name, *arguments):
     """Run a tool that comes with MMDetection's or MMPretrain's wheel."""
     package = pytest.importorskip(parent)
-    path = Path(package.__file__).parent / '.mim/tools' / name
-    if not path.is_file():
+    folder = Path(package.__file__).parent / '.mim/tools'
+    if not (folder / name).is_file():
         pytest.skip(f'{parent} was installed without its tools')
-    argv, sys.argv = sys.argv, [name, *map(str, arguments)]
-    try:
-        runpy.run_path(str(path), run_name='__main__')
-    finally:
-        sys.argv = argv
+    run_tool(name, *arguments, folder=folder)
 
 
 def write_pretraining(folder, data):

@@ -120,7 +120,7 @@ def examples(
             skipped[path] = error.reason
             continue
         info = dict(img_path=path, img_shape=image.shape[:2], img=image)
-        boxes, labels = proposer.propose_labelled(info)
+        boxes, labels, _ = proposer.propose_rows(info)
         if wanted is None:
             counts.update(labels.tolist())
         first = np.unique(labels, return_index=True)[1]  # one an image

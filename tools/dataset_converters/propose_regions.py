@@ -86,13 +86,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--cfg-options', nargs='+', action=OptionAction, help=options)
     add('--workers', type=int, default=os.cpu_count(), help='processes')
     add('--clusters', type=int, default=0, help='pseudo-labels by k-means')
-    add(
-        '--teacher',
-        nargs=2,
-        metavar=('MODEL', 'WEIGHTS'),
-        help='embed the regions by this model of timm or backbone of a '
-        'config, and cluster the embeddings instead of colours and gradients',
-    )
+    embed = 'embed the regions by this model of timm or backbone of a config, '
+    embed += 'and cluster the embeddings instead of colours and gradients'
+    add('--teacher', nargs=2, metavar=('MODEL', 'WEIGHTS'), help=embed)
     trust = 'unpickle whatever WEIGHTS or CHECKPOINT hold: any code'
     add('--trust-checkpoint', action='store_true', help=trust)
     by = 'what the clusters are made of; default: the teacher, if there is one'
@@ -108,16 +104,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error('--workers and --clusters cannot be negative')
     if args.cluster_by == 'teacher' and not args.teacher:
         parser.error('--cluster-by teacher needs a --teacher')
-    args.cluster_by = args.cluster_by or (
-        'teacher' if args.teacher else 'colour'
-    )
+    default = 'teacher' if args.teacher else 'colour'
+    args.cluster_by = args.cluster_by or default
     if args.teacher_size < 1 or args.embed_dims < 1:
         parser.error('--teacher-size and --embed-dims must be at least 1')
     return args
 
 
 class Images:
-    """``id, file_name, path`` of every image; ids are those of a COCO JSON."""
+    """Path, and ``id`` and ``file_name``, of each; ids as in a COCO JSON."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.folder = args.folder
@@ -134,18 +129,13 @@ class Images:
     def __len__(self) -> int:
         return len(self.data)
 
-    def paths(self) -> Iterator[str]:
-        """The files."""
-        for index in range(len(self)):
-            yield self.data.get_data_info(index)['img_path']
-
-    def __iter__(self) -> Iterator[dict]:
-        """Facts about one image after the other."""
-        for number, path in zip(self.ids, self.paths(), strict=True):
+    def __iter__(self) -> Iterator[tuple[str, dict]]:
+        for index, number in enumerate(self.ids):
+            path = self.data.get_data_info(index)['img_path']
             name = os.path.relpath(path, self.folder)
             if name.startswith('..'):  # elsewhere
                 name = os.path.abspath(path)
-            yield dict(id=number, file_name=name, path=path)
+            yield path, dict(id=number, file_name=name)
 
 
 class Collection:
@@ -160,6 +150,8 @@ class Collection:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
+        # what is kept between runs
+        self.cache = f'{args.out.rstrip("/")}.cache'
         self.teacher: TeacherCache | None = None
         if args.teacher:
             teacher = RegionTeacher(
@@ -175,16 +167,12 @@ class Collection:
         self.unreadable: set[int] = set()
         self.counts = dict(images=0, regions=0, cached=0, unreadable=0)
 
-    @property
-    def cache(self) -> str:
-        """Folder of what is kept between runs."""
-        return f'{self.args.out.rstrip("/")}.cache'
-
-    def add(self, image: dict, found: ImageProposals | None) -> None:
+    def add(
+        self, path: str, image: dict, found: ImageProposals | None
+    ) -> None:
         """Take the regions of an image in, ``None`` if it is unreadable."""
         if found is None:
-            path = printable(image['path'])
-            print(f'unreadable: {path}', file=sys.stderr)
+            print(f'unreadable: {printable(path)}', file=sys.stderr)
             self.unreadable.add(image['id'])
             self.counts['unreadable'] += 1
             return
@@ -197,54 +185,43 @@ class Collection:
             labels=found.labels,
         )
         self.counts['images'] += 1
+        self.counts['regions'] += count
         self.counts['cached'] += found.cached
         described = dict(colour=found.descriptors)
         if self.teacher is not None:
-            described['teacher'] = self.teacher(image['path'], found)
+            described['teacher'] = self.teacher(path, found)
         for name, rows in described.items():
             if name not in self.features:
-                path = self.spool.folder / name
-                array = GrowingArray(path, rows.dtype, rows.shape[1:])
-                self.features[name] = array
+                self.features[name] = GrowingArray(
+                    self.spool.folder / name, rows.dtype, rows.shape[1:]
+                )
             self.features[name].append(rows)
 
     def write(self, images: Images) -> None:
         """Reduce, cluster, and write the region file."""
         args, arrays = self.args, self.spool.read()
-        meta: dict = {}
+        folder, meta = self.spool.folder, {}
         if not self.features:
             raise ValueError(f'no image of {args.folder} can be read')
         features = {key: rows.read() for key, rows in self.features.items()}
         if self.teacher is not None:
             features['teacher'] = arrays['embeddings'] = reduce_embeddings(
-                features['teacher'],
-                args.embed_dims,
-                self.spool.folder / 'embeddings',
+                features['teacher'], args.embed_dims, folder / 'embeddings'
             )
             meta['teacher'] = self.teacher.teacher.meta
         if args.clusters:
             arrays['labels'] = cluster_rows(
-                features[args.cluster_by],
-                args.clusters,
-                self.spool.folder / 'clusters',
+                features[args.cluster_by], args.clusters, folder / 'clusters'
             )
-        if args.out.endswith('.json'):
-            if self.teacher is not None:
-                meta['embeddings'] = write_embeddings(
-                    args.out, arrays['embeddings']
-                )
-            self.counts['regions'] = write_region_file(
-                args.out, self._listed(images), _regions_of(arrays), meta
-            )
+        if not args.out.endswith('.json'):
+            write_region_arrays(args.out, arrays, meta)
             return
-        self.counts['regions'] = write_region_arrays(args.out, arrays, meta)
-
-    def _listed(self, images: Images) -> Iterator[dict]:
-        """``id`` and ``file_name`` of the images that could be read."""
-        for image in images:
-            if image['id'] not in self.unreadable:
-                del image['path']
-                yield image
+        if self.teacher is not None:
+            meta['embeddings'] = write_embeddings(
+                args.out, arrays['embeddings']
+            )
+        read = (i for _, i in images if i['id'] not in self.unreadable)
+        write_region_file(args.out, read, _regions_of(arrays), meta)
 
 
 def _regions_of(arrays: dict[str, np.ndarray]) -> Iterator[SimpleNamespace]:
@@ -272,11 +249,8 @@ def proposer_of(args: argparse.Namespace, cache: str) -> tuple[dict, str]:
     # not before: torch takes some seconds
     from region_search.detector_regions import DetectorRegions
 
-    settings.update(
-        type=DetectorRegions,
-        config=args.detector[0],
-        checkpoint=args.detector[1],
-    )
+    config, checkpoint = args.detector
+    settings.update(type=DetectorRegions, config=config, checkpoint=checkpoint)
     digest = hashlib.sha1()
     files = [*args.detector, settings.get('snap'), settings.get('join')]
     for path in filter(None, files):
@@ -293,7 +267,7 @@ def run(args: argparse.Namespace) -> dict:
     images = Images(args)
     collection = Collection(args)
     search = propose_all(
-        images.paths(),
+        (path for path, _ in images),
         *proposer_of(args, collection.cache),
         describe=args.clusters > 0 and args.cluster_by == 'colour',
         # a detector computes on all cores, or on a GPU
@@ -302,7 +276,7 @@ def run(args: argparse.Namespace) -> dict:
     pairs = zip(images, search, strict=True)
     try:
         for image, found in track_iter_progress((pairs, len(images))):
-            collection.add(image, found)
+            collection.add(*image, found)
         collection.write(images)
     finally:
         collection.spool.remove()

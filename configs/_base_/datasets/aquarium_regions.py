@@ -6,21 +6,13 @@ _base_ = './region_views.py'
 data_root = '{{$MMFGL_DATA_ROOT:data}}/aquarium/'
 search = dict(type='mmfgl.SelectiveSearchRegions', mode='single')
 size = dict(view_size=192)
-objects = dict(object_proposer=search, max_objects=30)
-# one view for objectness alone, two for the tasks of the regions too
-one_view = dict(_base_.one_view, **size, **objects)
-two_views = dict(
-    _base_.region_views,
-    num_views=2,
-    num_regions=16,
-    proposer=search,
-    **size,
-    **objects,
+one_view = dict(
+    _base_.one_view, **size, object_proposer=search, max_objects=30
 )
 train_dataloader = dict(
     dataset=dict(
         data_root=data_root,
-        pipeline=[_base_.load_image, two_views, _base_.pack_views],
+        pipeline=[_base_.load_image, one_view, _base_.pack_views],
     )
 )
 region_probe = dict(

@@ -35,7 +35,7 @@ train_dataloader = dict(
         data_root=data_root,
         data_prefix=dict(img_path=''),
         ann_file='annotations/unlabelled_images.txt',
-        pipeline=[_base_.load_image, two_views, _base_.pack_views],
+        pipeline=[_base_.load_image, one_view, _base_.pack_views],
     ),
 )
 region_probe = dict(

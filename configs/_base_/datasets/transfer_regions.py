@@ -6,7 +6,6 @@
 _base_ = './region_views.py'
 
 data_root = 'data/aquarium/'
-num_clusters = 64
 load_image = dict(type='mmfgl.LoadCachedImage')
 file_regions = dict(type='mmfgl.FileRegions', ann_file='{proposals}')
 objects = dict(

@@ -27,19 +27,14 @@ class RegionProposer(metaclass=ABCMeta):
             pixels; N may be 0. The best come first where they are ranked.
         """
 
-    def propose_labelled(
-        self, info: dict, rng: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """:meth:`propose` with (N,) int64 pseudo-labels, 0 if unknown."""
-        boxes = self.propose(info, rng)
-        return boxes, np.zeros(len(boxes), np.int64)
-
     def propose_rows(
         self, info: dict, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """:meth:`propose_labelled` with (N,) int64 rows in the region file.
+        """:meth:`propose` with (N,) int64 pseudo-labels and rows.
 
-        A row is -1 for a box that comes from no file.
+        A label is 0 if unknown; a row is that in the region file, -1 for a
+        box that comes from none.
         """
-        boxes, labels = self.propose_labelled(info, rng)
-        return boxes, labels, np.full(len(boxes), -1, np.int64)
+        boxes = self.propose(info, rng)
+        unknown = np.zeros(len(boxes), np.int64)
+        return boxes, unknown, unknown - 1

@@ -36,14 +36,8 @@ class FileRegions(RegionProposer):
     def propose(
         self, info: dict, rng: np.random.Generator | None = None
     ) -> np.ndarray:
-        """(N, 4) boxes; see :meth:`propose_labelled`."""
-        return self.propose_labelled(info, rng)[0]
-
-    def propose_labelled(
-        self, info: dict, rng: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and clusters of the file; see :meth:`propose_rows`."""
-        return self.propose_rows(info, rng)[:2]
+        """(N, 4) boxes; see :meth:`propose_rows`."""
+        return self.propose_rows(info, rng)[0]
 
     def propose_rows(
         self, info: dict, rng: np.random.Generator | None = None

@@ -28,13 +28,7 @@ class MixedRegions(RegionProposer):
         self, info: dict, rng: np.random.Generator | None = None
     ) -> np.ndarray:
         """(N, 4) boxes; see :class:`RegionProposer`."""
-        return self.propose_labelled(info, rng)[0]
-
-    def propose_labelled(
-        self, info: dict, rng: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and pseudo-labels; see :class:`RegionProposer`."""
-        return self.propose_rows(info, rng)[:2]
+        return self.propose_rows(info, rng)[0]
 
     def propose_rows(
         self, info: dict, rng: np.random.Generator | None = None

@@ -86,7 +86,6 @@ class TaskBalancer(BaseModule):
         tasks: Names of all tasks.
         weights: Fixed weights by name, multiplied with the factor that the
             balancer finds; 1 where not given.
-        init_cfg: Initialisation config of MMEngine.
 
     Raises:
         ValueError: If a task appears twice or a weight belongs to none.
@@ -100,9 +99,8 @@ class TaskBalancer(BaseModule):
         self,
         tasks: Sequence[str],
         weights: dict[str, float] | None = None,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__()
         weights = dict(weights or {})
         if len(set(tasks)) != len(tasks):
             raise ValueError(f'tasks must differ, got {list(tasks)}')

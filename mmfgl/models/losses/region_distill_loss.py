@@ -7,10 +7,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmfgl.models.losses.region_embedding_loss import global_mean
 from mmfgl.registry import MODELS
 
 
@@ -118,7 +119,7 @@ class RegionDistillLoss(BaseModule):
         """
         log_probs = F.log_softmax(logits.float() / self.temperature, dim=-1)
         losses = -(targets * log_probs).sum(dim=-1)
-        return self.loss_weight * _global_mean(losses, chosen)
+        return self.loss_weight * global_mean(losses, chosen)
 
     @torch.no_grad()
     def floor(self, targets: Tensor, chosen: Tensor) -> Tensor:
@@ -132,15 +133,7 @@ class RegionDistillLoss(BaseModule):
             Scalar; the loss minus it is a Kullback-Leibler divergence.
         """
         entropies = -torch.xlogy(targets, targets).sum(dim=-1)
-        return self.loss_weight * _global_mean(entropies, chosen)
-
-
-def _global_mean(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values of all ranks, as this rank's part of it."""
-    count = chosen.sum().float()
-    all_reduce(count, op='sum')
-    share = count.clamp(min=1) / get_world_size()
-    return (values * chosen).sum() / share
+        return self.loss_weight * global_mean(entropies, chosen)
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ class RegionEmbeddingLoss(BaseModule):
         return self.loss_weight * global_mean(1 - cosine)
 
 
-def global_mean(values: Tensor) -> Tensor:
+def global_mean(values: Tensor, chosen: Tensor | None = None) -> Tensor:
     """Mean of the values of all ranks, as this rank's part of it.
 
     The sum is divided by the global count, so that every value weighs the
@@ -47,10 +47,13 @@ def global_mean(values: Tensor) -> Tensor:
 
     Args:
         values: (T,) of this rank; T may be 0.
+        chosen: Which of them count, bool of the same shape; all by default.
 
     Returns:
-        Scalar; its mean over the ranks is the global mean.
+        Scalar; its mean over the ranks is the global mean, 0 of no value.
     """
-    count = torch.tensor(float(len(values)), device=values.device)
+    if chosen is None:
+        chosen = torch.ones_like(values, dtype=torch.bool)
+    values, count = values * chosen, chosen.sum().float()
     all_reduce(count, op='sum')
     return values.sum() * get_world_size() / count.clamp(min=1)

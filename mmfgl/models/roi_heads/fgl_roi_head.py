@@ -151,33 +151,7 @@ class FGLRoIHead(StandardRoIHead):
             [results.get('scores') for results in rpn_results_list],
             gt_added,
         )
-        results = self.bbox_loss(x, sampling_results, contexts)
-        losses = results['loss_bbox']
-        if self.with_mask:
-            mask_results = self.mask_loss(
-                x, sampling_results, results['bbox_feats'], truths
-            )
-            losses.update(mask_results['loss_mask'])
-        return losses
-
-    def bbox_loss(
-        self,
-        x: tuple[Tensor, ...],
-        sampling_results: list,
-        contexts: Sequence[RoIContext] | None = None,
-    ) -> dict:
-        """Box losses of the sampled RoIs; see :class:`StandardRoIHead`.
-
-        Args:
-            x: Pyramid levels.
-            sampling_results: Sampling results of each image.
-            contexts: RoI context of each image; see :meth:`_bbox_forward`.
-        """
-        rois = batch_rois(
-            [context.boxes for context in contexts]
-            if contexts
-            else [sampled.priors for sampled in sampling_results]
-        )
+        rois = batch_rois([context.boxes for context in contexts])
         results = self._bbox_forward(x, rois, contexts)
         losses = self.bbox_head.loss_and_target(
             results['cls_score'],
@@ -185,8 +159,13 @@ class FGLRoIHead(StandardRoIHead):
             rois,
             sampling_results,
             self.train_cfg,
-        )
-        return dict(results, loss_bbox=losses['loss_bbox'])
+        )['loss_bbox']
+        if self.with_mask:
+            mask_results = self.mask_loss(
+                x, sampling_results, results['bbox_feats'], truths
+            )
+            losses.update(mask_results['loss_mask'])
+        return losses
 
     def predict_bbox(
         self,

@@ -32,7 +32,6 @@ class RegionTokenizer(BaseModule):
         embed_dims: Token width D.
         squeeze_channels: Channels after the 1x1 convolution; ``None`` leaves
             it out, for features that are narrow already.
-        init_cfg: Initialisation config of MMEngine.
     """
 
     def __init__(
@@ -41,9 +40,8 @@ class RegionTokenizer(BaseModule):
         roi_feat_size: int = 7,
         embed_dims: int = 256,
         squeeze_channels: int | None = 64,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__()
         self.squeeze = None
         if squeeze_channels is not None:
             self.squeeze = nn.Conv2d(in_channels, squeeze_channels, 1)

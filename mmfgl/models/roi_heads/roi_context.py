@@ -140,25 +140,22 @@ class RoIContext:
         ``None`` where the images differ in size, in the number of RoIs or in
         what is known of them.
         """
-        first = contexts[0]
         fields = ('boxes', 'scores', 'attendable', 'attention_mask')
-        known = [name for name in fields if getattr(first, name) is not None]
-        for other in contexts:
-            if (
-                isinstance(other.img_shape, Tensor)
-                or tuple(other.img_shape) != tuple(first.img_shape)
-                or len(other.boxes) != len(first.boxes)
-                or any(
-                    (getattr(other, name) is not None) != (name in known)
-                    for name in fields
-                )
-            ):
-                return None
+        kinds = {
+            (
+                *(len(context.boxes), *context.img_shape),
+                *(getattr(context, name) is None for name in fields),
+            )
+            for context in contexts
+        }
+        if len(kinds) > 1:
+            return None
         stacked = {
             name: torch.stack([getattr(context, name) for context in contexts])
-            for name in known
+            for name in fields
+            if getattr(contexts[0], name) is not None
         }
-        return cls(img_shape=first.img_shape, **stacked)
+        return cls(img_shape=contexts[0].img_shape, **stacked)
 
 
 def interleave(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:

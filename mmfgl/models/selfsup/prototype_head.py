@@ -17,13 +17,10 @@ class PrototypeHead(BaseModule):
         projector: Config of the projector, e.g. :class:`RegionProjector`.
         targets: Config of :class:`RegionTargets`, which turns the teacher's
             logits into distributions.
-        init_cfg: Initialisation config of MMEngine.
     """
 
-    def __init__(
-        self, projector: dict, targets: dict, init_cfg: dict | None = None
-    ) -> None:
-        super().__init__(init_cfg=init_cfg)
+    def __init__(self, projector: dict, targets: dict) -> None:
+        super().__init__()
         self.projector = MODELS.build(projector)
         self.targets = MODELS.build(
             targets,

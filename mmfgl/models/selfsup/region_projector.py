@@ -24,7 +24,6 @@ class RegionProjector(BaseModule):
         hidden_channels: Width of the hidden layer.
         out_channels: Width of the projection.
         num_prototypes: Number of prototypes K.
-        init_cfg: Initialisation config of MMEngine.
     """
 
     def __init__(
@@ -33,9 +32,8 @@ class RegionProjector(BaseModule):
         hidden_channels: int = 1024,
         out_channels: int = 256,
         num_prototypes: int = 4096,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__()
         self.num_prototypes = num_prototypes
         self.layers = nn.Sequential(
             nn.Linear(in_channels, hidden_channels),

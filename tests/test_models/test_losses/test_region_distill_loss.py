@@ -3,10 +3,7 @@ import math
 import pytest
 import torch
 
-from mmfgl.models.losses import (
-    RegionDistillLoss,
-    region_distill_loss,
-)
+from mmfgl.models.losses import RegionDistillLoss, region_embedding_loss
 
 PROTOTYPES = 12
 
@@ -74,12 +71,11 @@ def test_every_token_weighs_the_same_on_two_ranks(monkeypatch):
     loss = RegionDistillLoss()
     logits, targets, chosen = loss_inputs()
     expected = loss(logits, targets, chosen)
+    shared = region_embedding_loss  # where the mean over ranks is
     monkeypatch.setattr(
-        region_distill_loss,
-        'all_reduce',
-        lambda tensor, op: tensor.fill_(chosen.sum()),
+        shared, 'all_reduce', lambda count, op: count.fill_(chosen.sum())
     )
-    monkeypatch.setattr(region_distill_loss, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(shared, 'get_world_size', lambda: 2)
     # 3 + 5 tokens, 2 + 2 of them chosen; then 1 + 7 tokens, 1 + 3 chosen
     for cut in (3, 1):
         ranks = [

@@ -1,4 +1,4 @@
-"""Alternating timing and peak memory, for speed.py."""
+"""Alternating timing and peak memory of the benchmarks."""
 
 import json
 import statistics
@@ -26,16 +26,17 @@ def alternate(
     for index in range(repeats):
         order = list(steps)
         for name in order if index % 2 == 0 else order[::-1]:
-            _wait(device)
+            wait(device)
             start = time.perf_counter()
             steps[name]()
-            _wait(device)
+            wait(device)
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _wait(device: str) -> None:
-    if device.startswith('cuda'):
+def wait(device: str | torch.device) -> None:
+    """Until the device has done all it was given."""
+    if torch.device(device).type == 'cuda':
         torch.cuda.synchronize(device)
 
 

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from lib.timing import wait
 from lib.tta_config import annotation_file, test_dataset
 
 BLOCK = 4  # batches between two turns
@@ -122,17 +123,12 @@ def timed(model: nn.Module, batches: list[dict]) -> tuple[float, list]:
     batches = copy.deepcopy(batches)  # the samples are written to
     device = next(model.parameters()).device
     samples: list = []
-    _wait(device)
+    wait(device)
     start = time.perf_counter()
     for batch in batches:
         samples += model.test_step(batch)
-    _wait(device)
+    wait(device)
     return time.perf_counter() - start, samples
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
 
 
 def summarise_times(

@@ -90,7 +90,7 @@ class ProposalCache:
         info = dict(img_path=img_path, img_shape=shape, img=img)
         # random proposers: other boxes in every image, the same in every run
         rng = np.random.default_rng(int(key[:12], 16))
-        boxes, labels = self.proposer.propose_labelled(info, rng)
+        boxes, labels, _ = self.proposer.propose_rows(info, rng)
         descriptors = np.zeros((len(boxes), 0), np.float32)
         if self.describe:
             zoom = np.array(img.shape[1::-1] * 2) / (shape[::-1] * 2)

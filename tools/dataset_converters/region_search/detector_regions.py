@@ -21,6 +21,7 @@ from mmfgl.testing.configs import parts_of
 from mmfgl.utils.weights import check_opened_weights
 
 MAX_IOU = 0.5  # of two boxes of the detector
+SEARCH_IOU = 0.7  # of a box of the detector and one of the search
 
 
 class DetectorRegions(RegionProposer):
@@ -38,12 +39,10 @@ class DetectorRegions(RegionProposer):
         score_thr: Least score.
         flip: Look at the mirrored image; boxes are those of the image. The
             agreement of both views tells the quality without labels.
-        snap: A region file: a box that overlaps one of it by ``snap_iou`` is
-            replaced by that one. The detector finds, a search fits edges.
-        snap_iou: See there.
+        snap: A region file: a box that overlaps one of it by 0.7 is replaced
+            by that one. The detector finds, a search fits edges.
         join: A region file whose boxes stand between the detector's, in
-            turn, but for those that overlap a better one by ``join_iou``.
-        join_iou: See there.
+            turn, but for those that overlap a better one by 0.7.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -58,9 +57,7 @@ class DetectorRegions(RegionProposer):
         score_thr: float = 0.05,
         flip: bool = False,
         snap: str | None = None,
-        snap_iou: float = 0.7,
         join: str | None = None,
-        join_iou: float = 0.7,
     ) -> None:
         cfg = Config.fromfile(config)
         self.is_pretraining = 'detector' in cfg.model
@@ -76,9 +73,7 @@ class DetectorRegions(RegionProposer):
         self.score_thr = score_thr
         self.flip = flip
         self.snap = snap and FileRegions(snap)
-        self.snap_iou = snap_iou
         self.join = join and FileRegions(join)
-        self.join_iou = join_iou
 
     def _load(self, checkpoint: str) -> None:
         """Fill what is used of the detector, whole or not at all."""
@@ -164,7 +159,7 @@ class DetectorRegions(RegionProposer):
         if not len(search) or not len(boxes):
             return boxes
         ious, best = box_iou(boxes, search).max(dim=1)
-        near = (ious >= self.snap_iou).unsqueeze(1)
+        near = (ious >= SEARCH_IOU).unsqueeze(1)
         boxes = torch.where(near, search[best], boxes)
         # two may have become one
         ranks = torch.arange(len(boxes), 0, -1.0)
@@ -177,7 +172,7 @@ class DetectorRegions(RegionProposer):
         order = torch.cat(turns).argsort()
         boxes = torch.cat([boxes, search])[order]
         ranks = torch.arange(len(boxes), 0, -1.0)
-        return boxes[nms(boxes, ranks, self.join_iou)]
+        return boxes[nms(boxes, ranks, SEARCH_IOU)]
 
 
 def _longer_side(cfg: Config, path: str) -> int:

@@ -11,7 +11,7 @@ import torch
 from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.task_modules import SamplingResult
-from mmengine.dist import all_reduce
+from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -214,10 +214,13 @@ class FGLBBoxHead(BBoxHead):
             labels[positive],
             bbox_targets[positive],
         )
+        # filled on the device: a copy from the host would wait
+        count = torch.full((), float(len(target)), device=target.device)
         losses['loss_quality'] = self.loss_quality(
             quality[positive],
             target,
-            avg_factor=mean_count(target),
+            # not 0: a sum over no rows may be divided by it
+            avg_factor=reduce_mean(count).clamp(min=1e-6),
             reduction_override=reduction_override,
         )
         return losses
@@ -290,19 +293,6 @@ class FGLBBoxHead(BBoxHead):
         Returns:
             (R, C + 1) scores; the background column is left as it is.
         """
-        if self.quality_weight == 0:
-            return scores
         a = self.quality_weight
         mixed = scores[:, :-1].pow(1 - a) * quality.pow(a)
         return torch.cat([mixed, scores[:, -1:]], dim=1)
-
-
-def mean_count(rows: Tensor) -> Tensor:
-    """Mean number of rows of a rank, so that each row weighs the same.
-
-    It is not 0: a sum over no rows may be divided by it.
-    """
-    # filled on the device: a copy from the host would wait
-    count = torch.full((), float(len(rows)), device=rows.device)
-    all_reduce(count, op='mean')
-    return count.clamp(min=1e-6)

@@ -4,7 +4,6 @@ Shape shorthand: B images, V views, R regions of a batch, D token width, E
 width of the teacher's embeddings.
 """
 
-import numpy as np
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -149,13 +148,13 @@ class RegionEmbeddingTask(PretrainingTask):
         if not len(rows):
             return torch.zeros(0, self.projector.out_channels)
         regions, rows = self.open_file(), rows.cpu().numpy()
-        if len(rows) and rows.max() >= len(regions.boxes):
+        if rows.max() >= len(regions.boxes):
             raise ValueError(
                 f'row {rows.max()} of a region, but {self.region_file!r} has '
                 f'{len(regions.boxes)}: the proposers of the views must read '
                 'the same file'
             )
-        return torch.from_numpy(regions.embed(np.asarray(rows)))
+        return torch.from_numpy(regions.embed(rows))
 
 
 class EmbeddingProjector(BaseModule):

@@ -60,7 +60,9 @@ class FrozenTeacher(BaseModule):
             ValueError: If they do not fill the backbone.
         """
         if self.checkpoint:
-            load_backbone(self._frozen[0], self.checkpoint)
+            state = CheckpointLoader.load_checkpoint(self.checkpoint, 'cpu')
+            state = state.get('state_dict', state)
+            fill_backbone(self._frozen[0], state, self.checkpoint)
             return
         print_log(
             'FrozenTeacher has no init_cfg: it teaches random weights',
@@ -100,24 +102,10 @@ class FrozenTeacher(BaseModule):
         return super()._apply(fn, *args, **kwargs)
 
 
-def load_backbone(model: nn.Module, weights: str) -> None:
-    """Fill a backbone from a checkpoint, whole or not at all.
-
-    Args:
-        model: The backbone.
-        weights: Checkpoint, its keys with or without ``backbone.``.
-
-    Raises:
-        ValueError: If tensors are missing or of another shape.
-    """
-    state = CheckpointLoader.load_checkpoint(weights, map_location='cpu')
-    fill_backbone(model, state.get('state_dict', state), weights)
-
-
 def fill_backbone(
     model: nn.Module, state: dict[str, Tensor], source: str
 ) -> None:
-    """Fill a backbone from a state dict; see :func:`load_backbone`.
+    """Fill a backbone from a state dict, whole or not at all.
 
     Args:
         model: The backbone.
