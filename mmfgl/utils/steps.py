@@ -21,6 +21,7 @@ from mmengine.config import Config
 
 from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.resume import find_checkpoint
+from mmfgl.utils.work_dir_lock import WorkDirLock
 
 # MMEngine's log: Epoch(train) [1][ 50/100] ... or Iter(val) [10/20] ...
 _PROGRESS = re.compile(
@@ -125,22 +126,28 @@ class StepRunner:
 
         Raises:
             RuntimeError: A command failed; says why, as far as it has said.
+                Or another process runs steps in this folder.
         """
         seconds = {}
         total = len(steps) if total is None else total
-        for number, step in enumerate(steps, 1):
-            title = f'[{number}/{total}] {step.name}'
-            state = self._state(step)
-            if state['done'] and all(path.exists() for path in step.outputs):
-                print(f'{title}: already done, took {state["seconds"]:.0f} s')
-            else:
-                text = f'{title}: expect about {clock(step.seconds)}'
-                if left is not None:
-                    text += f'; all: {clock(left(step.name, 1.0, 0.0))} left'
-                print(text, flush=True)
-                self._run(step, state, left)
-            seconds[step.name] = state['seconds']
+        # a second one would remove the work dir of the step at work
+        with WorkDirLock(str(self.folder), '--out'):
+            for number, step in enumerate(steps, 1):
+                title = f'[{number}/{total}] {step.name}'
+                seconds[step.name] = self._run_or_skip(step, title, left)
         return seconds
+
+    def _run_or_skip(self, step: Step, title: str, left: Left | None) -> float:
+        state = self._state(step)
+        if state['done'] and all(path.exists() for path in step.outputs):
+            print(f'{title}: already done, took {state["seconds"]:.0f} s')
+        else:
+            text = f'{title}: expect about {clock(step.seconds)}'
+            if left is not None:
+                text += f'; all: {clock(left(step.name, 1.0, 0.0))} left'
+            print(text, flush=True)
+            self._run(step, state, left)
+        return state['seconds']
 
     def _state(self, step: Step) -> dict:
         """What is known of an earlier run with the same digest."""

@@ -42,13 +42,15 @@ class WorkDirLock:
 
     Args:
         folder: The work dir; made if it is not there.
+        option: What chooses it, for the messages.
 
     Raises:
         WorkDirInUseError: On entering: another run is at work there.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, option: str = '--work-dir') -> None:
         self.folder = osp.abspath(folder)
+        self.option = option
         self.path = osp.join(self.folder, NAME)
         self.beats = 0
         self.lost = False
@@ -114,7 +116,7 @@ class WorkDirLock:
             raise OSError(
                 error.errno,
                 f'{self.path} could not be written ({error.strerror}): make '
-                'room or choose another --work-dir',
+                f'room or choose another {self.option}',
             ) from error
         return True
 
@@ -170,7 +172,7 @@ class WorkDirLock:
             raise WorkDirInUseError(
                 f'{self.folder} is in use by {who}{job}, since '
                 f'{found.get("since", "?")}: wait for that run, stop it, or '
-                'choose another --work-dir'
+                f'choose another {self.option}'
             )
         # Of several that see the same dead owner, one moves the file away.
         aside = f'{self.path}.{self._about["token"]}'

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmfgl.utils.steps import Step, StepRunner, clock, progress, progress_line
+from mmfgl.utils.work_dir_lock import WorkDirInUseError
 
 SCRIPT = """
 import pathlib, sys
@@ -48,6 +49,21 @@ def test_done_steps_are_skipped(make_step, tmp_path, capsys):
     assert capsys.readouterr().out.count('already done') == 2
     assert runs(first) == ['x']
     assert 'loss_a' in (tmp_path / 'out/steps/a.log').read_text()
+
+
+def test_one_job_a_folder(make_step, tmp_path):
+    other = make_step('a', 'other')
+
+    def steps():
+        yield make_step('a', 'x')
+        with pytest.raises(WorkDirInUseError, match='choose another --out'):
+            StepRunner(tmp_path / 'out').run([other])
+        yield make_step('b', 'y')
+
+    StepRunner(tmp_path / 'out').run(steps(), total=2)
+    assert runs(other) == ['x']  # of the first, untouched
+    StepRunner(tmp_path / 'out').run([other])
+    assert runs(other) == ['other']
 
 
 def test_a_change_redoes_the_steps_that_need_it(make_step, tmp_path, capsys):
