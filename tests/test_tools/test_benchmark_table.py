@@ -186,6 +186,8 @@ def test_cost_of_pretraining(clone):
         metrics=dict(pretrain_images_per_second=rates, pretrain_ratio={}),
     )
     clone.keep('y', content)
+    rates['retod'] = 400.0  # of older code: slower
+    clone.keep('z', content)
     text = render('pretrain-plan', read_kept(clone.results), {})
     # 500 images of 10 GFLOPs a second
     assert 'u = 5 TFLOP/s (of one X1, fp32, 8 px: 500 images/s)' in text

@@ -58,6 +58,8 @@ def cost_table(runs: Sequence[Kept]) -> str:
 def plan_table(runs: Sequence[Kept]) -> str:
     """Calculated images a second and time: one row a number of GPUs.
 
+    The speed of a GPU is assumed, or that of the fastest run on it.
+
     Raises:
         ValueError: No run counts the views of a measured speed.
     """
@@ -67,15 +69,17 @@ def plan_table(runs: Sequence[Kept]) -> str:
         for run in counted
         for cost in run.metrics['pretrain_cost'][CONFIG]
     }
-    speeds = dict(U)
+    fastest = {}
     for run in runs:
         rate = run.metrics.get('pretrain_images_per_second', {}).get('retod')
-        if rate is None or run.device == 'cpu':
-            continue
-        size = run.settings['crop']
+        if rate is not None and run.device != 'cpu':
+            key = run.device, run.settings['crop']
+            fastest[key] = max(rate, fastest.get(key, 0))
+    speeds = dict(U)
+    for (device, size), rate in fastest.items():
         if size not in costs:
             raise ValueError(f'no kept run counts {CONFIG} at {size} px')
-        title = f'of one {run.device}, fp32, {size} px: {rate:.0f} images/s'
+        title = f'of one {device}, fp32, {size} px: {rate:.0f} images/s'
         speeds[title] = rate * training_flops(costs[size])
     cost = costs[max(costs)]  # the config's views
     batch = runs[0].settings['pretrain_batch']
@@ -105,7 +109,9 @@ def _calculated(
         seconds = batch * training_flops(cost) / speed + sent / link
         rate = gpus * batch / seconds
         hours = IMAGES * EPOCHS / rate / 3600
-        time = f'{hours:.2g} h' if hours >= 1 else f'{60 * hours:.0f} min'
+        time = f'{hours:.{hours < 10:d}f} h'
+        if hours < 1:
+            time = f'{60 * hours:.0f} min'
         cells += [f'{float(f"{rate:.3g}"):,.0f}', time]
     return cells
 
