@@ -158,6 +158,48 @@ OTHERS = {
 }  # fmt: skip
 
 
+def test_cost_of_pretraining(clone):
+    """By hand: F = 3 x 2 + 4 = 10 GFLOPs, so 7.8 G images at 78 TFLOP/s."""
+    cost = dict(
+        view_size=8, rois=2, params=10**6, student_flops=2e9, teacher_flops=4e9
+    )
+    content = dict(
+        a_file({}), kind='speed', settings=dict(pretrain_batch=64, crop=8),
+        metrics=dict(pretrain_cost={'retod_r50-fpn': [cost]}),
+        command='python tools/benchmarks/speed.py --out DIR',
+    )  # fmt: skip
+    clone.keep('x', content)
+    (cost_row,) = (
+        line
+        for line in render(
+            'pretrain-cost', read_kept(clone.results), {}
+        ).split('\n')
+        if 'retod' in line
+    )
+    assert cost_row == (
+        '| `retod_r50-fpn` | 8 px | 2 | 1.0 M | 2 GFLOPs | 4 GFLOPs | '
+        '10 GFLOPs | 4 MB |'
+    )
+    rates = dict(retod=500.0)
+    content.update(
+        machine=dict(GPUs='X1'),
+        metrics=dict(pretrain_images_per_second=rates, pretrain_ratio={}),
+    )
+    clone.keep('y', content)
+    rates['retod'] = 400.0  # of older code: slower
+    clone.keep('z', content)
+    text = render('pretrain-plan', read_kept(clone.results), {})
+    # 500 images of 10 GFLOPs a second
+    assert 'u = 5 TFLOP/s (of one X1, fp32, 8 px: 500 images/s)' in text
+    assert '| 1 | – | – | 7,800 | 51 min | 500 | 13 h |' in text
+    # 64 images in 8.2 ms and 7 MB in 0.035 ms
+    assert '| 8, one node | 200 GB/s | 7 MB | 62,100 | 6 min |' in text
+    content['settings'] = dict(content['settings'], crop=9)
+    clone.keep('y', content)
+    with pytest.raises(ValueError, match='counts retod_r50-fpn at 9 px'):
+        render('pretrain-plan', read_kept(clone.results), {})
+
+
 @pytest.mark.parametrize(
     ('kind', 'name', 'row'),
     [

@@ -7,6 +7,7 @@ import torch
 from lib import speed_models
 from lib.timing import alternate
 
+from mmfgl.testing.configs import narrow_model
 from tools.benchmarks import speed
 
 TOY = ['--size=64x96', '--batch=1', '--proposals=20', '--repeats=1']
@@ -58,6 +59,30 @@ def test_detectors_share_weights_and_proposals(small):
     assert torch.equal(*boxes) and boxes[0].shape == (20, 4)
     assert (boxes[0] >= 0).all()
     assert (boxes[0] <= torch.tensor([96, 64, 96, 64])).all()
+
+
+def test_cost_of_a_pretraining(monkeypatch):
+    """The convolutions of twice as large views take four times as much."""
+    config = speed_models._config
+
+    def narrow(name):
+        cfg = config(name).copy()
+        narrow_model(cfg.model)
+        return cfg
+
+    monkeypatch.setattr(speed_models, '_config', narrow)
+    costs = [
+        speed_models.pretraining_cost('retod_r50-fpn', size)
+        for size in (56, 112)
+    ]
+    teacher = [cost['teacher_flops'] for cost in costs]
+    assert teacher[0] > 0 and 3.5 < teacher[1] / teacher[0] < 5
+    assert costs[1]['student_flops'] > costs[0]['student_flops'] > 0
+    assert costs[0]['params'] == costs[1]['params']
+    assert costs[0]['rois'] == 256
+    plain = speed_models.pretraining_cost('objectness_r50-fpn', 56)
+    assert plain['teacher_flops'] == 0
+    assert plain['student_flops'] < costs[0]['student_flops']
 
 
 def test_order_alternates():

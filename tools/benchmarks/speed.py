@@ -11,7 +11,9 @@ are medians.
     python tools/benchmarks/speed.py --size 480x640 --repeats 10 --out DIR
 
 writes DIR/results.json and DIR/results.md. FLOPs are those of PyTorch's
-counter (matrix products, convolutions, attention; not RoIAlign). Memory is
+counter (matrix products, convolutions, attention; not RoIAlign), a
+multiply-add as two; those of the COCO pretrainings are of the forward pass of
+all losses, for one image (no GPU needed: --only pretrain_cost). Memory is
 measured one model a process: the growth of the peak resident size over that
 after the imports on a CPU, the allocator's peak on a GPU.
 """
@@ -23,10 +25,12 @@ import torch
 from lib.output import write_results
 from lib.speed_models import (
     DETECTORS,
+    FLAGSHIPS,
     PRETRAINERS,
     detectors,
     inference,
     pretraining,
+    pretraining_cost,
     sampling_ratio,
     training,
 )
@@ -131,6 +135,15 @@ def measure_pretraining(args: argparse.Namespace) -> dict:
     )
 
 
+def count_pretraining(args: argparse.Namespace) -> dict:
+    """Costs of the COCO pretrainings, in views of their size and of --crop."""
+    costs = {
+        name: [pretraining_cost(name), pretraining_cost(name, args.crop)]
+        for name in FLAGSHIPS
+    }
+    return dict(pretrain_cost=costs)
+
+
 def measure_pipeline(args: argparse.Namespace) -> dict:
     """The two-view pipeline over that of MoCo v2; see pipeline.py."""
     from pipeline import measure_pipeline_ratio
@@ -144,6 +157,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict]] = {
     'memory': measure_memory,
     'flops': measure_flops,
     'pretrain': measure_pretraining,
+    'pretrain_cost': count_pretraining,
     'pipeline': measure_pipeline,
 }
 # Row of the table, keys of its ratio and values, unit and the unit's size.
@@ -154,6 +168,8 @@ ROWS = (
     ('memory, inference', 'infer_memory_ratio', 'infer_memory_mb', 'MB', 1),
     ('FLOPs, inference', 'flops_ratio', 'flops', 'G', 1e9),
 )
+# Keys of what a pretraining costs, and their units.
+COST = dict(params=1e6, student_flops=1e9, teacher_flops=1e9)
 
 
 def markdown(results: dict) -> str:
@@ -174,6 +190,17 @@ def markdown(results: dict) -> str:
             rows.append([name, rates[name], ratio])
         header = ['pretraining', 'images/s', 'ReToD / this']
         blocks.append(markdown_table(header, rows, digits=3))
+    if 'pretrain_cost' in results:
+        rows = [
+            [
+                f'{name}, {cost["view_size"]} px, {cost["rois"]} RoIs',
+                *(cost[k] / u for k, u in COST.items()),
+            ]
+            for name, costs in results['pretrain_cost'].items()
+            for cost in costs
+        ]
+        header = ['one image', 'trained, M', 'student, GFLOPs', 'teacher']
+        blocks.append(markdown_table(header, rows, digits=1))
     if 'pipeline_ratio' in results:
         blocks.append(
             'Two-view pipeline over that of MoCo v2: '

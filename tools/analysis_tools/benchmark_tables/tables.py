@@ -27,6 +27,7 @@ from benchmark_tables.plain_tables import (
     table,
     tta_table,
 )
+from benchmark_tables.pretrain_costs import cost_table, plan_table
 
 ARMS = ('none', 'distill', 'lightly', 'objectness', 'dense', 'retod')
 BASELINES = ('none', 'distill', 'objectness')
@@ -174,6 +175,7 @@ def _renamed(runs: Iterable[Kept]) -> str:
     return f' Some files have arms under older names: {names}.'
 
 
+PLAN = {'pretrain_cost', 'pretrain_images_per_second'}
 # name -> kind of its files, parts that a file has one of (any if empty),
 # function that makes it
 TABLES: dict[str, tuple[str, set[str], Callable[[Sequence[Kept]], str]]] = {
@@ -181,6 +183,8 @@ TABLES: dict[str, tuple[str, set[str], Callable[[Sequence[Kept]], str]]] = {
     'transfer': ('transfer', set(), transfer_table),
     'speed': ('speed', set(RATIOS.values()), speed_table),
     'speed-pretrain': ('speed', {'pretrain_ratio'}, pretrain_speed_table),
+    'pretrain-cost': ('speed', {'pretrain_cost'}, cost_table),
+    'pretrain-plan': ('speed', PLAN, plan_table),
     'syncs': ('syncs', set(), syncs_table),
     'ranks': ('ranks', set(), ranks_table),
     'tta': ('tta', set(), tta_table),

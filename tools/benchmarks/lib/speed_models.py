@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import mmfgl  # noqa: F401
 from mmfgl.testing import detection_batch, region_batch
 from mmfgl.testing.configs import read_config
+from mmfgl.utils.flops import count_flops
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 DETECTORS = {
@@ -28,6 +29,11 @@ DETECTORS = {
     'faster-rcnn': 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
 }
 RETOD = str(CONFIGS / 'retod/retod_r50-fpn_8xb64-100e_coco.py')
+# those of COCO, whose cost is counted
+FLAGSHIPS = {
+    path.name.split('_8x')[0]: str(path)
+    for path in sorted((CONFIGS / 'retod').glob('*_8xb*_coco.py'))
+}
 PRETRAINERS = {
     'byol': 'mmpretrain::byol/byol_resnet50_16xb256-coslr-200e_in1k.py',
     'mocov2': 'mmpretrain::mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py',
@@ -161,8 +167,7 @@ def pretraining(args: argparse.Namespace) -> dict[str, Callable]:
     images: in two views for them, in those of its config for ReToD.
     """
     cfg = _config(RETOD)
-    pipeline = cfg.train_dataloader.dataset.pipeline
-    (views,) = (s for s in pipeline if s.type == 'mmfgl.RegionViews')
+    views = _views(cfg)
 
     def batch_of(num_views: int, num_regions: int) -> dict:
         return region_batch(
@@ -183,6 +188,58 @@ def pretraining(args: argparse.Namespace) -> dict[str, Callable]:
         name: _pretrainer(path, batches[name], args.device)
         for name, path in names.items()
     }
+
+
+def pretraining_cost(name: str, size: int | None = None) -> dict[str, float]:
+    """What an image costs in a pretraining, counted.
+
+    One image with as many pseudo-objects as its config takes, in the views of
+    the config. ``student_flops`` are those of all losses, forward, without a
+    frozen teacher's ``teacher_flops``.
+
+    Args:
+        name: Of :data:`FLAGSHIPS`.
+        size: Side of a view in pixels, by default the config's.
+    """
+    cfg = _config(FLAGSHIPS[name])
+    views = _views(cfg)
+    size = size or views.view_size
+    batch = region_batch(
+        num_images=1,
+        num_views=views.num_views,
+        num_regions=views.num_regions,
+        size=size,
+        num_objects=views.max_objects,
+        num_labels=cfg.num_clusters,
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        torch.manual_seed(0)
+        model = MODELS.build(copy.deepcopy(cfg.model)).train()
+    data = model.data_preprocessor(batch, True)
+    whole = count_flops(lambda: model.loss(**data))
+    pixels = torch.cat(data['inputs'])
+    teachers = (
+        getattr(task, 'teacher', None) for task in model.tasks.values()
+    )
+    frozen = sum(
+        count_flops(lambda teacher=teacher: teacher(pixels))
+        for teacher in teachers
+        if teacher is not None
+    )
+    return dict(
+        view_size=size,
+        rois=cfg.model.detector.train_cfg.rcnn.sampler.num,
+        params=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        student_flops=whole - frozen,
+        teacher_flops=frozen,
+    )
+
+
+def _views(cfg: Config) -> dict:
+    """The transform of a pretraining config that makes the views."""
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    (views,) = (s for s in pipeline if s.type == 'mmfgl.RegionViews')
+    return views
 
 
 def _pretrainer(path: str, batch: dict, device: str) -> Callable:
