@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shlex
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from mmfgl.recipes.budget import (
@@ -13,10 +14,8 @@ from mmfgl.recipes.budget import (
     REPORT,
     Budget,
     Speed,
-    cores,
 )
 from mmfgl.recipes.configs import ConfigWriter
-from mmfgl.recipes.hushed import hushed
 from mmfgl.recipes.photos import (
     describe,
     digest_of,
@@ -27,7 +26,8 @@ from mmfgl.recipes.photos import (
 from mmfgl.recipes.results import collect_results, table
 from mmfgl.recipes.steps import LITE, RunSteps
 from mmfgl.utils.atomic_files import write_atomically
-from mmfgl.utils.machine import machine_settings
+from mmfgl.utils.machine import cores, machine_settings
+from mmfgl.utils.quiet import hushed
 from mmfgl.utils.steps import StepRunner, clock
 
 STATE = 'run.json'
@@ -98,7 +98,7 @@ def run(
     check_out(out, dataset.photos)
     state = read_state(out, settings)
     if state is None:
-        speed = Speed.measure().to_dict()
+        speed = asdict(Speed.measure())
         before = time.monotonic() - start
         state = dict(
             command=_command(photos, labels, val, out, settings),

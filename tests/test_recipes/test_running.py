@@ -6,9 +6,10 @@ import pytest
 from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 
-from mmfgl.recipes import run, running
+from mmfgl.recipes import running
 from mmfgl.recipes.budget import Speed
 from mmfgl.recipes.results import read_results, table
+from mmfgl.recipes.running import run
 from mmfgl.utils.steps import StepRunner
 
 SPEED = Speed.of(0.8, cores=2)

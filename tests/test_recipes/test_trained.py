@@ -6,8 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmfgl.recipes import find_trained, load_detector
-from mmfgl.recipes.trained import SCORE_THR
+from mmfgl.recipes.trained import SCORE_THR, find_trained, load_detector
 
 
 def test_the_best_of_a_run(run_dir):
