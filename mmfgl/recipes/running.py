@@ -125,9 +125,11 @@ def run(
     write_photos(dataset, out)
     seconds = StepRunner(out).run(steps, left=steps.left)
     print('report: drawing', flush=True)
+    from mmfgl import reports
+
     with hushed():
         results = collect_results(out, settings, seconds)
-        page = write_report(out)
+        page = reports.report(out)
     print(f'\n{table(results)}\n')
     elapsed = clock(time.monotonic() - start)
     print(
@@ -258,14 +260,6 @@ def assumed(budget: Budget) -> str:
         f'TTA, {speed.regions:.2g} s for its regions on {cores()} cores. The '
         'time left that the run shows follows what it measures.'
     )
-
-
-def write_report(out: Path) -> Path:
-    """Write ``report.html`` and ``report.md``; returns the first."""
-    from mmfgl.reports import report
-
-    report([out], out)
-    return out / 'report.html'
 
 
 def _command(

@@ -6,6 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 
+from mmfgl import reports
 from mmfgl.recipes import running
 from mmfgl.recipes.budget import Speed
 from mmfgl.recipes.results import read_results, table
@@ -68,7 +69,7 @@ def faked(monkeypatch, unformatted_configs):
     monkeypatch.setattr(mmengine_config, '_get_external_cfg_path', search)
     monkeypatch.setattr(StepRunner, '_stream', stream)
     monkeypatch.setattr(Speed, 'measure', lambda: SPEED)
-    monkeypatch.setattr(running, 'write_report', lambda out: out / 'r.html')
+    monkeypatch.setattr(reports, 'report', lambda out: out / 'r.html')
     return commands
 
 
