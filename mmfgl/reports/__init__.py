@@ -4,13 +4,11 @@ from .build import report
 from .document import Report
 from .plots import plot_curves
 from .runs import read_curve
-from .strip import picture_strip
 from .tables import markdown_table
 
 __all__ = [
     'Report',
     'markdown_table',
-    'picture_strip',
     'plot_curves',
     'read_curve',
     'report',
