@@ -20,9 +20,9 @@ MODULE2PACKAGE['mmfgl'] = 'mmfgl.version'
 _FUNCTIONS = dict(
     export='mmfgl.deploy',
     get_config='mmfgl.utils.paths',
-    predict='mmfgl.recipes',
+    predict='mmfgl.recipes.predicting',
     report='mmfgl.reports',
-    run='mmfgl.recipes',
+    run='mmfgl.recipes.running',
 )
 
 __all__ = [  # noqa: F822  (__getattr__ gives them)

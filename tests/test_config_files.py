@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import PARAM_SCHEDULERS
 
 from mmfgl.testing.configs import classes_of, parts_of, read_config
-from mmfgl.utils.launch import leaf_datasets
+from mmfgl.utils.checked_runner import leaf_datasets
 from tests.project_configs import (
     ARMS,
     BASES,

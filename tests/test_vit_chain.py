@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from mmfgl.registry import MODELS
 from mmfgl.testing import detection_batch, tiny_fgl_cfg, tiny_retod_cfg
-from mmfgl.testing.vit import tiny_mae_cfg, tiny_vit_cfg
+from mmfgl.testing.vit import WIDTH, tiny_vit_arch, tiny_vit_cfg
 
 COUNTER = itertools.count()
 SHARED = ['backbone', 'neck', 'rpn_head', 'roi_head.transformer']
@@ -78,7 +78,39 @@ def train_detector(work_dir, state, chain, img_size=64):
 
 @pytest.fixture(scope='module')
 def mae():
-    return build('mmpretrain', tiny_mae_cfg()).state_dict()
+    """The state of an MAE whose encoder is that of ``tiny_vit_cfg``."""
+    cfg = dict(
+        type='mmpretrain.MAE',
+        data_preprocessor=dict(
+            type='mmpretrain.SelfSupDataPreprocessor',
+            mean=[127.5] * 3,
+            std=[64.0] * 3,
+        ),
+        backbone=dict(
+            type='mmpretrain.MAEViT',
+            arch=tiny_vit_arch(),
+            img_size=64,
+            patch_size=16,
+        ),
+        neck=dict(
+            type='mmpretrain.MAEPretrainDecoder',
+            num_patches=16,
+            patch_size=16,
+            embed_dim=WIDTH,
+            decoder_embed_dim=16,
+            decoder_depth=1,
+            decoder_num_heads=2,
+        ),
+        head=dict(
+            type='mmpretrain.MAEPretrainHead',
+            norm_pix=True,
+            patch_size=16,
+            loss=dict(
+                type='mmpretrain.PixelReconstructionLoss', criterion='L2'
+            ),
+        ),
+    )
+    return build('mmpretrain', cfg).state_dict()
 
 
 @pytest.mark.parametrize('img_size', [64, 96])

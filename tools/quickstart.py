@@ -12,7 +12,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mmfgl.recipes import run
+from mmfgl import run
 from mmfgl.testing.digit_scenes import build_digit_scenes
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 

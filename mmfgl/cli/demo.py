@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         ModuleNotFoundError: Gradio is missing.
     """
-    from mmfgl.recipes.hushed import hushed
+    from mmfgl.utils.quiet import hushed
 
     try:
         with hushed():
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
         raise ModuleNotFoundError(
             "the page needs Gradio: pip install 'mmfgl[demo]'", name='gradio'
         ) from error
-    from mmfgl.recipes import find_trained, load_detector
+    from mmfgl.recipes.trained import find_trained, load_detector
 
     examples = [] if args.examples is None else find_examples(args.examples)
     trained = find_trained(args.source, args.checkpoint)

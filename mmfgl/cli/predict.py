@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Predict."""
-    from mmfgl.recipes.hushed import hushed
+    from mmfgl.utils.quiet import hushed
 
     with hushed():
-        from mmfgl.recipes import predict
+        from mmfgl.recipes.predicting import predict
 
     predict(
         args.run_dir,

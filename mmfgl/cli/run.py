@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Run it."""
-    from mmfgl.recipes import run
+    from mmfgl.recipes.running import run
 
     run(
         args.photos,

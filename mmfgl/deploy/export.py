@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmfgl.datasets.image_names import find_images
 from mmfgl.deploy.onnx import compare_on_images, need, write_onnx
 from mmfgl.deploy.support import preprocessing
-from mmfgl.recipes import find_trained, load_detector
+from mmfgl.recipes.trained import find_trained, load_detector
 from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.machine import machine_settings
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mmfgl.deploy.graph import DetectorGraph
 from mmfgl.deploy.support import check_supported, preprocessing
+from mmfgl.evaluation import greedy_match
 from mmfgl.models.layers import pairwise_iou
 from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.version import __version__
@@ -182,21 +183,16 @@ def compare(
     ``wanted``, the highest score first, takes the best of ``got`` that is
     left.
     """
-    result = Agreement(images=1, torch=len(wanted[0]), onnx=len(got[0]))
     overlap = pairwise_iou(wanted[0], got[0])
-    overlap[wanted[2][:, None] != got[2]] = -1
-    for row, scores in enumerate(wanted[1]):
-        if not len(got[0]):
-            break
-        best = int(overlap[row].argmax())
-        if overlap[row, best] < MATCH_IOU:
-            continue
-        overlap[:, best] = -1
-        apart = (wanted[0][row] - got[0][best]).abs().max()
-        result.matches += 1
-        result.box = max(result.box, float(apart))
-        result.score = max(result.score, float((scores - got[1][best]).abs()))
-    return result
+    overlap *= wanted[2][:, None] == got[2]
+    match = torch.from_numpy(greedy_match(overlap.numpy(), MATCH_IOU))
+    rows = (match >= 0).nonzero()[:, 0]
+    box, score = (
+        float((one[rows] - other[match[rows]]).abs().max()) if len(rows) else 0
+        for one, other in zip(wanted[:2], got[:2], strict=True)
+    )
+    counts = len(wanted[0]), len(got[0]), len(rows)
+    return Agreement(1, *counts, box, score)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from mmfgl.evaluation.score_threshold import (
     best_score_threshold,
     without_duplicates,
 )
-from mmfgl.utils.launch import leaf_datasets
+from mmfgl.utils.checked_runner import leaf_datasets
 from mmfgl.utils.paths import follow_move
 
 

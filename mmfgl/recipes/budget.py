@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from mmfgl.recipes.hushed import hushed
+from mmfgl.utils.machine import cores
 from mmfgl.utils.paths import installed
+from mmfgl.utils.quiet import hushed
 
 #: The detector that all of a run's configs train.
 DETECTOR = (
@@ -86,17 +86,6 @@ class Speed:
         if scaled is None:
             scaled = order[order.index(part) :]
         return replace(self, **{k: pace * getattr(self, k) for k in scaled})
-
-    def to_dict(self) -> dict[str, float]:
-        """The attributes."""
-        return asdict(self)
-
-
-def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _iteration_seconds() -> float:

@@ -14,7 +14,6 @@ from mmfgl.utils.formats import (
     Split,
     read_dataset,
     split_dataset,
-    write_dataset,
 )
 
 #: Of a run's folder: photographs to pretrain on, one a line.
@@ -103,9 +102,13 @@ def digest_of(dataset: Dataset) -> str:
 def write_photos(dataset: Dataset, out: Path) -> None:
     """Write annotations and the photographs to pretrain on into ``out/data``.
 
-    A file of the same content is left as it is.
+    The annotations are COCO JSONs, ``annotations/{train,val,test}.json``; the
+    same data give the same bytes.
     """
-    write_dataset(dataset, out / 'data')
+    for name, split in dataset.splits.items():
+        text = json.dumps(split.content, separators=(',', ':'))
+        path = out / 'data' / 'annotations' / f'{name}.json'
+        write_atomically(text.encode('ascii'), path)
     names = [
         _relative(path, dataset.photos) for path in pretraining_photos(dataset)
     ]

@@ -22,11 +22,11 @@ from mmengine.utils import track_iter_progress
 from mmfgl.datasets.image_names import IMG_EXTENSIONS, find_images
 from mmfgl.datasets.image_reader import UnreadableImageError, read_image
 from mmfgl.evaluation.score_threshold import SHOWN_IOU
-from mmfgl.recipes.hushed import hushed
 from mmfgl.recipes.results import read_results
 from mmfgl.recipes.trained import find_trained, load_detector
 from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.names import printable
+from mmfgl.utils.quiet import hushed
 from mmfgl.visualization import PictureHook
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shlex
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from mmfgl.recipes.budget import (
@@ -13,10 +14,8 @@ from mmfgl.recipes.budget import (
     REPORT,
     Budget,
     Speed,
-    cores,
 )
 from mmfgl.recipes.configs import ConfigWriter
-from mmfgl.recipes.hushed import hushed
 from mmfgl.recipes.photos import (
     describe,
     digest_of,
@@ -27,7 +26,8 @@ from mmfgl.recipes.photos import (
 from mmfgl.recipes.results import collect_results, table
 from mmfgl.recipes.steps import LITE, RunSteps
 from mmfgl.utils.atomic_files import write_atomically
-from mmfgl.utils.machine import machine_settings
+from mmfgl.utils.machine import cores, machine_settings
+from mmfgl.utils.quiet import hushed
 from mmfgl.utils.steps import StepRunner, clock
 
 STATE = 'run.json'
@@ -98,7 +98,7 @@ def run(
     check_out(out, dataset.photos)
     state = read_state(out, settings)
     if state is None:
-        speed = Speed.measure().to_dict()
+        speed = asdict(Speed.measure())
         before = time.monotonic() - start
         state = dict(
             command=_command(photos, labels, val, out, settings),
@@ -125,9 +125,11 @@ def run(
     write_photos(dataset, out)
     seconds = StepRunner(out).run(steps, left=steps.left)
     print('report: drawing', flush=True)
+    from mmfgl import reports
+
     with hushed():
         results = collect_results(out, settings, seconds)
-        page = write_report(out)
+        page = reports.report(out)
     print(f'\n{table(results)}\n')
     elapsed = clock(time.monotonic() - start)
     print(
@@ -258,14 +260,6 @@ def assumed(budget: Budget) -> str:
         f'TTA, {speed.regions:.2g} s for its regions on {cores()} cores. The '
         'time left that the run shows follows what it measures.'
     )
-
-
-def write_report(out: Path) -> Path:
-    """Write ``report.html`` and ``report.md``; returns the first."""
-    from mmfgl.reports import report
-
-    report([out], out)
-    return out / 'report.html'
 
 
 def _command(

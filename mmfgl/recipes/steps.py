@@ -14,10 +14,10 @@ from mmfgl.recipes.budget import (
     REPORT,
     Budget,
     Length,
-    cores,
 )
 from mmfgl.recipes.configs import CLUSTERS, ConfigWriter
 from mmfgl.recipes.photos import PRETRAINING
+from mmfgl.utils.machine import cores
 from mmfgl.utils.paths import installed
 from mmfgl.utils.resume import find_checkpoint
 from mmfgl.utils.steps import Step
@@ -27,11 +27,6 @@ ARMS = {'imagenet': 'ImageNet', 'retod': 'ImageNet, then ReToD'}
 #: Ways to test, and what they add to the command.
 MODES = {'plain': [], 'tta': ['--tta']}
 LITE = {'lite0': 0, 'lite2': 2}
-
-
-def weights_name(variant: int) -> str:
-    """File of the weights of an EfficientNet-Lite."""
-    return f'efficientnet-lite{variant}_imagenet.pth'
 
 
 def test_name(arm: str, mode: str) -> str:
@@ -182,7 +177,7 @@ class RunSteps:
 
     def _weights(self, name: str) -> Step:
         """Convert ImageNet weights of a package."""
-        path = self.out / 'weights' / weights_name(LITE[name])
+        path = self.out / 'weights' / f'efficientnet-{name}_imagenet.pth'
         tool = installed('tools', 'model_converters', 'efficientnet_lite.py')
         command = [str(tool), f'--variant={LITE[name]}', f'--out={path}']
         name = f'weights-{name}'

@@ -73,12 +73,6 @@ def find_trained(
     return Trained(source, Path(checkpoint), source.stem)
 
 
-def trained_by(run_dir: Path, arm: str) -> Path | None:
-    """Latest checkpoint of a run's detector; ``None`` if there is none."""
-    found = find_checkpoint(str(run_dir / arm), check=False)
-    return None if found is None else Path(found)
-
-
 def _of_run(run_dir: Path) -> Trained:
     arms, thresholds = list(reversed(ARMS)), {}
     if (run_dir / FILE).is_file():
@@ -88,11 +82,11 @@ def _of_run(run_dir: Path) -> Trained:
         thresholds[arms[0]] = row['score_thr']
     for arm in arms:
         config = run_dir / 'configs' / f'{arm}.py'
-        checkpoint = trained_by(run_dir, arm)
+        checkpoint = find_checkpoint(str(run_dir / arm), check=False)
         if config.is_file() and checkpoint is not None:
             title = f'{run_dir.absolute().name} ({ARMS[arm]})'
             thr = thresholds.get(arm, SCORE_THR)
-            return Trained(config, checkpoint, title, thr)
+            return Trained(config, Path(checkpoint), title, thr)
     raise FileNotFoundError(
         f'{run_dir} has no trained detector (configs/ and checkpoints of '
         f'{" or ".join(arms)}): give the folder of an `mmfgl run` (the same '

@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from mmfgl.reports.plots import Curve, svg_curves
 from mmfgl.reports.tables import columns_of, markdown_table, markdown_text
 from mmfgl.utils.atomic_files import write_atomically
 
@@ -63,26 +62,13 @@ class Report:
         caption: str = '',
         best: Mapping[str, Any] | None = None,
         bars: Sequence[str] = (),
-        digits: int = 1,
     ) -> None:
         """Add a table that a click on a column sorts.
 
         Arguments are those of :func:`.columns_of`.
         """
-        columns = columns_of(rows, best or {}, bars, digits)
-        self._add(
-            'table', rows=rows, columns=columns, caption=caption, digits=digits
-        )
-
-    def add_curves(
-        self,
-        caption: str,
-        curves: Mapping[str, Curve],
-        xlabel: str = 'iteration',
-        ylabel: str = 'loss',
-    ) -> None:
-        """Add a plot of curves; see :func:`.svg_curves`."""
-        self.add_plots([(caption, svg_curves(curves, xlabel, ylabel))])
+        columns = columns_of(rows, best or {}, bars)
+        self._add('table', rows=rows, columns=columns, caption=caption)
 
     def add_plots(self, plots: Iterable[tuple[str, str]]) -> None:
         """Add (caption, SVG of :mod:`mmfgl.reports.plots`) side by side."""
@@ -178,7 +164,7 @@ def _markdown(block: Mapping[str, Any]) -> str:
     if block['kind'] == 'table':
         header = [column.name for column in block['columns']]
         rows = [[row.get(name) for name in header] for row in block['rows']]
-        table = markdown_table(header, rows, block['digits'])
+        table = markdown_table(header, rows)
         return f'{table}\n\n{markdown_text(block["caption"])}'.strip()
     return ''
 

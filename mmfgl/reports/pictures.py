@@ -106,28 +106,6 @@ def draw_boxes(
     return np.asarray(picture)
 
 
-def text_image(text: str, width: int, height: int) -> np.ndarray:
-    """A line of text, dark on white: (height, width, 3) uint8 RGB array.
-
-    Letters are made as small as the width asks for.
-    """
-    picture = Image.new('RGB', (width, height), 'white')
-    draw = ImageDraw.Draw(picture)
-    text, size = _one_line(text), round(0.62 * height)
-    while size > 8 and draw.textlength(text, _font(text, size)) > width - 4:
-        size -= 1
-    place = (width / 2, height / 2)
-    draw.text(place, text, _INK, _font(text, size), anchor='mm')
-    return np.asarray(picture)
-
-
-def side_by_side(panels: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
-    """Join (H, W_i, 3) uint8 pictures in a row, ``gap`` white pixels apart."""
-    white = np.full((panels[0].shape[0], gap, 3), 255, dtype=np.uint8)
-    row = [part for panel in panels for part in (panel, white)]
-    return np.concatenate(row[:-1], axis=1)
-
-
 def _one_line(text: str, length: int = 40) -> str:
     """A label without line breaks and of bounded length."""
     text = ''.join(c if c.isprintable() else ' ' for c in text)

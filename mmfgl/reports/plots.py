@@ -56,19 +56,12 @@ def plot_curves(
     return buffer.getvalue()
 
 
-def svg_curves(
-    curves: Mapping[str, Curve],
-    xlabel: str,
-    ylabel: str,
-    mark: tuple[float, float] | None = None,
-) -> str:
-    """Plot curves as the SVG of a page; ``mark`` is one point to stress."""
+def svg_curves(curves: Mapping[str, Curve], xlabel: str, ylabel: str) -> str:
+    """Plot curves as the SVG of a page."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE, layout='constrained')
         axes = figure.subplots()
         _draw_curves(axes, curves, xlabel, ylabel)
-        if mark is not None:
-            axes.plot(*mark, marker='o', color=_SERIES[1], markersize=6)
         axes.grid(axis='y')
         return _svg(figure)
 

@@ -51,22 +51,6 @@ def read_log(work_dir: str | Path) -> list[dict]:
     return [json.loads(line) for part in lines for line in part]
 
 
-def read_metrics(work_dir: str | Path) -> dict[str, float]:
-    """Metrics of the latest test run in a work dir of ``tools/test.py``.
-
-    They are as MMEngine logs them: ``coco/bbox_mAP`` and so on in 0..1,
-    ``time`` in seconds per batch.
-
-    Raises:
-        FileNotFoundError: There is no finished test run.
-    """
-    files = Path(work_dir).glob('*/*.json')
-    files = [file for file in files if file.stem == file.parent.name]
-    if not files:
-        raise FileNotFoundError(f'No finished test run in {work_dir}.')
-    return json.loads(max(files).read_text(encoding='utf-8'))
-
-
 class Run:
     """A training or a test, with the name it has in the report."""
 

@@ -71,7 +71,6 @@ def columns_of(
     rows: Sequence[Mapping[str, Any]],
     best: Mapping[str, Any],
     bars: Sequence[str],
-    digits: int,
 ) -> list[Column]:
     """The columns of a table, in order of first appearance.
 
@@ -81,22 +80,20 @@ def columns_of(
         best: Name of a column -> ``max`` or ``min``, which picks the values
             to stress among several rows.
         bars: Columns of numbers with a bar behind them, in percent.
-        digits: Of floats.
     """
     columns = []
     for name in dict.fromkeys(key for row in rows for key in row):
         values = [row.get(name) for row in rows]
         numeric = not any(isinstance(value, str) for value in values)
         cells = [
-            Cell(cell_text(v, digits), _number(v) if numeric else '')
-            for v in values
+            Cell(cell_text(v), _number(v) if numeric else '') for v in values
         ]
         known = [cell for cell in cells if cell.value != '']
         if name in best and len(known) > 1:
             top = best[name](cell.value for cell in known)
-            top = cell_text(float(top), digits)
+            top = cell_text(float(top))
             for cell in known:
-                cell.best = cell_text(float(cell.value), digits) == top
+                cell.best = cell_text(float(cell.value)) == top
         if name in bars:
             for cell in known:
                 cell.bar = min(max(float(cell.value), 0.0), 100.0)

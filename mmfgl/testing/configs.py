@@ -1,7 +1,6 @@
 """Real configs at tiny size: same parts, few channels, small images."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,7 +10,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.config import config as mmengine_config
 
 from mmfgl.testing.vit import WIDTH, tiny_vit_arch
-from mmfgl.utils.launch import leaf_datasets
+from mmfgl.utils.audit.uses import parts_of
+from mmfgl.utils.checked_runner import leaf_datasets
 
 SIDE = 64  # pixels of views and images
 
@@ -33,17 +33,6 @@ def read_config(path: str | Path) -> Config:
         if part.get('pretrained'):
             part['pretrained'] = False
     return cfg
-
-
-def parts_of(node: object) -> Iterator[dict]:
-    """Every dict with a ``type`` inside nested dicts and lists."""
-    if isinstance(node, dict):
-        if 'type' in node:
-            yield node
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from parts_of(child)
 
 
 def narrow_model(model: ConfigDict) -> None:

@@ -36,38 +36,3 @@ def tiny_vit_cfg(img_size: int = 64, **changes) -> dict:
         num_outs=4,
     )
     return dict(backbone={**backbone, **changes}, neck=neck)
-
-
-def tiny_mae_cfg(img_size: int = 64) -> dict:
-    """MAE of mmpretrain whose encoder is that of :func:`tiny_vit_cfg`."""
-    return dict(
-        type='mmpretrain.MAE',
-        data_preprocessor=dict(
-            type='mmpretrain.SelfSupDataPreprocessor',
-            mean=[127.5] * 3,
-            std=[64.0] * 3,
-        ),
-        backbone=dict(
-            type='mmpretrain.MAEViT',
-            arch=tiny_vit_arch(),
-            img_size=img_size,
-            patch_size=16,
-        ),
-        neck=dict(
-            type='mmpretrain.MAEPretrainDecoder',
-            num_patches=(img_size // 16) ** 2,
-            patch_size=16,
-            embed_dim=WIDTH,
-            decoder_embed_dim=16,
-            decoder_depth=1,
-            decoder_num_heads=2,
-        ),
-        head=dict(
-            type='mmpretrain.MAEPretrainHead',
-            norm_pix=True,
-            patch_size=16,
-            loss=dict(
-                type='mmpretrain.PixelReconstructionLoss', criterion='L2'
-            ),
-        ),
-    )

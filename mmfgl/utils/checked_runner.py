@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmfgl.utils.config_checks import check_loader
+from mmfgl.utils.names import printable
 from mmfgl.utils.quiet import logged_prints, quieten
 
 
@@ -58,7 +59,7 @@ class CheckedRunner(Runner):
         with logged_prints(MMLogger.get_current_instance()):
             loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         check_loader(loader)
-        for dataset in inner_datasets(loader.dataset):
+        for dataset in leaf_datasets(loader.dataset):
             pipeline = getattr(dataset, 'pipeline', None)
             if callable(pipeline) and not isinstance(pipeline, NamingPipeline):
                 source = getattr(dataset, 'ann_file', '')
@@ -80,16 +81,17 @@ def _without_scope(dataloader: dict) -> dict:
     return {**dataloader, 'collate_fn': collate}
 
 
-def inner_datasets(dataset: Any) -> Iterator[Any]:
-    """The data sets inside wrappers such as ``RepeatDataset``."""
+def leaf_datasets(dataset: Any) -> Iterator[Any]:
+    """The data sets inside wrappers such as ``RepeatDataset``.
+
+    ``dataset`` is built, or a ``ConfigDict``, of which configs are yielded.
+    """
     inner = getattr(dataset, 'datasets', None)
-    if inner is None:
-        inner = [getattr(dataset, 'dataset', None)]
-    for child in inner:
+    for child in inner or [getattr(dataset, 'dataset', None)]:
         if child is None:
             yield dataset
         else:
-            yield from inner_datasets(child)
+            yield from leaf_datasets(child)
 
 
 class NamingPipeline(Compose):
@@ -123,11 +125,10 @@ class NamingPipeline(Compose):
                 raise
             kinds = (OSError, cv2.error, RuntimeError)
             kind = next((k for k in kinds if isinstance(error, k)), kinds[-1])
-            name = path.encode('utf-8', 'backslashreplace').decode()
             text = ' '.join(f'{type(error).__name__}: {error}'.split())
             raise kind(
-                f'image {name} cannot be used: {self._reason(path, error)} '
-                f'({text})'
+                f'image {printable(path)} cannot be used: '
+                f'{self._reason(path, error)} ({text})'
             ) from error
 
     def _reason(self, path: str, error: Exception) -> str:

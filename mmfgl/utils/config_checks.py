@@ -53,8 +53,8 @@ def check_parts(cfg: Config) -> None:
     train = cfg.get('train_cfg') or {}
     sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
     by_epoch = 'type' not in train and train.get('by_epoch')
-    by_epoch = by_epoch or _is_a(train, 'EpochBasedTrainLoop')
-    if by_epoch and _is_a(sampler, 'InfiniteSampler'):
+    by_epoch = by_epoch or type_name(train) == 'EpochBasedTrainLoop'
+    if by_epoch and type_name(sampler) == 'InfiniteSampler':
         raise ValueError(
             'train_cfg counts epochs, and the InfiniteSampler of '
             'train_dataloader never ends one: set its sampler to '
@@ -62,10 +62,10 @@ def check_parts(cfg: Config) -> None:
         )
 
 
-def _is_a(node: Mapping, name: str) -> bool:
-    """Whether the type of a config, a name or a class, is of that name."""
+def type_name(node: Mapping) -> str:
+    """Name, without scope, of a config's type, which may be a class."""
     kind = node.get('type')
-    return getattr(kind, '__name__', str(kind)).split('.')[-1] == name
+    return getattr(kind, '__name__', str(kind)).split('.')[-1]
 
 
 def check_data_root(cfg: Config, loaders: Iterable[str] = TRAINING) -> None:

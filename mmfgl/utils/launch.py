@@ -7,7 +7,7 @@ import importlib
 import os
 import os.path as osp
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
@@ -16,12 +16,13 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmfgl.utils.checked_runner import CheckedRunner
+from mmfgl.utils.checked_runner import CheckedRunner, leaf_datasets
 from mmfgl.utils.config_checks import (
     TRAINING,
     check_parts,
     check_reads_root,
     check_wrapper,
+    type_name,
 )
 from mmfgl.utils.cpu_dist import init_cpu_dist
 from mmfgl.utils.option_checks import check_options
@@ -148,8 +149,7 @@ def set_amp(cfg: Config) -> None:
         ValueError: The config's optimizer wrapper is of another kind.
     """
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
-    kind = getattr(kind, '__name__', str(kind)).split('.')[-1]
+    kind = type_name({'type': 'OptimWrapper', **wrapper})
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
         raise ValueError(
             f'--amp can not be combined with the optimizer wrapper "{kind}" '
@@ -194,16 +194,6 @@ def set_tta(cfg: Config) -> None:
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     for dataset in leaf_datasets(cfg.test_dataloader.dataset):
         dataset.pipeline = cfg.tta_pipeline
-
-
-def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """Yield the dataset configs inside wrappers (``RepeatDataset``, ...)."""
-    inner = dataset.get('datasets') or [dataset.get('dataset')]
-    for child in inner:
-        if child is None:
-            yield dataset
-        else:
-            yield from leaf_datasets(child)
 
 
 def build_runner(cfg: Config, *hooks: Hook) -> Runner:

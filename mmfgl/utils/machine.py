@@ -7,16 +7,20 @@ import os
 import platform
 
 
+def cores() -> int:
+    """Number of CPU cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def machine_settings() -> dict[str, str]:
     """Describe machine and software, without any path or host name."""
     import torch
 
-    cores = os.cpu_count()
-    if hasattr(os, 'sched_getaffinity'):
-        cores = len(os.sched_getaffinity(0))
     devices = range(torch.cuda.device_count())
     settings = {
-        'cores': str(cores),
+        'cores': str(cores()),
         'GPUs': ', '.join(map(torch.cuda.get_device_name, devices)) or 'none',
         'system': f'{platform.system()} {platform.machine()}',
         'Python': platform.python_version(),

@@ -100,6 +100,25 @@ def logged_prints(logger: logging.Logger) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Nothing that is printed, warned or logged below an error is seen."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
     """Import packages of the parents without their chatter.
 

@@ -6,8 +6,6 @@ import logging
 import os
 import os.path as osp
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,16 +13,17 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmfgl.utils.cpu_dist import RANK_VARIABLES
-from mmfgl.utils.weights import check_file
+from mmfgl.utils.weights import (
+    CheckpointError,
+    DamagedCheckpointError,
+    check_checkpoint,
+    check_file,
+)
 
 POINTER = 'last_checkpoint'
 _NUMBERED = re.compile(r'(iter|epoch)_(\d+)\.pth')
 # both count from 0: how often torchrun, or Slurm, has started this run again
 _RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
-
-
-class DamagedCheckpointError(ValueError):
-    """A complete checkpoint whose content has changed."""
 
 
 def launch_rank(cfg: Config) -> int:
@@ -60,9 +59,8 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         cfg.resume = False
     elif path is None and resume is not None:
         path = resume
-        check_file(path, 'checkpoint to resume from')
-        if first and '://' not in path:
-            check_whole(path)
+        check = check_checkpoint if first else check_file
+        check(path, 'checkpoint to resume from')
     if path is not None:
         cfg.resume = True
         cfg.load_from = path
@@ -90,12 +88,14 @@ def find_checkpoint(folder: str, check: bool = True) -> str | None:
         files = [pointer] + [f for f in files if not _same(f, pointer)]
     problems = [problem] if problem and files else []
     for path in files:
-        fault = check and incomplete(path)
-        if fault:
-            problems.append(f'{osp.basename(path)} {fault}')
-            continue
-        if check:
-            _check_content(path)
+        if check and not osp.isdir(path):  # as a sharded one is
+            try:
+                check_checkpoint(path)
+            except DamagedCheckpointError:
+                raise
+            except CheckpointError as error:
+                problems.append(str(error).partition('\n')[0])
+                continue
         if problems and check:
             text = f'{"; ".join(problems)}: going on from {path}'
             print_log(text, logger='current', level=logging.WARNING)
@@ -143,52 +143,6 @@ def checkpoints(folder: str) -> list[str]:
         return match is not None, number, time, name
 
     return [osp.join(folder, n) for n in sorted(names, key=key, reverse=True)]
-
-
-def incomplete(path: str) -> str:
-    """What shows that a file was not written to its end; '' if nothing."""
-    if osp.isdir(path):
-        return ''
-    with open(path, 'rb') as file:
-        start = file.read(4)
-    if not start:
-        return 'is empty'
-    if start == b'PK\x03\x04':  # its table of contents comes last
-        return '' if zipfile.is_zipfile(path) else 'is cut off'
-    # before PyTorch 1.6, or with _use_new_zipfile_serialization=False
-    return '' if start[0] == 0x80 else 'is no checkpoint'
-
-
-def check_whole(path: str) -> None:
-    """Make sure that a checkpoint is complete and what was written.
-
-    Raises:
-        ValueError: It is not.
-    """
-    fault = incomplete(path)
-    if fault:
-        raise ValueError(
-            f'The checkpoint to resume from is incomplete: {path} {fault} '
-            f'({osp.getsize(path)} bytes); take an older one, or copy it again'
-        )
-    _check_content(path)
-
-
-def _check_content(path: str) -> None:
-    """Compare the content of a checkpoint with its checksums."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        bad = 'its table of contents'
-    if bad is not None:
-        raise DamagedCheckpointError(
-            f'{path} is damaged (checksum of {bad}): what was written has '
-            'changed since, so do not trust this disk or copy; copy the file '
-            'again, or remove it to go on from the one before'
-        )
 
 
 def set_aside(cfg: Config) -> None:

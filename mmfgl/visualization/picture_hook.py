@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from mmfgl.registry import HOOKS
-from mmfgl.utils.checked_runner import inner_datasets
+from mmfgl.utils.checked_runner import leaf_datasets
 
 
 @HOOKS.register_module()
@@ -171,7 +171,7 @@ def _extend_palette(visualizer: Visualizer) -> None:
 def _common_folder(dataset) -> str:
     """The folder that holds the images of a data set and its parts."""
     folders = []
-    for part in inner_datasets(dataset):
+    for part in leaf_datasets(dataset):
         prefix = getattr(part, 'data_prefix', None) or {}
         folder = prefix.get('img') or prefix.get('img_path')
         if folder and '://' not in folder:

@@ -1,10 +1,10 @@
 import pytest
 
 import mmfgl.deploy
-import mmfgl.recipes
 from mmfgl.cli import COMMANDS, main, parse_args
 from mmfgl.cli import predict as predict_command
 from mmfgl.cli import run as run_command
+from mmfgl.recipes import predicting, running
 
 
 def test_arguments_of_run():
@@ -19,27 +19,29 @@ def test_arguments_of_run():
 
 
 @pytest.mark.parametrize(
-    ('command', 'argv', 'expected'),
+    ('module', 'command', 'argv', 'expected'),
     [
         (
-            'run',
+            *(running, 'run'),
             ['photos', '--out=o', '--no-flip', '--dry-run'],
             dict(flip=False, dry_run=True, val=None, minutes=None),
         ),
         (
-            'predict',
+            *(predicting, 'predict'),
             ['dir', 'images', '--out=o', '--score-thr=0.5', '--tta'],
             dict(score_thr=0.5, tta=True),
         ),
     ],
 )
-def test_a_command_calls_its_function(command, argv, expected, monkeypatch):
+def test_a_command_calls_its_function(
+    module, command, argv, expected, monkeypatch
+):
     calls = []
 
     def function(*args, **kwargs):
         calls.append((args, kwargs))
 
-    monkeypatch.setattr(mmfgl.recipes, command, function, raising=False)
+    monkeypatch.setattr(module, command, function)
     main([command, *argv])
     ((_, kwargs),) = calls
     assert expected.items() <= kwargs.items() and str(kwargs['out']) == 'o'
@@ -86,7 +88,7 @@ def test_an_interruption_is_one_line(monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mmfgl.recipes, 'run', interrupted, raising=False)
+    monkeypatch.setattr(running, 'run', interrupted)
     with pytest.raises(SystemExit) as ended:
         main(['run', 'photos', '--out', 'o'])
     assert ended.value.code == 130

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-import mmfgl.recipes
 from mmfgl.cli import main
 from mmfgl.cli.demo import find_examples
+from mmfgl.recipes import trained as module
 from mmfgl.recipes.trained import Trained
 
 TRAINED = Trained(Path('a.py'), Path('a.pth'), 'Cells (ImageNet)', 0.42)
@@ -20,9 +20,8 @@ def trained(monkeypatch):
         asked.append(args)
         return TRAINED
 
-    recipes = dict(find_trained=find, load_detector=lambda *args: args)
-    for name, function in recipes.items():
-        monkeypatch.setattr(mmfgl.recipes, name, function, raising=False)
+    monkeypatch.setattr(module, 'find_trained', find)
+    monkeypatch.setattr(module, 'load_detector', lambda *args: args)
     return asked
 
 

@@ -3,7 +3,6 @@ import math
 
 import pytest
 import torch
-from mmdet.evaluation import CocoMetric
 
 from mmfgl.evaluation import DefinedCocoMetric, FGLMetric
 
@@ -245,14 +244,3 @@ def test_submission_without_a_prediction(metric_of, tmp_path):
     metric = metric_of(content_of([]), **options)
     assert results_of(metric, NOTHING) == {}
     assert json.loads((tmp_path / 'out.bbox.json').read_text()) == []
-
-
-def test_a_sound_file_has_the_results_of_coco_metric(tmp_path):
-    content = content_of([(0, BOX, 0, 0), (1, FAR, 1, 0), (1, BOX, 2, 0)])
-    (tmp_path / 'sound.json').write_text(json.dumps(content))
-    results = []
-    for cls in (CocoMetric, DefinedCocoMetric):
-        metric = cls(str(tmp_path / 'sound.json'))
-        metric.dataset_meta = dict(classes=CLASSES)
-        results.append(results_of(metric, FOUND))
-    assert results[0] == results[1]

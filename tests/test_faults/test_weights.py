@@ -9,6 +9,7 @@ import torch
 
 from mmfgl.registry import MODELS
 from mmfgl.testing import tiny_fgl_cfg
+from tests.strangers import Call
 from tools.benchmarks.faults_runs import detection, pretraining
 
 pytestmark = pytest.mark.faults
@@ -21,16 +22,6 @@ TOOLS = {
 }
 
 
-class Touch:
-    """Unpickling makes an empty file: stands for any code of a stranger."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
 @pytest.fixture
 def stranger(tmp_path):
     """A checkpoint with code, and the file that the code makes."""
@@ -38,7 +29,7 @@ def stranger(tmp_path):
     state = MODELS.build(tiny_fgl_cfg(num_classes=10)).state_dict()
     content = dict(state_dict=state, meta=dict(iter=1, epoch=0))
     path = tmp_path / 'stranger.pth'
-    torch.save(content | dict(extra=Touch(mark)), path)
+    torch.save(content | dict(extra=Call(Path.touch, mark)), path)
     return path, mark
 
 

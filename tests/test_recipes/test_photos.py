@@ -11,6 +11,7 @@ from mmfgl.recipes.photos import (
     read_photos,
     write_photos,
 )
+from mmfgl.utils.audit import Use, audit_coco
 
 
 def names(paths):
@@ -31,8 +32,6 @@ def test_all_photographs_but_val_are_pretrained_on(digits, dataset, tmp_path):
     write_photos(dataset, tmp_path)
     listed = (tmp_path / 'data/pretraining.txt').read_text().splitlines()
     assert set(listed) == photos  # relative to the photographs' folder
-    val = json.loads((tmp_path / 'data/annotations/val.json').read_text())
-    assert len(val['images']) == 3
     text = describe(dataset)
     assert 'pretraining: 8 photographs' in text
     assert 'the 3 of val are never among them' in text
@@ -48,6 +47,24 @@ def test_without_val_a_fifth_of_the_labelled_is_held_out(digits):
     assert digest_of(dataset) == digest_of(
         read_photos(digits / 'train', labels)
     )
+
+
+def test_what_is_written_is_what_was_read(digits, tmp_path):
+    labels = digits / 'annotations/train.json'
+    for name in ('one', 'two'):
+        dataset = read_photos(digits / 'train', labels)
+        write_photos(dataset, tmp_path / name)
+    written = tmp_path / 'one/data/annotations'
+    assert {path.stem for path in written.iterdir()} == set(dataset.splits)
+    for path in written.iterdir():
+        again = tmp_path / 'two/data/annotations' / path.name
+        assert path.read_bytes() == again.read_bytes()
+        split = dataset.splits[path.stem]
+        assert json.loads(path.read_text()) == split.content
+        _, report = audit_coco(Use(str(path), split.root))
+        assert not report.findings('error', 'repair')
+    # a layout of its own
+    assert read_photos(digits / 'train', written).splits == dataset.splits
 
 
 @pytest.fixture

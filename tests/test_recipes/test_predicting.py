@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmfgl.recipes import predict
-from mmfgl.recipes.predicting import find_names
+from mmfgl.recipes.predicting import find_names, predict
 
 
 @pytest.fixture(scope='module')

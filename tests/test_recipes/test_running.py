@@ -6,9 +6,11 @@ import pytest
 from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 
-from mmfgl.recipes import run, running
+from mmfgl import reports
+from mmfgl.recipes import running
 from mmfgl.recipes.budget import Speed
 from mmfgl.recipes.results import read_results, table
+from mmfgl.recipes.running import run
 from mmfgl.utils.steps import StepRunner
 
 SPEED = Speed.of(0.8, cores=2)
@@ -67,7 +69,7 @@ def faked(monkeypatch, unformatted_configs):
     monkeypatch.setattr(mmengine_config, '_get_external_cfg_path', search)
     monkeypatch.setattr(StepRunner, '_stream', stream)
     monkeypatch.setattr(Speed, 'measure', lambda: SPEED)
-    monkeypatch.setattr(running, 'write_report', lambda out: out / 'r.html')
+    monkeypatch.setattr(reports, 'report', lambda out: out / 'r.html')
     return commands
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmfgl.recipes import find_trained, load_detector
-from mmfgl.recipes.trained import SCORE_THR
+from mmfgl.recipes.trained import SCORE_THR, find_trained, load_detector
+from tests.strangers import Call
 
 
 def test_the_best_of_a_run(run_dir):
@@ -46,22 +46,12 @@ def test_config_and_checkpoint(run_dir, tmp_path):
         load_detector(find_trained(config, other), 'cpu')
 
 
-class Touch:
-    """Unpickling makes an empty file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
 def test_files_of_strangers(run_dir, tmp_path):
     """What predict, export and demo read runs no code of its own."""
     config, mark = run_dir / 'configs/retod.py', tmp_path / 'code_ran'
     sound, path = run_dir / 'retod/iter_5.pth', tmp_path / 'bad.pth'
     content = torch.load(sound, weights_only=False)
-    torch.save(content | dict(extra=Touch(mark)), path)
+    torch.save(content | dict(extra=Call(Path.touch, mark)), path)
     cfg = Config.fromfile(config)
     cfg.model.backbone.checkpoint_path = str(path)  # which timm would open
     cfg.dump(tmp_path / 'timm.py')

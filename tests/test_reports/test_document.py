@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmfgl.reports import Report, markdown_table
+from mmfgl.reports.plots import svg_curves
 from mmfgl.reports.tables import columns_of
 
 
@@ -15,7 +16,8 @@ def written(tmp_path):
     rows = [{'arm': 'x|y', 'AP': 31.26, 'n': 3}, {'arm': '<z>', 'AP': None}]
     report.add_table(rows, 'Caption.')
     report.section('Loss')
-    report.add_curves('of <i>', {'$a$': [(1, 2.0), (2, 1.0)], '_none': []})
+    curves = {'$a$': [(1, 2.0), (2, 1.0)], '_none': []}
+    report.add_plots([('of <i>', svg_curves(curves, 'iteration', 'loss'))])
     report.section('Pictures')
     rows = [('red [right]', [picture, picture])]
     report.add_pictures(['truth', '<u>'], rows, [('<s>', 'red')])
@@ -72,7 +74,7 @@ def test_markdown_table():
 
 def test_best_of_a_column():
     rows = [dict(a=1.04, b=2), dict(a=1.0), dict(a=float('nan'), b=1)]
-    first, second = columns_of(rows, dict(a=max, b=min), ['a'], 1)
+    first, second = columns_of(rows, dict(a=max, b=min), ['a'])
     # the same to the reader: both are best
     assert [cell.best for cell in first.cells] == [True, True, False]
     assert [cell.best for cell in second.cells] == [False, False, True]

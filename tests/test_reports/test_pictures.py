@@ -2,16 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmfgl.reports import picture_strip
 from mmfgl.reports.detections import choose_images, panels
-from mmfgl.reports.pictures import (
-    draw_boxes,
-    load_picture,
-    side_by_side,
-    text_image,
-)
+from mmfgl.reports.pictures import draw_boxes, load_picture
 from mmfgl.reports.runs import find_runs
-from mmfgl.reports.strip import main
 
 
 def test_small_and_large_images_are_shown_alike(tmp_path):
@@ -56,14 +49,6 @@ def test_labels_avoid_each_other_and_stay_inside():
     assert (drawn[260:290, 100:380] != 128).any()
 
 
-def test_rows():
-    row = side_by_side([np.zeros((4, 3, 3), np.uint8)] * 2, gap=2)
-    assert row.shape == (4, 8, 3) and (row[:, 3:5] == 255).all()
-    title = text_image('a long title ' * 9, 200, 30)
-    assert title.shape == (30, 200, 3) and (title[:, :2] == 255).all()
-    assert (title < 100).any()
-
-
 def test_images_with_most_errors_are_shown(run_folder):
     results = find_runs([run_folder]).tests[1].results
     chosen = choose_images(results, 4)
@@ -76,17 +61,3 @@ def test_images_with_most_errors_are_shown(run_folder):
     truth, found = panels([results], 3, 400)
     assert truth.shape == found.shape == (300, 400, 3)
     assert (truth != found).any()
-
-
-def test_strip(run_folder, tmp_path):
-    dirs = [run_folder / f'test-{arm}-plain' for arm in ('imagenet', 'retod')]
-    picture = picture_strip(dirs, ['<i>1.png', 'val/<i>2.png'], ['A', 'B'])
-    assert picture.shape == (40 + 480 + 8 + 480, 3 * 640 + 2 * 8, 3)
-    with pytest.raises(ValueError, match='0 of the 10 images'):
-        picture_strip(dirs, ['none.png'], ['A', 'B'])
-    with pytest.raises(ValueError, match='1 titles for 2 tests'):
-        picture_strip(dirs, ['<i>1.png'], ['A'])
-    out = tmp_path / 'new' / 'strip.png'
-    args = ['--images', '<i>1.png', '--titles', 'A', '--out', str(out)]
-    main([str(dirs[0]), *args])
-    assert Image.open(out).size == (2 * 640 + 8, 520)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmfgl.reports import read_curve, read_metrics
+from mmfgl.reports import read_curve
 from mmfgl.reports.runs import find_runs
 
 
@@ -19,18 +19,6 @@ def test_curve_of_a_resumed_run(tmp_path):
     assert read_curve(tmp_path, 'coco/bbox_mAP') == [(4, 0.5)]
     with pytest.raises(FileNotFoundError, match='nothing was trained'):
         read_curve(tmp_path / 'none')
-
-
-def test_metrics_of_the_latest_finished_test(tmp_path):
-    for name, value in (('20250101_000000', 0.1), ('20250102_000000', 0.2)):
-        (tmp_path / name).mkdir()
-        path = tmp_path / name / f'{name}.json'
-        path.write_text(json.dumps({'coco/bbox_mAP': value}))
-    (tmp_path / '20250103_000000').mkdir()
-    (tmp_path / '20250103_000000' / 'other.json').write_text('{}')
-    assert read_metrics(tmp_path) == {'coco/bbox_mAP': 0.2}
-    with pytest.raises(FileNotFoundError, match='No finished test run'):
-        read_metrics(tmp_path / 'none')
 
 
 def test_run_folder(run_folder):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from mmfgl.testing.coco import SIZE, write_coco, write_coco_set
+from tests.coco_sets import SIZE, write_coco, write_coco_set
 from tools.analysis_tools import audit_coco as tool
 
 

@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from mmfgl.utils.checked_runner import (
     CheckedRunner,
     NamingPipeline,
-    inner_datasets,
+    leaf_datasets,
 )
 
 
@@ -60,7 +60,7 @@ def test_data_sets_in_wrappers(wrap):
     built = loader(whole)
     again = CheckedRunner.build_dataloader(built)
     assert again is built
-    (part,) = inner_datasets(built.dataset)
+    (part,) = leaf_datasets(built.dataset)
     assert isinstance(part.pipeline, NamingPipeline)
     assert part.pipeline.transforms == [part.fail]
 

@@ -6,11 +6,11 @@ import torch
 from mmengine.config import Config
 
 from mmfgl.utils.resume import (
-    DamagedCheckpointError,
     find_checkpoint,
     set_aside,
     set_resume,
 )
+from mmfgl.utils.weights import DamagedCheckpointError
 
 
 @pytest.fixture
@@ -79,13 +79,14 @@ def test_cut_off_files_are_passed_over(folder, capsys):
     cut(folder / 'best_iter_9.pth')
     with pytest.raises(ValueError, match='No checkpoint .* is whole') as error:
         found(folder)
-    for text in ('iter_9.pth is cut off', 'iter_10.pth is empty'):
+    for name, size in (('iter_9', 1000), ('iter_10', 0)):
+        text = f'is incomplete ({size} bytes): {folder}/{name}.pth'
         assert text in str(error.value)
 
 
 def test_changed_content_is_an_error(folder):
     flip(folder / 'iter_9.pth')
-    with pytest.raises(DamagedCheckpointError, match=r'iter_9\.pth is damag'):
+    with pytest.raises(DamagedCheckpointError, match=r'is damag.*iter_9\.pth'):
         found(folder)
     with pytest.raises(DamagedCheckpointError):
         set_resume(Config(), str(folder / 'iter_9.pth'))

@@ -23,11 +23,11 @@ from mmfgl.utils.audit import (
     AuditReport,
     Use,
     audit_coco,
-    files_without_image,
     shared_images,
     write_mended,
 )
 from mmfgl.utils.audit.pictures import draw_odd_boxes
+from mmfgl.utils.formats.base import find_images
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 
@@ -58,7 +58,8 @@ def audit(args: argparse.Namespace, ann: str, folder: str) -> AuditReport:
     content, report = audit_coco(use)
     failed = bool(report.findings('error'))
     if not failed:
-        for name in files_without_image(content, folder):
+        listed = {osp.normpath(i['file_name']) for i in content['images']}
+        for name in sorted({*find_images(folder)} - listed):
             text = 'files of the folder that are no image of the JSON'
             report.add('note', text, repr(name))
     print('\n' + (report.path if failed else report.summary()))

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 
 from mmfgl.registry import HOOKS
 from mmfgl.utils.atomic_files import write_atomically
-from mmfgl.utils.checked_runner import inner_datasets
+from mmfgl.utils.checked_runner import leaf_datasets
 from mmfgl.utils.machine import machine_settings
 
 
@@ -52,7 +52,7 @@ class RunRecordHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Collect predictions beside the evaluator's own metrics."""
         evaluator = runner.test_evaluator
-        datasets = list(inner_datasets(runner.test_dataloader.dataset))
+        datasets = list(leaf_datasets(runner.test_dataloader.dataset))
         ids = getattr(datasets[0], 'cat_ids', None)
         if len(datasets) > 1 or ids is None:
             print_log(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import logging
-import platform
 import time
 from typing import Any
 
@@ -18,10 +16,10 @@ from torch.utils.data import DataLoader
 from mmfgl.engine.hooks.robust.budget_hook import BudgetHook
 from mmfgl.engine.hooks.strict_load_hook import StrictLoadHook
 from mmfgl.utils import unwrap
+from mmfgl.utils.machine import machine_settings
 from mmfgl.utils.quiet import end_quiet_start
-from mmfgl.version import __version__
 
-PARENTS = ('mmdet', 'mmpretrain', 'mmcv', 'mmengine', 'torch')
+PARENTS = ('mmdet', 'mmpretrain', 'mmcv', 'mmengine', 'torch', 'Python')
 MEASURED = 10  # iterations that the time to go is estimated from
 
 
@@ -88,12 +86,9 @@ class StartSummaryHook(Hook):
 
 def versions() -> str:
     """Those of mmfgl and its parents."""
-    found = [
-        f'{name} {importlib.import_module(name).__version__}'
-        for name in PARENTS
-    ]
-    python = platform.python_version()
-    return f'mmfgl {__version__}; {", ".join(found)}, Python {python}'
+    found = machine_settings()
+    parents = ', '.join(f'{name} {found[name]}' for name in PARENTS)
+    return f'mmfgl {found["mmfgl"]}; {parents}'
 
 
 def machine(runner: Runner) -> str:

@@ -2,7 +2,6 @@
 
 from .coco import Use, audit_coco, audit_content, write_mended
 from .config import audit_config
-from .images import files_without_image
 from .leaks import shared_images
 from .reading import read_coco
 from .report import AuditReport, Finding
@@ -14,7 +13,6 @@ __all__ = [
     'audit_coco',
     'audit_config',
     'audit_content',
-    'files_without_image',
     'read_coco',
     'shared_images',
     'write_mended',

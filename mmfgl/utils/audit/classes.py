@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from mmengine.config import Config, ConfigDict
 
 from mmfgl.utils.audit.report import AuditReport
-from mmfgl.utils.launch import leaf_datasets
+from mmfgl.utils.checked_runner import leaf_datasets
 
 EXAMPLE = 'fgl-faster-rcnn_r50_fpn_8xb2-1x_coco.py'
 

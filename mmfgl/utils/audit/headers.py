@@ -45,19 +45,16 @@ class Header(NamedTuple):
         return self.width, self.height
 
 
-def read_headers(
-    folder: str, names: Sequence[str], bar: bool = True
-) -> list[Header | None]:
+def read_headers(folder: str, names: Sequence[str]) -> list[Header | None]:
     """Headers of image files, ``None`` for those that do not exist.
 
     Nothing but headers is read. Those of a folder with many images are
     remembered, by path, size and time of change, below ``XDG_CACHE_HOME``
-    (default ``~/.cache``), where that can be written.
+    (default ``~/.cache``), where that can be written, and show a progress bar.
 
     Args:
         folder: Folder of the images.
         names: Their paths relative to it, or absolute.
-        bar: Whether to show a progress bar if there are many.
     """
     many = len(names) >= MANY
     store = _store(folder)
@@ -70,7 +67,7 @@ def read_headers(
     headers = []
     with _huge_images_allowed(), ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(read, parts)
-        if many and bar:
+        if many:
             tasks = (found, len(parts))
             found = track_iter_progress(tasks, file=sys.stderr)
         for part in found:

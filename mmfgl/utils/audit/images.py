@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import os.path as osp
 from collections import Counter
 from collections.abc import Iterable
@@ -192,15 +191,3 @@ def _note_turn(
             'boxes are of the image after it'
         )
         report.add('warning', text, image)
-
-
-def files_without_image(content: dict, folder: str) -> list[str]:
-    """Image files of a folder, with its sub-folders, that are not listed."""
-    listed = {osp.normpath(image['file_name']) for image in content['images']}
-    found = []
-    for root, _, names in os.walk(folder):
-        for name in names:
-            path = osp.normpath(osp.relpath(osp.join(root, name), folder))
-            if path.lower().endswith(EXTENSIONS) and path not in listed:
-                found.append(path)
-    return sorted(found)

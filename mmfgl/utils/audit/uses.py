@@ -11,7 +11,8 @@ from mmengine.utils import is_abs
 
 from mmfgl.utils.audit.classes import coco_classes, dataset_type
 from mmfgl.utils.audit.coco import Use
-from mmfgl.utils.launch import leaf_datasets
+from mmfgl.utils.checked_runner import leaf_datasets
+from mmfgl.utils.config_checks import type_name
 
 UNTURNED = ('unchanged', 'color_ignore_orientation')
 
@@ -46,8 +47,8 @@ def dataset_uses(
         if not path or _remote(dataset, path) or not _reads_coco(dataset):
             yield dataset, None
             continue
-        steps = list(_steps(dataset.get('pipeline')))
-        loading = [s for s in steps if _name(s) == 'LoadAnnotations']
+        steps = list(parts_of(dataset.get('pipeline')))
+        loading = [s for s in steps if type_name(s) == 'LoadAnnotations']
         keep = dataset.get('filter_cfg') or {}
         use = Use(
             path=path,
@@ -93,7 +94,7 @@ def _packs_instances(cfg: Config, loader: str) -> bool:
     return any(
         'instances' in (step.get('meta_keys') or ())
         for dataset in leaf_datasets(cfg[loader].dataset)
-        for step in _steps(dataset.get('pipeline'))
+        for step in parts_of(dataset.get('pipeline'))
     )
 
 
@@ -102,7 +103,7 @@ def coco_metrics(cfg: Config, loader: str) -> Iterator[ConfigDict]:
     from mmdet.evaluation import CocoMetric
     from mmdet.registry import METRICS
 
-    for node in _steps(cfg.get(loader.replace('dataloader', 'evaluator'))):
+    for node in parts_of(cfg.get(loader.replace('dataloader', 'evaluator'))):
         kind = node['type']
         kind = METRICS.get(kind) if isinstance(kind, str) else kind
         if isinstance(kind, type) and issubclass(kind, CocoMetric):
@@ -112,7 +113,9 @@ def coco_metrics(cfg: Config, loader: str) -> Iterator[ConfigDict]:
 def many_evaluators(cfg: Config, loader: str) -> bool:
     """Whether each data set of a loader has metrics of its own."""
     evaluator = cfg.get(loader.replace('dataloader', 'evaluator'))
-    return any(_name(n) == 'MultiDatasetsEvaluator' for n in _steps(evaluator))
+    return any(
+        type_name(n) == 'MultiDatasetsEvaluator' for n in parts_of(evaluator)
+    )
 
 
 def _reads_coco(dataset: ConfigDict) -> bool:
@@ -157,13 +160,7 @@ def _listed(value: Any) -> list:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _name(node: ConfigDict) -> str:
-    """Name of a type without its scope."""
-    kind = node['type']
-    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
-
-
-def _steps(node: Any) -> Iterator[ConfigDict]:
+def parts_of(node: Any) -> Iterator[ConfigDict]:
     """Every dict with a ``type`` inside nested dicts and lists."""
     if isinstance(node, dict):
         if 'type' in node:
@@ -171,4 +168,4 @@ def _steps(node: Any) -> Iterator[ConfigDict]:
         node = list(node.values())
     if isinstance(node, list | tuple):
         for child in node:
-            yield from _steps(child)
+            yield from parts_of(child)

@@ -3,13 +3,10 @@
 from .base import Dataset, Split
 from .reading import read_dataset
 from .split import split_dataset
-from .writing import Written, write_dataset
 
 __all__ = [
     'Dataset',
     'Split',
-    'Written',
     'read_dataset',
     'split_dataset',
-    'write_dataset',
 ]

@@ -15,7 +15,12 @@ from .init_cfg import (
     pretrained_modules,
     try_loading,
 )
-from .kinds import CheckpointError, check_checkpoint, check_file
+from .kinds import (
+    CheckpointError,
+    DamagedCheckpointError,
+    check_checkpoint,
+    check_file,
+)
 from .loader import use_safe_loading
 from .report import (
     LoadReport,
@@ -29,6 +34,7 @@ from .safe_load import safe_load
 
 __all__ = [
     'CheckpointError',
+    'DamagedCheckpointError',
     'LoadReport',
     'StrictCheckpointHook',
     'advise',

@@ -45,6 +45,10 @@ class CheckpointError(ValueError):
     """A file is no checkpoint, is damaged, or is not safe to open."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A complete checkpoint whose content has changed."""
+
+
 def check_file(path: str, what: str, hint: str = '') -> None:
     """Raise ``FileNotFoundError`` unless a local file (or a URL) is there."""
     if '://' in path or osp.isfile(osp.expanduser(path)):
@@ -67,7 +71,8 @@ def check_checkpoint(
 
     Raises:
         FileNotFoundError: It does not exist.
-        CheckpointError: It is something else, empty, damaged or cut off.
+        DamagedCheckpointError: It is whole, but not what was written.
+        CheckpointError: It is something else, empty or cut off.
     """
     check_file(path, what, hint)
     if '://' in path:
@@ -76,10 +81,11 @@ def check_checkpoint(
     kind, advice = identify(path)
     if kind in ('torch', 'legacy torch', 'safetensors'):
         if kind == 'torch' and (name := _damage(path)):
-            raise CheckpointError(
+            raise DamagedCheckpointError(
                 f'The {what} is damaged ({name} has another checksum than '
                 f'when it was written): {path}\n'
-                '  - copy it again, or take an older one of its folder'
+                '  - do not trust this disk or copy: copy it again, or take '
+                'an older one (--resume does, if you remove it)'
             )
         return
     if kind == 'incomplete':
@@ -219,5 +225,8 @@ def _test_zip(path: str, size: int, time: int) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        return str(error)
+    except (
+        *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
+        RuntimeError,  # a method or an encryption that it does not have
+    ) as error:
+        return str(error) or 'its table of contents'

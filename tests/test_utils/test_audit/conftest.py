@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmfgl.testing.coco import CLASSES, write_coco_set
+from tests.coco_sets import CLASSES, write_coco_set
 
 
 @pytest.fixture

@@ -10,7 +10,10 @@ import pytest
 import torch.distributed as dist
 from mmengine.config import Config
 
-from mmfgl.testing.coco import (
+from mmfgl.utils import cpu_dist
+from mmfgl.utils.audit import audit_config
+from mmfgl.utils.audit.ranks import once_a_machine
+from tests.coco_sets import (
     CLASSES,
     both,
     coco_content,
@@ -19,9 +22,6 @@ from mmfgl.testing.coco import (
     set_ids,
     write_coco,
 )
-from mmfgl.utils import cpu_dist
-from mmfgl.utils.audit import audit_config
-from mmfgl.utils.audit.ranks import once_a_machine
 
 
 def test_config_is_pointed_at_mended_files(root, cfg, caplog):

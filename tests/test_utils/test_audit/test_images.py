@@ -2,13 +2,13 @@
 
 from PIL import Image
 
-from mmfgl.testing.coco import (
+from mmfgl.utils.audit import headers
+from mmfgl.utils.audit.headers import read_headers
+from tests.coco_sets import (
     audit,
     each,
     set_entry,
 )
-from mmfgl.utils.audit import headers
-from mmfgl.utils.audit.headers import read_headers
 
 
 def save_turned(path, turn):

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from mmfgl.testing.coco import (
+from mmfgl.utils.audit import Use, audit_coco, write_mended
+from tests.coco_sets import (
     CLASSES,
     audit,
     both,
@@ -14,7 +15,6 @@ from mmfgl.testing.coco import (
     each,
     set_ids,
 )
-from mmfgl.utils.audit import Use, audit_coco, write_mended
 
 
 def grouping_category(content):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from mmdet.datasets import CocoDataset
 
-from mmfgl.testing.coco import (
+from mmfgl.utils.audit import Use, audit_coco
+from tests.coco_sets import (
     CLASSES,
     annotation,
     audit,
@@ -16,7 +17,6 @@ from mmfgl.testing.coco import (
     set_entry,
     write_coco,
 )
-from mmfgl.utils.audit import Use, audit_coco
 
 
 def two_in_use(content):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmfgl.testing.coco import annotation
 from mmfgl.utils.formats import Split
+from tests.coco_sets import annotation
 
 # YAML takes the last one for a truth value
 NAMES = ('disc', 'square', 'no')

@@ -3,9 +3,9 @@ from collections import Counter
 
 import pytest
 
-from mmfgl.testing.coco import annotation
 from mmfgl.utils.formats import Dataset, Split, split_dataset
 from mmfgl.utils.formats.split import objects_of
+from tests.coco_sets import annotation
 
 NAMES = ('common', 'rare', 'twice', 'once', 'never')
 

@@ -40,6 +40,32 @@ def test_both_layouts(parts, tmp_path, roboflow):
     assert_same(read_dataset(source.parent, source).splits, parts)
 
 
+def test_reading_writes_nothing_and_finds_what_has_no_label(root):
+    more = root / 'images' / 'ünlabelled.PNG'
+    Image.new('RGB', (9, 9)).save(more)
+    before = sorted(root.rglob('*'))
+    dataset = read_dataset(root)
+    assert sorted(root.rglob('*')) == before
+    assert dataset.notes == ['1 photographs in no split: for pretraining only']
+    assert len(dataset.all_photos()) == 6
+    assert dataset.unlabelled() == [str(more)]
+
+
+@pytest.mark.parametrize('name', ['microcontrollers'])
+def test_real_photographs(name, tmp_path):
+    if 'MMFGL_DATA_ROOT' not in os.environ:
+        pytest.skip('MMFGL_DATA_ROOT is not set')
+    dataset = read_dataset(Path(os.environ['MMFGL_DATA_ROOT'], name))
+    for roboflow in (False, True):
+        out = tmp_path / f'yolo{roboflow}'
+        source = write_yolo(out, dataset.splits, roboflow)
+        again = read_dataset(source.parent)
+        assert_same(again.splits, dataset.splits)
+        assert again.classes == dataset.classes
+        photos = len(list((source.parent).rglob('*.jpg')))
+        assert len(again.all_photos()) == photos == 149
+
+
 def rewrite(root, old, new):
     source = root / 'data.yaml'
     text = source.read_text()

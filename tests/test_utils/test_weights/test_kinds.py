@@ -8,9 +8,15 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from torch import nn
 
-from mmfgl.utils.weights import CheckpointError, check_checkpoint, safe_load
+from mmfgl.utils.weights import (
+    CheckpointError,
+    check_checkpoint,
+    check_weights,
+    safe_load,
+)
 
 
 def torch_bytes(content, **options):
@@ -97,6 +103,19 @@ def test_folders_and_missing_files(tmp_path):
         check_checkpoint(str(tmp_path))
     with pytest.raises(FileNotFoundError, match='does not exist'):
         safe_load(tmp_path / 'none.pth')
+    check_checkpoint('https://example.org/model.pth')
+
+
+@pytest.mark.parametrize('size', [0, 900])
+def test_what_a_training_starts_from_is_whole(tmp_path, size):
+    cut = tmp_path / 'cut.pth'
+    cut.write_bytes(torch_bytes(WEIGHTS)[:size])
+    with pytest.raises(ValueError, match='to start from is incomplete'):
+        check_weights(Config(dict(load_from=str(cut), model={})))
+    init = dict(type='Pretrained', checkpoint=str(cut))
+    model = dict(backbone=dict(init_cfg=init))
+    with pytest.raises(ValueError, match='init_cfg is incomplete'):
+        check_weights(Config(dict(model=model)))
 
 
 @pytest.mark.parametrize('options', [{}, LEGACY], ids=['zip', 'legacy'])

@@ -5,15 +5,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from mmfgl.utils.weights import CheckpointError, loader, use_safe_loading
-
-
-class Touch:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
+from tests.strangers import Call
 
 NAMES = {
     'https://example.org/a/model.pth?x=1': None,
@@ -50,7 +42,7 @@ def test_whatever_the_name(name, tmp_path, monkeypatch):
     assert list(state) == ['a' if 'mmcls' in name else 'backbone.a']
     cached = tmp_path / 'hub/checkpoints/model.pth'
     assert cached.exists() == (name in NAMES)
-    torch.save(dict(state_dict={}, extra=Touch(mark)), source)
+    torch.save(dict(state_dict={}, extra=Call(Path.touch, mark)), source)
     cached.unlink(missing_ok=True)
     with pytest.raises(CheckpointError, match='--trust-checkpoint'):
         CheckpointLoader.load_checkpoint(path)

@@ -17,6 +17,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
 from mmfgl.utils.weights import CheckpointError, safe_load
+from tests.strangers import Call
 
 
 class Toy(BaseModel):
@@ -206,16 +207,6 @@ def test_what_other_projects_save(tmp_path):
     assert loaded['half'].dtype == torch.bfloat16
 
 
-class Call:
-    """Pickled as the call of a function."""
-
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-
-    def __reduce__(self):
-        return self.function, self.args
-
-
 ATTACKS = {
     'method': lambda mark: Call(Path.touch, mark),
     'system': lambda mark: Call(os.system, f'touch {mark}'),
@@ -276,8 +267,8 @@ def test_crafted_pickles(tmp_path, code):
     assert HistoryBuffer.min is before
 
 
-def test_nothing_is_left_changed(tmp_path, schemes):
-    path = tmp_path / 'bad.pth'
+def test_nothing_is_left_changed(tmp_path):
+    path, schemes = tmp_path / 'bad.pth', CheckpointLoader._schemes.copy()
     torch.save(Call(Path.touch, tmp_path / 'a'), path)
     with pytest.raises(CheckpointError):
         safe_load(path)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmfgl.reports import machine_settings, read_curve
+from mmfgl.reports import read_curve
+from mmfgl.utils.machine import machine_settings
 
 METRICS = {'AP': 'bbox_mAP', 'AP50': 'bbox_mAP_50', 'AP75': 'bbox_mAP_75'}
 METRICS |= {f'AP{size}': f'bbox_mAP_{size}' for size in 'sml'}

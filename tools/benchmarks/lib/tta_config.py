@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from mmfgl.utils.launch import leaf_datasets, replace_data_root
+from mmfgl.utils.checked_runner import leaf_datasets
+from mmfgl.utils.launch import replace_data_root
 
 BASES = Path(__file__).parents[3] / 'configs' / '_base_' / 'tta'
 BASE_SCALE = (1333, 800)
