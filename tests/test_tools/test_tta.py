@@ -173,6 +173,10 @@ def test_options_of_the_config_go_to_their_mode(data):
     views, pyramid = options(mode='pyramid', voting_iou=0.5)
     assert views == dict(mode='views')
     assert pyramid == dict(mode='pyramid', voting_iou=0.5)
+    # as MMEngine reads a base mmfgl::...
+    assert options(_scope_='mmfgl', voting_iou=0.5)[0] == dict(
+        mode='views', voting_iou=0.5
+    )
 
 
 def test_weighted_boxes_fusion_of_views(detector):

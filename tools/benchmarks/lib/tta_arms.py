@@ -103,6 +103,7 @@ def roi_tta_options(cfg: Config, mode: str) -> dict:
     base = 'pyramid' if mode == 'pyramid' else 'scales_flip'
     for source in (cfg, Config.fromfile(BASES / f'{base}.py')):
         options = {'mode': 'views', **source.get('tta_model', {})}
+        options.pop('_scope_', None)  # of a config below mmfgl::
         kind = str(options.pop('type', '')).split('.')[-1]
         if (kind, options['mode']) == ('RoITTAModel', mode):
             break
