@@ -205,7 +205,7 @@ def test_cost_of_pretraining(clone):
     [
         ('speed', 'speed', '| 0.500 | not yet measured |'),
         ('speed', 'speed-pretrain', '| 2.00 | 4.00 (0.50) |'),
-        ('tta', 'tta', '| `b.py`, flip | 10.0, 1.00 x | – | – | 12.0, 2.50 x'),
+        ('tta', 'tta', '| `x`, flip | 10.0, 1.00 x | – | – | 12.0, 2.50 x'),
         ('syncs', 'syncs', '| step | pretended | 3 | 1 | 4 |'),
         ('faults', 'faults', '| 0123456 | 1 of 1 | 2 of 3 |'),
         ('pipeline', 'pipeline', '| 0123456 | 8 | 2 | 4.0 |'),

@@ -102,9 +102,8 @@ def tta_table(runs: Sequence[Kept]) -> str:
             plain = run.metrics['plain']['seconds_per_image']
             ratio = found['seconds_per_image'] / plain
             cells.append(f'{found["AP"]:.1f}, {ratio:.2f} x')
-        config = run.settings['config'].rsplit('/', 1)[-1]
-        rows.append([f'`{config}`, {run.settings["views"]}', *cells])
-    return table(['config, views', *TTA.values()], rows)
+        rows.append([f'`{run.name}`, {run.settings["views"]}', *cells])
+    return table(['kept run, views', *TTA.values()], rows)
 
 
 def faults_table(runs: Sequence[Kept]) -> str:
