@@ -7,6 +7,7 @@ from pathlib import Path
 import mmengine.config.config
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from yapf.yapflib import yapf_api
@@ -34,13 +35,15 @@ def no_search_for_garbage():
 
 @pytest.fixture(scope='module', autouse=True)
 def clean_slate():
-    """Each file starts without a default scope and with MMEngine's loaders.
+    """Each file starts without scope and logger and with MMEngine's loaders.
 
-    Runners leave their scope behind, and tools their safe loaders.
+    Runners leave theirs behind, and tools their safe loaders. What is logged
+    before a run has a logger would go to that of another test.
     """
     scopes = DefaultScope._instance_dict.copy()
     loaders = CheckpointLoader._schemes.copy()
     DefaultScope._instance_dict.clear()
+    MMLogger._instance_dict.clear()
     yield
     CheckpointLoader._schemes = loaders
     DefaultScope._instance_dict.clear()

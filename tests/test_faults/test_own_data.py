@@ -31,6 +31,10 @@ def command(tmp_path):
                 env=env,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                # a shell has it ignored by what runs in the background
+                preexec_fn=lambda: signal.signal(
+                    signal.SIGINT, signal.SIG_DFL
+                ),
             )
         return process, log
 
