@@ -54,9 +54,10 @@ def check_parts(cfg: Config) -> None:
     sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
     by_epoch = 'type' not in train and train.get('by_epoch')
     by_epoch = by_epoch or type_name(train) == 'EpochBasedTrainLoop'
-    if by_epoch and type_name(sampler) == 'InfiniteSampler':
+    # CompactInfiniteSampler too
+    if by_epoch and type_name(sampler).endswith('InfiniteSampler'):
         raise ValueError(
-            'train_cfg counts epochs, and the InfiniteSampler of '
+            f'train_cfg counts epochs, and the {type_name(sampler)} of '
             'train_dataloader never ends one: set its sampler to '
             "dict(type='DefaultSampler', shuffle=True)"
         )

@@ -10,9 +10,11 @@ from mmfgl.utils.config_checks import (
     check_data_root,
     check_launcher,
     check_loader,
+    check_parts,
     check_wrapper,
 )
 from mmfgl.utils.launch import build_runner
+from mmfgl.utils.paths import installed
 
 TORCHRUN = dict(
     RANK='1',
@@ -169,3 +171,13 @@ def test_data_root_that_is_read_must_exist(dataset, fits):
         return
     with pytest.raises(FileNotFoundError, match='data_root=DIR'):
         check_data_root(cfg)
+
+
+def test_epochs_on_an_endless_sampler():
+    name = 'retod_r50-fpn_8xb64-100e_coco.py'
+    cfg = Config.fromfile(installed('configs', 'retod', name))
+    cfg.train_cfg = dict(by_epoch=True, max_epochs=2)
+    check_parts(cfg)
+    cfg.train_dataloader.sampler.type = 'mmfgl.CompactInfiniteSampler'
+    with pytest.raises(ValueError, match='the CompactInfiniteSampler of'):
+        check_parts(cfg)

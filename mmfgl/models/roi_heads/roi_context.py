@@ -143,7 +143,8 @@ class RoIContext:
         fields = ('boxes', 'scores', 'attendable', 'attention_mask')
         kinds = {
             (
-                *(len(context.boxes), *context.img_shape),
+                len(context.boxes),
+                *context.img_shape,
                 *(getattr(context, name) is None for name in fields),
             )
             for context in contexts
