@@ -47,6 +47,16 @@ def test_baseline_and_spread(clone):
     assert '20.0' not in text
 
 
+def test_lead_of_retod(clone):
+    arms = {'none': an_arm(20.0), 'dense': an_arm(17.0)}
+    clone.keep('c', a_file(arms | {'retod': an_arm(19.0)}, train_images=9))
+    text = render('arms', read_kept(clone.results), {})
+    row = next(x for x in text.splitlines() if '*retod above it*' in x)
+    # none: of seeds 0 and 1 (13 - 10 and 16 - 12), and of another train set
+    cells = '| +1.2, -1.0 to +3.5 (2) | – | – | – | +2.0, +2.0 to +2.0 (1) |'
+    assert f'{cells} – |' in row
+
+
 def test_fills_and_checks(clone):
     assert 'README.md: tables and kept results disagree' in clone.fails(
         '--check'

@@ -81,9 +81,9 @@ def sources(runs: Iterable[Kept]) -> str:
 
 
 def arms_table(runs: Sequence[Kept]) -> str:
-    """Arms side by side: one row a comparison."""
-    rows, seen = [], set()
-    for group in compare(runs):
+    """Arms side by side: one row a comparison, and a last one of means."""
+    rows, seen, groups = [], set(), compare(runs)
+    for group in groups:
         seen.add((group.settings['data'], group.settings['init']))
         scores = {
             arm: group.arms[arm].of('AP') for arm in ARMS if arm in group.arms
@@ -109,11 +109,14 @@ def arms_table(runs: Sequence[Kept]) -> str:
                 *cells,
             ]
         )
+    rows.append(['*retod above it*', *[''] * 4, *_lead(groups)])
     header = ['data, start', 'detector', 'labels', 'pretraining']
     text = table([*header, 'fine-tuning', *ARMS], rows)
     text += (
         '\n\nBox AP in percent on the val images: mean ± standard deviation '
-        'over the fine-tuning runs, whose number is in brackets.'
+        'over the fine-tuning runs, whose number is in brackets. *retod above '
+        'it*: mean, least and most of the rows, whose number is in brackets, '
+        'that have both arms, over the seeds that both have.'
     )
     absent = [
         f'{data} from {STARTS[init]}{"" if init == "imagenet" else " weights"}'
@@ -128,6 +131,20 @@ def arms_table(runs: Sequence[Kept]) -> str:
     if absent:
         text += f' {MISSING.capitalize()}: {", ".join(absent)}.'
     return text + _renamed(runs)
+
+
+def _lead(groups: Iterable[Comparison]) -> list[str]:
+    """How far retod lies above each other arm, over the comparisons."""
+    cells = []
+    for arm in ARMS:
+        found = known(group.difference('retod', arm) for group in groups)
+        if not found:
+            cells.append('–')
+            continue
+        mean = sum(found) / len(found)
+        text = f'{mean:+.1f}, {min(found):+.1f} to {max(found):+.1f}'
+        cells.append(f'{text} ({len(found)})')
+    return cells
 
 
 def transfer_table(runs: Sequence[Kept]) -> str:
