@@ -102,10 +102,12 @@ def check_pretraining(cfg, model, data):
     batch = batch_of(cfg.train_dataloader, data, 'train')
     has_teacher = cfg.model.get('target_generator') is not None
     # objectness alone needs one
-    num_views = 2 if set(model.tasks) & {'distill', 'mask'} else 1
+    prototypes = bool(set(model.tasks) & {'distill', 'mask'})
+    num_views = 2 if prototypes else 1
     shapes = [tuple(view.shape[1:]) for view in batch['inputs']]
     assert shapes == [(3, SIDE, SIDE)] * num_views
     assert ('TeacherHook' in types_of(cfg)) == has_teacher
+    assert ('CollapseMonitorHook' in types_of(cfg)) == prototypes
     if has_teacher:
         model.update_teacher(0.99)
     for probe in cfg.custom_hooks:

@@ -29,6 +29,7 @@ custom_hooks = [
     *_base_.guards,
     dict(_base_.budget, views=2),
     dict(type='mmfgl.TeacherHook', momentum=0.99, export='teacher'),
+    _base_.collapse_monitor,
     dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
     dict(_base_.region_probe, branch='teacher'),
     _base_.channels_last,
