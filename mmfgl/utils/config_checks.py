@@ -13,6 +13,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader
 
+from mmfgl.registry import DATA_SAMPLERS
 from mmfgl.utils.cpu_dist import RANK_VARIABLES
 
 TRAINING = 'train_dataloader', 'val_dataloader'
@@ -54,13 +55,18 @@ def check_parts(cfg: Config) -> None:
     sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
     by_epoch = 'type' not in train and train.get('by_epoch')
     by_epoch = by_epoch or type_name(train) == 'EpochBasedTrainLoop'
-    # CompactInfiniteSampler too
-    if by_epoch and type_name(sampler).endswith('InfiniteSampler'):
+    if by_epoch and _is_endless(sampler):
         raise ValueError(
             f'train_cfg counts epochs, and the {type_name(sampler)} of '
             'train_dataloader never ends one: set its sampler to '
             "dict(type='DefaultSampler', shuffle=True)"
         )
+
+
+def _is_endless(sampler: Mapping) -> bool:
+    kind = sampler.get('type')
+    kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, InfiniteSampler)
 
 
 def type_name(node: Mapping) -> str:

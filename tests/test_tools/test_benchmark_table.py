@@ -49,11 +49,17 @@ def test_baseline_and_spread(clone):
 
 def test_lead_of_retod(clone):
     arms = {'none': an_arm(20.0), 'dense': an_arm(17.0)}
-    clone.keep('c', a_file(arms | {'retod': an_arm(19.0)}, train_images=9))
+    arms['retod'] = an_arm(19.0)
+    clone.keep('c', a_file(arms, train_images=9))
+    content = a_file(arms | {'none': an_arm(10.0)})
+    content['settings']['data'] = 'other'
+    clone.keep('d', content)
     text = render('arms', read_kept(clone.results), {})
     row = next(x for x in text.splitlines() if '*retod above it*' in x)
-    # none: of seeds 0 and 1 (13 - 10 and 16 - 12), and of another train set
-    cells = '| +1.2, -1.0 to +3.5 (2) | – | – | – | +2.0, +2.0 to +2.0 (1) |'
+    # none: photos, of seeds 0 and 1 (13 - 10 and 16 - 12) and of another
+    # train set (19 - 20); other (19 - 10), which weighs as much as both
+    none = f'{((3.5 - 1) / 2 + 9) / 2:+.1f} (2), -1.0 to +9.0'
+    cells = f'| {none} | – | – | – | +2.0 (2), +2.0 to +2.0 |'
     assert f'{cells} – |' in row
 
 

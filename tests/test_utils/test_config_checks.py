@@ -173,11 +173,20 @@ def test_data_root_that_is_read_must_exist(dataset, fits):
         check_data_root(cfg)
 
 
-def test_epochs_on_an_endless_sampler():
-    name = 'retod_r50-fpn_8xb64-100e_coco.py'
-    cfg = Config.fromfile(installed('configs', 'retod', name))
+@pytest.mark.parametrize(
+    ('kind', 'name'),
+    [
+        ('InfiniteSampler', 'InfiniteSampler'),
+        ('mmfgl.CompactInfiniteSampler', 'CompactInfiniteSampler'),
+        (type('Endless', (InfiniteSampler,), {}), 'Endless'),
+    ],
+    ids=str,
+)
+def test_epochs_on_an_endless_sampler(kind, name):
+    file = 'retod_r50-fpn_8xb64-100e_coco.py'
+    cfg = Config.fromfile(installed('configs', 'retod', file))
     cfg.train_cfg = dict(by_epoch=True, max_epochs=2)
     check_parts(cfg)
-    cfg.train_dataloader.sampler.type = 'mmfgl.CompactInfiniteSampler'
-    with pytest.raises(ValueError, match='the CompactInfiniteSampler of'):
+    cfg.train_dataloader.sampler.type = kind
+    with pytest.raises(ValueError, match=f'the {name} of'):
         check_parts(cfg)

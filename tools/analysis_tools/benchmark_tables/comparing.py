@@ -161,7 +161,7 @@ def _put(arm: Arm, values: dict[str, Any], run: Kept) -> None:
 
 
 def known(values: Iterable[float | None]) -> list[float]:
-    """Without those of sizes that a val set does not have."""
+    """Without those that are missing: a size that a val set does not have."""
     return [value for value in values if value is not None]
 
 

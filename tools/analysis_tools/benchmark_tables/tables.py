@@ -1,5 +1,6 @@
 """The tables by name, as Markdown, from kept results alone."""
 
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmark_tables.comparing import (
@@ -115,8 +116,9 @@ def arms_table(runs: Sequence[Kept]) -> str:
     text += (
         '\n\nBox AP in percent on the val images: mean ± standard deviation '
         'over the fine-tuning runs, whose number is in brackets. *retod above '
-        'it*: mean, least and most of the rows, whose number is in brackets, '
-        'that have both arms, over the seeds that both have.'
+        'it*: mean over the data sets, whose number is in brackets, each the '
+        'mean of its rows that have both arms; then the least and the most '
+        'of a row.'
     )
     absent = [
         f'{data} from {STARTS[init]}{"" if init == "imagenet" else " weights"}'
@@ -133,17 +135,21 @@ def arms_table(runs: Sequence[Kept]) -> str:
     return text + _renamed(runs)
 
 
-def _lead(groups: Iterable[Comparison]) -> list[str]:
-    """How far retod lies above each other arm, over the comparisons."""
+def _lead(groups: Sequence[Comparison]) -> list[str]:
+    """How far retod lies above each other arm: of data sets, and of rows."""
     cells = []
     for arm in ARMS:
-        found = known(group.difference('retod', arm) for group in groups)
-        if not found:
+        sets: dict[str, list[float]] = {}
+        for group in groups:
+            for lead in known([group.difference('retod', arm)]):
+                sets.setdefault(group.settings['data'], []).append(lead)
+        if not sets:
             cells.append('–')
             continue
-        mean = sum(found) / len(found)
-        text = f'{mean:+.1f}, {min(found):+.1f} to {max(found):+.1f}'
-        cells.append(f'{text} ({len(found)})')
+        mean = statistics.mean(map(statistics.mean, sets.values()))
+        rows = sorted(sum(sets.values(), []))
+        text = f'{mean:+.1f} ({len(sets)}), {rows[0]:+.1f} to {rows[-1]:+.1f}'
+        cells.append(text)
     return cells
 
 
