@@ -5,7 +5,7 @@ import statistics
 import pytest
 from benchmark_tables.comparing import compare
 from benchmark_tables.kept import SUBCOMMANDS, read_kept
-from benchmark_tables.tables import render
+from benchmark_tables.tables import render, sources
 from benchmark_tables.texts import files, fill, stray_numbers
 from kept_runs import a_file, an_arm
 
@@ -54,13 +54,27 @@ def test_lead_of_retod(clone):
     content = a_file(arms | {'none': an_arm(10.0)})
     content['settings']['data'] = 'other'
     clone.keep('d', content)
+    arms = {'none': an_arm(30.0), 'retod': an_arm(32.0)}
+    content = a_file(arms)
+    content['settings']['init'] = 'random'
+    clone.keep('e', content)
     text = render('arms', read_kept(clone.results), {})
-    row = next(x for x in text.splitlines() if '*retod above it*' in x)
+    row, last = [x for x in text.splitlines() if '*retod above it*,' in x][:2]
+    assert ['ImageNet' in row, 'random' in last] == [True, True]
+    assert '| +2.0 (1), +2.0 to +2.0 | – | – | – | – | – |' in last
     # none: photos, of seeds 0 and 1 (13 - 10 and 16 - 12) and of another
     # train set (19 - 20); other (19 - 10), which weighs as much as both
     none = f'{((3.5 - 1) / 2 + 9) / 2:+.1f} (2), -1.0 to +9.0'
     cells = f'| {none} | – | – | – | +2.0 (2), +2.0 to +2.0 |'
     assert f'{cells} – |' in row
+
+
+def test_many_files_by_a_pattern(clone):
+    for number in range(7):
+        clone.keep(f'photos_{number}', a_file({'none': an_arm(number)}))
+    kept = [run for run in read_kept(clone.results) if 'photos' in run.name]
+    text = 'From the 7 files `benchmarks/results/photos_*.json`, of the '
+    assert sources(kept) == f'{text}commits 0123456.'
 
 
 def test_fills_and_checks(clone):

@@ -7,7 +7,7 @@ detector from each for several seeds, evaluates on val and writes a table,
 results.json and curves into --out:
 
     python tools/benchmarks/transfer.py --data-root data/aquarium \
-        --init imagenet --arms none,distill,objectness \
+        --init imagenet --arms none,distill,objectness,retod \
         --pretrain-minutes 10 --finetune-iters 1000 --seeds 3 --out DIR
 
 An arm is `none`, the name of a config in configs/transfer/ (see
@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     folders = 'train/ val/ annotations/; DIR1,DIR2 for several data sets'
     add('--data-root', required=True, help=folders)
     add('--init', choices=['random', 'imagenet'], required=True)
-    add('--arms', default='none,distill,objectness')
+    add('--arms', default='none,distill,objectness,retod')
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--pretrain-minutes', type=float, default=10)
     budget.add_argument('--pretrain-iters', type=int, help='in their place')

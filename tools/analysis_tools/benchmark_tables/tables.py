@@ -1,5 +1,6 @@
 """The tables by name, as Markdown, from kept results alone."""
 
+import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -34,6 +35,7 @@ ARMS = ('none', 'distill', 'lightly', 'objectness', 'dense', 'retod')
 BASELINES = ('none', 'distill', 'objectness')
 # The development sets: data, whose rows are asked for on both starts.
 SETS = ('aquarium', 'bccd', 'microcontrollers', 'coco_subset')
+MANY = 6  # files below a table that are named one by one
 
 
 def render(name: str, kept: Sequence[Kept], only: Mapping[str, str]) -> str:
@@ -68,8 +70,16 @@ def render(name: str, kept: Sequence[Kept], only: Mapping[str, str]) -> str:
     return f'{make(runs)}\n\n{sources(runs)}'
 
 
-def sources(runs: Iterable[Kept]) -> str:
-    """Names the files, with their commits."""
+def sources(runs: Sequence[Kept]) -> str:
+    """Names the files, with their commits; many of them by a pattern."""
+    names = sorted({run.name for run in runs})
+    if len(names) > MANY:
+        commits = sorted({c[:7] for run in runs for c in run.commits})
+        return (
+            f'From the {len(names)} files `benchmarks/results/'
+            f'{os.path.commonprefix(names)}*.json`, of the commits '
+            f'{", ".join(commits)}.'
+        )
     files = dict.fromkeys(
         f'`{run.name}.json` ({", ".join(c[:7] for c in run.commits)})'
         for run in runs
@@ -82,7 +92,7 @@ def sources(runs: Iterable[Kept]) -> str:
 
 
 def arms_table(runs: Sequence[Kept]) -> str:
-    """Arms side by side: one row a comparison, and a last one of means."""
+    """Arms side by side: one row a comparison, then the means of a start."""
     rows, seen, groups = [], set(), compare(runs)
     for group in groups:
         seen.add((group.settings['data'], group.settings['init']))
@@ -110,15 +120,19 @@ def arms_table(runs: Sequence[Kept]) -> str:
                 *cells,
             ]
         )
-    rows.append(['*retod above it*', *[''] * 4, *_lead(groups)])
+    for init, start in STARTS.items():
+        same = [group for group in groups if group.settings['init'] == init]
+        if same:
+            name = f'*retod above it*, {start}'
+            rows.append([name, *[''] * 4, *_lead(same)])
     header = ['data, start', 'detector', 'labels', 'pretraining']
     text = table([*header, 'fine-tuning', *ARMS], rows)
     text += (
         '\n\nBox AP in percent on the val images: mean ± standard deviation '
         'over the fine-tuning runs, whose number is in brackets. *retod above '
-        'it*: mean over the data sets, whose number is in brackets, each the '
-        'mean of its rows that have both arms; then the least and the most '
-        'of a row.'
+        'it*, from each start: mean over the data sets, whose number is in '
+        'brackets, each the mean of its rows that have both arms; then the '
+        'least and the most of a row.'
     )
     absent = [
         f'{data} from {STARTS[init]}{"" if init == "imagenet" else " weights"}'
@@ -132,7 +146,7 @@ def arms_table(runs: Sequence[Kept]) -> str:
     absent += [] if few else ['few labels']
     if absent:
         text += f' {MISSING.capitalize()}: {", ".join(absent)}.'
-    return text + _renamed(runs)
+    return text
 
 
 def _lead(groups: Sequence[Comparison]) -> list[str]:
