@@ -137,7 +137,7 @@ def arms_table(runs: Sequence[Kept]) -> str:
     absent = [
         f'{data} from {STARTS[init]}{"" if init == "imagenet" else " weights"}'
         for data in SETS
-        for init in STARTS
+        for init in sorted({init for _, init in seen})
         if (data, init) not in seen
     ]
     few = any(
