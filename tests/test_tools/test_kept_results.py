@@ -67,6 +67,9 @@ def test_add(clone, run):
     assert kept['commits'] == [COMMIT[:7]]
     assert kept['machine'] == {'cores': '2'}
     assert list(kept['metrics']) == ['none']
+    # what its arms are called today is written by hand, and stays
+    kept['settings']['renamed'] = {'none': 'nothing'}
+    path.write_text(json.dumps(kept))
     # another seed, at a later commit
     results = json.loads((run / 'results.json').read_text())
     results['arms']['none'] = an_arm(1.0, 2.0)
@@ -76,6 +79,7 @@ def test_add(clone, run):
     clone.run('--add', str(run))
     kept = json.loads(path.read_text())
     assert kept['metrics']['none']['AP'] == [1.0, 2.0]
+    assert kept['settings']['renamed'] == {'none': 'nothing'}
     assert sorted(kept['commits']) == [COMMIT[:7], COMMIT[::-1][:7]]
     assert '1.0, 2.0' in clone.readme.read_text()
 

@@ -88,6 +88,7 @@ def add_run(
         )
         contents[folder / f'{part}.json'] = content
     for target, content in contents.items():
+        _keep_renamed(content, target)
         check(content, target)
     folder.mkdir(parents=True, exist_ok=True)
     for target, content in contents.items():
@@ -95,6 +96,15 @@ def add_run(
         new.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
         os.replace(new, target)
     return list(contents)
+
+
+def _keep_renamed(content: dict[str, Any], target: Path) -> None:
+    """Take over what the arms of the replaced file are called today."""
+    old = {}
+    if target.is_file():
+        old = json.loads(target.read_text(encoding='utf-8'))['settings']
+    if 'renamed' in old:
+        content['settings']['renamed'] = old['renamed']
 
 
 def _content(
