@@ -84,6 +84,20 @@ def test_add(clone, run):
     assert '1.0, 2.0' in clone.readme.read_text()
 
 
+def test_command_names_arms_of_earlier_calls(clone, run):
+    path = run / 'results.json'
+    results = json.loads(path.read_text())
+    arms = ('own', 'early', 'own-fgl')
+    results['arms'] = {arm: an_arm(1.0 + i) for i, arm in enumerate(arms)}
+    path.write_text(json.dumps(results))
+    equals = COMMAND.replace('--arms ', '--arms=')
+    for command, option in ((COMMAND, '--arms '), (equals, '--arms=')):
+        clone.run('--add', str(run), '--command', command)
+        kept = json.loads((clone.results / 'transfer_a_run.json').read_text())
+        words = f' {option}none,own=configs/own.py,early --out=DIR'
+        assert kept['command'].endswith(words)
+
+
 def test_add_needs_command_and_commit(clone, run):
     assert 'does not exist' in clone.fails('--add', str(run.parent))
     (run / 'results.md').unlink()

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ def add_run(
 ) -> list[Path]:
     """Keep the results of a finished run; replaces those of its name.
 
-    The command is that of ``run.json`` or of ``results.md``. The commits are
-    those in the checkpoints that the run has left, else that of ``run.json``.
+    The command is that of ``run.json`` or of ``results.md``, with all arms
+    that the results have, though one call need not have run them all. The
+    commits are those in the checkpoints that the run has left, else that of
+    ``run.json``.
 
     Args:
         out: The ``--out`` of a benchmark or of ``mmfgl run``, or the
@@ -72,6 +74,9 @@ def add_run(
             for data, part in results['data_sets'].items()
         }
     contents = {}
+    if kind == 'transfer':
+        arms = [arm for arm, values in results['arms'].items() if values['AP']]
+        command = _with_all_arms(command, arms)
     for part, (where, found) in parts.items():
         commits = [commit] if commit else commits_of(where)
         if not commits and record.get('commit'):
@@ -172,6 +177,22 @@ def clean_command(command: str) -> str:
         return shlex.join(words)
     script = Path(words[1]).name
     return HEAD + shlex.join([script, *words[2:]])
+
+
+def _with_all_arms(command: str, arms: Iterable[str]) -> str:
+    """Add to ``--arms`` those that earlier calls put into the ``--out``."""
+    words = shlex.split(command)
+    for number, word in enumerate(words):
+        option, equals, value = word.partition('=')
+        if option != '--arms':
+            continue
+        where = number if equals else number + 1
+        named = (value if equals else words[where]).split(',')
+        known = {name.partition('=')[0] for name in named}
+        # --detector both makes two rows of an arm
+        new = [arm for arm in arms if arm.removesuffix('-fgl') not in known]
+        words[where] = f'{option}=' * bool(equals) + ','.join(named + new)
+    return shlex.join(words)
 
 
 def _clean_data(path: str) -> str:

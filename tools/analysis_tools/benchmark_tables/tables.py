@@ -131,8 +131,8 @@ def arms_table(runs: Sequence[Kept]) -> str:
         '\n\nBox AP in percent on the val images: mean ± standard deviation '
         'over the fine-tuning runs, whose number is in brackets. *retod above '
         'it*, from each start: mean over the data sets, whose number is in '
-        'brackets, each the mean of its rows that have both arms; then the '
-        'least and the most of a row.'
+        'brackets, each the mean of its rows that have both arms, over the '
+        'seeds that both have; then the least and the most of a row.'
     )
     absent = [
         f'{data} from {STARTS[init]}{"" if init == "imagenet" else " weights"}'
