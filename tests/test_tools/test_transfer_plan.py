@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lib import transfer_plan, transfer_results
+from lib.transfer_finetune import SHARED, modules_to_load
 from lib.transfer_plan import Plan
 from lib.transfer_runs import Runs
 from mmengine.config import Config
@@ -44,6 +45,25 @@ def test_plan_of_both_detectors(data, tmp_path, capsys):
     text = capsys.readouterr().out
     assert 'fine-tune objectness-fgl: fgl, 3 x 2 iterations' in text
     assert 'Expect about' in text
+
+
+def test_modules_that_a_checkpoint_holds(tmp_path):
+    """A pretrained Faster R-CNN may start FGL: what both have is asked for."""
+    path = tmp_path / 'plain.pth'
+    names = ['backbone', 'neck.lateral_convs', 'rpn_head']
+    names += [f'roi_head.bbox_head.{x}' for x in ('shared_fcs', 'fc_reg')]
+    torch.save({f'{name}.0.weight': torch.ones(1) for name in names}, path)
+    plain = ['backbone', 'neck', 'rpn_head']
+    assert modules_to_load(path, 'fgl') == plain
+    assert modules_to_load(path, 'faster-rcnn') == [*plain, names[3]]
+    names = [f'{name}.weight' for name in ('backbone', *SHARED['fgl'])]
+    names += ['neck.lateral_convs.weight', 'neck.projector.weight']
+    torch.save(dict.fromkeys(names, torch.ones(1)), path)
+    assert modules_to_load(path, 'fgl') == ['backbone', *SHARED['fgl']]
+    # the neck of another method, no feature pyramid
+    keys = ['backbone.weight', 'neck.projector.weight']
+    torch.save(dict.fromkeys(keys, torch.ones(1)), path)
+    assert modules_to_load(path, 'faster-rcnn') == ['backbone']
 
 
 def test_weights_are_converted_where_they_are_missing(

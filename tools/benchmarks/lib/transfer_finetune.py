@@ -24,8 +24,12 @@ SHARED = {
         'roi_head.bbox_head.fc_quality',
     ),
 }
-# Other methods too have a `neck`, which is no feature pyramid.
-MARKS = {'neck': 'neck.lateral_convs'}
+# Modules that others have by the same name: other methods a `neck` that is no
+# feature pyramid, Faster R-CNN an `fc_reg` with boxes for each class.
+MARKS = {
+    'neck': 'neck.lateral_convs',
+    'roi_head.bbox_head.fc_reg': 'roi_head.bbox_head.fc_quality',
+}
 
 
 def modules_to_load(
