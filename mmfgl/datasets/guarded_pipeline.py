@@ -1,6 +1,6 @@
 """A data set's pipeline in which one image never stops a run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -37,7 +37,7 @@ class GuardedPipeline:
 
     def __init__(self, pipeline: Callable, test_mode: bool) -> None:
         if isinstance(pipeline, Compose):
-            pipeline.transforms = list(map(_exchange, pipeline.transforms))
+            _use_own_reader(pipeline)
         self.pipeline = pipeline
         self.test_mode = test_mode
         self._skipped: list[tuple[str, str]] = []
@@ -121,6 +121,22 @@ def guard_images(dataset: Any, test_mode: bool) -> None:
     guarded |= isinstance(pipeline, GuardedPipeline)
     if callable(pipeline) and not guarded:
         dataset.pipeline = GuardedPipeline(pipeline, test_mode)
+
+
+def inference_pipeline(steps: Sequence[dict]) -> Compose:
+    """A pipeline outside of a runner, which reads images as one does.
+
+    Args:
+        steps: Configs of its transforms.
+    """
+    pipeline = Compose(steps)
+    _use_own_reader(pipeline)
+    return pipeline
+
+
+def _use_own_reader(pipeline: Compose) -> None:
+    """Exchange MMCV's loading transform for ours, in place."""
+    pipeline.transforms = list(map(_exchange, pipeline.transforms))
 
 
 class _LoadOrBlank(BaseTransform):

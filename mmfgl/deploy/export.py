@@ -66,11 +66,11 @@ def export(
     if images:
         found = compare_on_images(model, cfg, content, images)
         print(found)
-        words = [source, *([checkpoint] if checkpoint else []), '--check']
+        words = [source, *([checkpoint] if checkpoint else [])]
+        words += ['--out', out, *(['--trust-checkpoint'] if trust else [])]
+        words += ['--check', *check]
         record = dict(
-            command=shlex.join(
-                ['mmfgl', 'export', *map(str, [*words, *check])]
-            ),
+            command=shlex.join(['mmfgl', 'export', *map(str, words)]),
             machine=machine_settings(),
             settings=dict(model=model.cfg.model.type, config=trained.title),
             metrics=asdict(found),

@@ -14,18 +14,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
+from mmfgl.datasets.guarded_pipeline import inference_pipeline, reason_of
+from mmfgl.datasets.image_reader import UnreadableImageError
 from mmfgl.deploy.graph import DetectorGraph
 from mmfgl.deploy.support import check_supported, preprocessing
 from mmfgl.evaluation import greedy_match
 from mmfgl.models.layers import pairwise_iou
 from mmfgl.utils.atomic_files import write_atomically
+from mmfgl.utils.names import printable
 from mmfgl.version import __version__
 
 OPSET = 17  # RoIAlign of half pixels needs 16
@@ -205,15 +209,16 @@ def compare_on_images(
         model: The detector.
         cfg: Its config, whose test pipeline reads the images.
         content: The ONNX model.
-        images: Image files.
-
-    Raises:
-        FileNotFoundError: An image does not exist.
+        images: Image files; of one that cannot be used, a line is printed.
     """
-    pipeline = Compose(get_test_pipeline_cfg(cfg))
+    pipeline = inference_pipeline(get_test_pipeline_cfg(cfg))
     session, total = open_session(content), Agreement()
     for path in images:
-        batch = pseudo_collate([pipeline(dict(img_path=path, img_id=0))])
+        try:
+            batch = pseudo_collate([pipeline(dict(img_path=path, img_id=0))])
+        except (UnreadableImageError, cv2.error) as error:
+            print(f'left out {printable(path)}: {reason_of(error)}')
+            continue
         data = model.data_preprocessor(batch, False)
         (sample,) = model.predict(
             data['inputs'], data['data_samples'], rescale=False

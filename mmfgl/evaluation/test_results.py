@@ -155,8 +155,9 @@ class TestResults:
             params.areaRngLbl = params.areaRngLbl[:1]
             coco_eval.evaluate()
             coco_eval.accumulate()
-        # (IoU, recall, class, all areas, most detections)
+        # (IoU, recall, class, all areas, most detections), by ascending id
         precision = coco_eval.eval['precision'][:, :, :, 0, -1]
+        precision = precision[:, :, np.argsort(np.argsort(self.cat_ids))]
         precision = np.where(precision < 0, np.nan, precision)
         return {n: precision[part].mean((0, 1)) for n, part in items.items()}
 

@@ -104,7 +104,7 @@ class ConfigWriter:
             start = 'from the pretraining of pretrain.py'
             modules = '_base_.pretrained_modules'
         val_interval = -(-length.iters // validations)
-        if length.seconds is not None:  # the clock runs on meanwhile
+        if length.seconds is not None:  # the run is to end by the clock
             val_interval = f'{NEVER}'
         return self._write(
             name,

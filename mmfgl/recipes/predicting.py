@@ -16,9 +16,10 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import ConfigDict
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.utils import track_iter_progress
 
+from mmfgl.datasets.guarded_pipeline import inference_pipeline
 from mmfgl.datasets.image_names import IMG_EXTENSIONS, find_images
 from mmfgl.datasets.image_reader import UnreadableImageError, read_image
 from mmfgl.evaluation.score_threshold import SHOWN_IOU
@@ -161,7 +162,7 @@ class Detector:
         self.model = load_detector(find_trained(run_dir))
         cfg = self.model.cfg
         steps = cfg.tta_pipeline if tta else get_test_pipeline_cfg(cfg)
-        self.pipeline = Compose([_own_reader(step) for step in steps])
+        self.pipeline = inference_pipeline(steps)
         self.predictor = self.model
         if tta:
             model = ConfigDict(**cfg.tta_model, module=self.model)
@@ -237,13 +238,6 @@ class Detector:
             )
             for number, (box, score, label) in enumerate(rows, 1)
         ]
-
-
-def _own_reader(step: dict) -> dict:
-    """The reader of images of mmfgl in place of MMCV's."""
-    if step['type'] == 'LoadImageFromFile':
-        return dict(type='mmfgl.LoadImage')
-    return step
 
 
 def _picture(name: str) -> str:

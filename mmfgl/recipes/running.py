@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import shlex
 import time
 from dataclasses import asdict
@@ -143,7 +144,7 @@ def run(
 
 
 def check_budget(minutes: float | None, iters: int | None) -> None:
-    """Make sure that there is one budget, and that it is above 0.
+    """Make sure that there is one budget, and that it is above 0 and finite.
 
     Raises:
         ValueError: It is not.
@@ -151,8 +152,8 @@ def check_budget(minutes: float | None, iters: int | None) -> None:
     if minutes is not None and iters is not None:
         raise ValueError('give either --minutes or --iters, not both')
     for name, value in (('--minutes', minutes), ('--iters', iters)):
-        if value is not None and value <= 0:
-            raise ValueError(f'{name} must be above 0, got {value}')
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f'{name} must be a number above 0, got {value}')
 
 
 def check_out(out: Path, photos: str) -> None:
@@ -275,7 +276,7 @@ def _command(
     words += [] if settings['flip'] else ['--no-flip']
     for name in ('minutes', 'iters'):
         if settings[name] is not None:
-            words += [f'--{name}', f'{settings[name]:g}']
+            words += [f'--{name}', f'{settings[name]:.15g}']
     return shlex.join(map(str, words))
 
 

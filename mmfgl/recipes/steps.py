@@ -17,6 +17,7 @@ from mmfgl.recipes.budget import (
 )
 from mmfgl.recipes.configs import CLUSTERS, ConfigWriter
 from mmfgl.recipes.photos import PRETRAINING
+from mmfgl.reports.runs import read_log
 from mmfgl.utils.machine import cores
 from mmfgl.utils.paths import installed
 from mmfgl.utils.resume import find_checkpoint
@@ -90,9 +91,7 @@ class RunSteps:
         # those of an earlier start included
         self.taken[step.name] = json.loads(path.read_text())['seconds']
         if step.resumable:
-            logs = step.work_dir.glob('*/vis_data/scalars.json')
-            lines = (line for log in logs for line in log.open())
-            records = [json.loads(line) for line in lines]
+            records = read_log(step.work_dir)
             times = [r['time'] for r in records if 'loss' in r]
             iteration = statistics.median(times)
         elif step.name.startswith('test-'):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.logging import print_log
 
+from mmfgl.datasets.image_reader import UnreadableImageError
 from mmfgl.evaluation import (
     ERROR_TYPES,
     MatchStatistics,
@@ -194,8 +195,8 @@ def _add_pictures(
         caption += f' ({reason})' if reason else ''
         try:
             pictures.append((caption, list(panels(results, index))))
-        except FileNotFoundError:
-            missing.append(paths[index])
+        except UnreadableImageError as error:
+            missing.append(error)
             continue
         seen.update(results[0].images[index].gt_labels.tolist())
         for result in results:
@@ -206,8 +207,8 @@ def _add_pictures(
         page.add_pictures(titles, pictures, legend)
     if missing:
         text = (
-            f'{len(missing)} of the photographs to show are not there any '
-            f'more and are left out ({missing[0]}).'
+            f'{len(missing)} of the photographs to show cannot be read and '
+            f'are left out ({missing[0]}).'
         )
         page.add_text(text)
         print_log(f'{drawn[0].folder}: {text}', level=logging.WARNING)

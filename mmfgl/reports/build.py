@@ -159,7 +159,7 @@ def _add_curves(page: Report, trainings: Sequence[Training]) -> None:
     curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
     if curves:
         loops = {
-            bool(training.config.train_cfg.get('max_epochs'))
+            bool(training.config.get('train_cfg', {}).get('max_epochs'))
             for training in detectors
             if training.name in curves
         }

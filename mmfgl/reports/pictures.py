@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, lru_cache
 
-import cv2
 import mmcv
 import numpy as np
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
+
+from mmfgl.datasets.image_reader import read_image
 
 #: Colours of classes, in turn: told apart in light and dark places.
 COLOURS = (
@@ -40,13 +41,9 @@ def load_picture(
         its own.
 
     Raises:
-        FileNotFoundError: There is no such image.
-        ValueError: It cannot be read.
+        UnreadableImageError: It is not there, or cannot be used.
     """
-    try:
-        image = mmcv.imread(path, channel_order='rgb')
-    except cv2.error as error:
-        raise ValueError(f'{path} is no image that can be read') from error
+    image = mmcv.bgr2rgb(read_image(path))
     height, width = image.shape[:2]
     factor = longest / max(height, width)
     size = [max(1, round(side * factor)) for side in (width, height)]

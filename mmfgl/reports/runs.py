@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +22,8 @@ def read_curve(
 ) -> list[tuple[int, float]]:
     """(step, value) pairs that a training run has logged, in order.
 
-    When it was resumed, its parts are joined, the later part counting where
-    they overlap. ``key`` is e.g. ``'loss'`` or ``'coco/bbox_mAP'``.
+    When it was resumed, the later part counts where its parts overlap.
+    ``key`` is e.g. ``'loss'`` or ``'coco/bbox_mAP'``.
 
     Raises:
         FileNotFoundError: The run has logged nothing.
@@ -38,8 +39,12 @@ def read_curve(
 def read_log(work_dir: str | Path) -> list[dict]:
     """All records that a training run has logged, the oldest first.
 
+    The parts of one that was resumed are joined. Runs before it in the same
+    folder do not count, nor does a last line that was cut off.
+
     Raises:
         FileNotFoundError: The run has logged nothing.
+        ValueError: A log is damaged.
     """
     files = sorted(Path(work_dir).glob(_SCALARS))
     if not files:
@@ -47,8 +52,31 @@ def read_log(work_dir: str | Path) -> list[dict]:
             f'No */vis_data/scalars.json in {work_dir}: nothing was trained '
             'there, or the visualizer of the config has no LocalVisBackend.'
         )
-    lines = (f.read_text(encoding='utf-8').splitlines() for f in files)
-    return [json.loads(line) for part in lines for line in part]
+    records: list[dict] = []
+    for file in files:
+        if _starts_anew(file.with_name('config.py')):
+            records.clear()
+        records += _read_lines(file)
+    return records
+
+
+def _starts_anew(config: Path) -> bool:
+    """Whether a run with this logged config goes on from no other."""
+    if not config.is_file():
+        return False
+    text = config.read_text(encoding='utf-8')
+    return re.search(r'^resume = (?!False|None)', text, re.M) is None
+
+
+def _read_lines(path: Path) -> Iterator[dict]:
+    """Records of a log; a full disk may have cut off its last line."""
+    lines = path.read_text(encoding='utf-8').splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(f'{path}, line {number}: {error}') from error
 
 
 class Run:
@@ -72,10 +100,11 @@ class Training(Run):
 
     @cached_property
     def config(self) -> Config:
-        """Its config."""
+        """Its config; empty if another program has trained."""
         own = self.folder / 'config.py'
         logged = sorted(self.folder.glob('*/vis_data/config.py'))
-        return Config.fromfile(own if own.is_file() else logged[-1])
+        files = [own] if own.is_file() else logged
+        return Config.fromfile(files[-1]) if files else Config()
 
     @property
     def detects(self) -> bool:
@@ -88,10 +117,11 @@ class Training(Run):
         path = self.folder / 'budget.json'
         if path.is_file():
             return f'{json.loads(path.read_text())["iters"]} iterations'
-        loop = self.config.train_cfg
-        if loop.get('max_iters'):
-            return f'{loop.max_iters} iterations'
-        return f'{loop.get("max_epochs")} epochs'
+        loop = self.config.get('train_cfg', {})
+        for key, unit in (('iters', 'iterations'), ('epochs', 'epochs')):
+            if loop.get(f'max_{key}'):
+                return f'{loop[f"max_{key}"]} {unit}'
+        return '–'
 
     @cached_property
     def seconds(self) -> float | None:
@@ -170,7 +200,7 @@ def find_runs(dirs: Sequence[str | Path]) -> Runs:
     """Sort folders into trainings, tests and transfer benchmarks.
 
     A folder is one itself, or has some below: a run folder of ``mmfgl run``,
-    or any folder of work dirs.
+    or any folder of work dirs or of such folders.
 
     Raises:
         FileNotFoundError: A folder is not there, or has no run.
@@ -180,23 +210,30 @@ def find_runs(dirs: Sequence[str | Path]) -> Runs:
         label = '' if len(dirs) == 1 else _short(folder, dirs)
         if not folder.is_dir():
             raise FileNotFoundError(f'{folder} is not there.')
-        if _is_transfer(folder):
-            _add_transfer(runs, folder, label)
-        elif not _add(runs, folder, label or folder.resolve().name):
-            found = [
-                _add(runs, child, f'{label}/{child.name}'.lstrip('/'))
-                for child in sorted(folder.iterdir(), key=_age)
-                if child.is_dir()
-            ]
-            if not any(found):
-                raise FileNotFoundError(
-                    f'{folder} holds no run. Give a work dir of '
-                    'tools/train.py (*/vis_data/scalars.json) or of '
-                    'tools/test.py (metrics.json and predictions.bbox.json), '
-                    'an output of mmfgl run or tools/benchmarks/transfer.py, '
-                    'or a folder of such.'
-                )
+        if not _find(runs, folder, label, levels=2):
+            raise FileNotFoundError(
+                f'{folder} holds no run. Give a work dir of '
+                'tools/train.py (*/vis_data/scalars.json) or of '
+                'tools/test.py (metrics.json and predictions.bbox.json), '
+                'an output of mmfgl run or tools/benchmarks/transfer.py, '
+                'or a folder of such.'
+            )
     return runs
+
+
+def _find(runs: Runs, folder: Path, label: str, levels: int) -> bool:
+    """Add what a folder is, or else what is some levels below it, if any."""
+    if _is_transfer(folder):
+        _add_transfer(runs, folder, label)
+        return True
+    if _add(runs, folder, label or folder.resolve().name):
+        return True
+    found = [
+        _find(runs, child, f'{label}/{child.name}'.lstrip('/'), levels - 1)
+        for child in (sorted(folder.iterdir(), key=_age) if levels else ())
+        if child.is_dir()
+    ]
+    return any(found)
 
 
 def _short(folder: Path, dirs: Iterable[str | Path]) -> str:
@@ -222,8 +259,12 @@ def _is_transfer(folder: Path) -> bool:
     path = folder / 'results.json'
     if not path.is_file():
         return False
-    arms = json.loads(path.read_text()).get('arms', {}).values()
-    return bool(arms) and all('pretrain_seconds' in arm for arm in arms)
+    content = json.loads(path.read_text())
+    arms = content.get('arms') if isinstance(content, dict) else None
+    if not isinstance(arms, dict) or not arms:
+        return False
+    parts = arms.values()
+    return all(isinstance(x, dict) and 'pretrain_seconds' in x for x in parts)
 
 
 def _add(runs: Runs, folder: Path, name: str) -> bool:

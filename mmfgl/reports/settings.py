@@ -46,14 +46,14 @@ def _config(run: Run) -> Config:
 
 def _settings(cfg: Config) -> dict[str, Any]:
     """The settings that a reader asks for first."""
-    model = cfg.model
+    model = cfg.get('model', {})
     model = model.get('module', model)  # of test-time augmentation
     detector = model.get('detector', model)
     loader = cfg.get('train_dataloader') or {}
     optimizer = cfg.get('optim_wrapper', {}).get('optimizer', {})
     backbone = detector.get('backbone', {})
     return {
-        'model': str(model['type']),
+        'model': str(model.get('type', '–')),
         'backbone': backbone.get('model_name') or backbone.get('type') or '–',
         'batch size': loader.get('batch_size'),
         'optimizer': str(optimizer.get('type', '–')),

@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mmdet.utils import get_test_pipeline_cfg
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmfgl.datasets.guarded_pipeline import inference_pipeline
 from mmfgl.datasets.image_reader import read_image
 from mmfgl.models.roi_heads import FGLRoIHead
 
@@ -73,10 +74,11 @@ def trace_image(model: nn.Module, path: str) -> Trace:
 
     Raises:
         TypeError: If the detector's RoI head is no :class:`FGLRoIHead`.
+        UnreadableImageError: If the image cannot be used.
         ValueError: If the detector finds no candidate.
     """
     roi_head = fgl_head(model)
-    pipeline = Compose(get_test_pipeline_cfg(model.cfg))
+    pipeline = inference_pipeline(get_test_pipeline_cfg(model.cfg))
     batch = pseudo_collate([pipeline(dict(img_path=path, img_id=0))])
     with _recording(roi_head) as record:
         (sample,) = model.test_step(batch)

@@ -15,10 +15,10 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.structures import DetDataSample
 from mmdet.visualization.palette import get_palette
 from mmengine.config import Config
-from mmengine.fileio import get
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+from mmfgl.datasets.image_reader import UnreadableImageError, read_image
 from mmfgl.registry import HOOKS
 from mmfgl.utils.checked_runner import leaf_datasets
 
@@ -73,9 +73,9 @@ class PictureHook(DetVisualizationHook):
         outputs: Sequence[DetDataSample],
     ) -> None:
         """As in mmdet: draw the first image of every ``interval``."""
-        if self.draw:
-            outputs = [self.without_duplicates(outputs[0])]
-        super().after_val_iter(runner, batch_idx, data_batch, outputs)
+        step = runner.iter + batch_idx
+        if self.draw and step % self.interval == 0:
+            self._draw(runner, outputs[0], 'val_img', step)
 
     def after_test_iter(
         self,
@@ -87,29 +87,38 @@ class PictureHook(DetVisualizationHook):
         """Draw the images of a batch."""
         for sample in outputs if self.draw else ():
             self._test_index += 1
-            try:
-                content = get(sample.img_path, backend_args=self.backend_args)
-                image = mmcv.imfrombytes(content, channel_order='rgb')
-            except (OSError, cv2.error):
-                image = None
-            if image is None:
-                runner.logger.warning(f'no picture of {sample.img_path}')
-                continue
             out_file = None
             if self.test_out_dir is not None:
                 folder = osp.join(runner.work_dir, runner.timestamp)
                 name = self.picture_name(sample)
                 out_file = osp.join(folder, self.test_out_dir, name)
-            runner.visualizer.add_datasample(
-                osp.basename(sample.img_path) if self.show else 'test_img',
-                image,
-                data_sample=self.without_duplicates(sample),
-                show=self.show,
-                wait_time=self.wait_time,
-                pred_score_thr=self.score_thr,
-                out_file=out_file,
-                step=self._test_index,
-            )
+            self._draw(runner, sample, 'test_img', self._test_index, out_file)
+
+    def _draw(
+        self,
+        runner: Runner,
+        sample: DetDataSample,
+        title: str,
+        step: int,
+        out_file: str | None = None,
+    ) -> None:
+        """Draw an image, if it can be read."""
+        path = sample.img_path
+        try:
+            image = read_image(path, backend_args=self.backend_args)
+        except UnreadableImageError as error:
+            runner.logger.warning(f'no picture of {error}')
+            return
+        runner.visualizer.add_datasample(
+            osp.basename(path) if self.show else title,
+            mmcv.bgr2rgb(image),
+            data_sample=self.without_duplicates(sample),
+            show=self.show,
+            wait_time=self.wait_time,
+            pred_score_thr=self.score_thr,
+            out_file=out_file,
+            step=step,
+        )
 
     def picture_name(self, sample: DetDataSample) -> str:
         """Where to put the picture of an image, below the show dir."""

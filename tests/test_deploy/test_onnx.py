@@ -95,7 +95,12 @@ def test_check_prints_the_differences(exported, capsys):
     cfg = Config.fromfile(folder / 'tiny.py')
     model = init_detector(cfg, str(folder / 'tiny.pth'), device='cpu')
     content = (folder / 'model.onnx').read_bytes()
-    same = compare_on_images(model, cfg, content, [path, path])
+    damaged = folder / 'damaged.jpg'
+    damaged.write_bytes(Path(path).read_bytes()[:200])
+    capsys.readouterr()
+    images = [path, str(damaged), path]
+    same = compare_on_images(model, cfg, content, images)
+    assert f'left out {damaged}: ' in capsys.readouterr().out
     assert same.images == 2
     assert 6 < same.torch == same.onnx == same.matches
     assert same.box < 1e-3 and same.score < 1e-4
@@ -104,6 +109,20 @@ def test_check_prints_the_differences(exported, capsys):
     other = compare_on_images(model, cfg, content, [path])
     assert other.matches < other.torch
     assert f'{other.matches} detections match' in str(other)
+
+
+def test_the_example_refuses_deeper_images(
+    exported, tmp_path, monkeypatch, capsys
+):
+    image = str(tmp_path / 'deep.png')
+    cv2.imwrite(image, np.full((20, 30), 4080, np.uint16))
+    example = ROOT / 'tools/deploy/onnx_predict.py'
+    words = [exported[0] / 'model.onnx', image, '--out', tmp_path / 'out']
+    monkeypatch.setattr('sys.argv', [str(example), *map(str, words)])
+    runpy.run_path(str(example), run_name='__main__')
+    assert f'skipped, more than 8 bits a value: {image}' in (
+        capsys.readouterr().err
+    )
 
 
 def test_nothing_found():

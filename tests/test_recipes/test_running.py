@@ -160,8 +160,9 @@ def test_a_dry_run_writes_nothing(digits, tmp_path, faked, capsys):
     ('kwargs', 'message'),
     [
         (dict(minutes=5, iters=5), 'either --minutes or --iters'),
-        (dict(minutes=0), '--minutes must be above 0'),
-        (dict(iters=-1), '--iters must be above 0'),
+        (dict(minutes=0), '--minutes must be a number above 0'),
+        (dict(minutes=float('nan')), '--minutes must be a number above 0'),
+        (dict(iters=-1), '--iters must be a number above 0'),
         (dict(minutes=1), '--minutes 1 is too short'),
     ],
 )

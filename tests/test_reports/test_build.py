@@ -63,6 +63,30 @@ def test_transfer(tmp_path):
     assert '| cores | 2 |' in text
 
 
+def test_a_damaged_photograph_is_left_out(tmp_path, write):
+    write.dataset(tmp_path / 'photos', num_images=3)
+    write.test(tmp_path / 'test', tmp_path / 'photos', 'x.pth', num_images=3)
+    photo = tmp_path / 'photos/val/<i>1.png'
+    photo.write_bytes(photo.read_bytes()[:200])
+    page = report(tmp_path / 'test')
+    text = page.with_suffix('.md').read_text()
+    assert '1 of the photographs to show cannot be read' in text
+    assert '1.png: no image, or a damaged one' in text
+    assert page.read_text().count('<img src=') == 2  # of the other one
+
+
+def test_arm_of_another_program(tmp_path):
+    """LightlyTrain leaves a curve of its loss, and no config."""
+    arm = dict(AP=[30.0], pretrain_seconds=60, images_seen=99)
+    content = dict(arms=dict(lightly=arm), settings=dict(seeds=1))
+    (tmp_path / 'results.json').write_text(json.dumps(content))
+    log = tmp_path / 'pretrain/lightly/run/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.0}\n')
+    text = report(tmp_path).with_suffix('.md').read_text()
+    assert '| lightly (pretraining) | – |' in text
+
+
 def test_changed_annotations(run_folder, tmp_path):
     folder = tmp_path / 'test'
     folder.mkdir()
@@ -115,10 +139,10 @@ def test_a_run_that_was_copied(tmp_path, write, capsys):
     shutil.rmtree(photos)
     text = report(moved).read_text()
     assert '<img src=' not in text
-    line = '1 of the photographs to show are not there any more and are '
+    line = '1 of the photographs to show cannot be read and are '
     line += f'left out ({photos}/val/'
     assert line in capsys.readouterr().out
-    assert '1 of the photographs to show are not there any more' in text
+    assert '1 of the photographs to show cannot be read' in text
     (moved / 'data/val.json').unlink()
     with pytest.raises(FileNotFoundError, match='names the annotation file'):
         report(moved)

@@ -21,6 +21,34 @@ def test_curve_of_a_resumed_run(tmp_path):
         read_curve(tmp_path / 'none')
 
 
+def write_log(folder, day, records, resume=None):
+    path = folder / f'2025010{day}_000000/vis_data/scalars.json'
+    path.parent.mkdir(parents=True)
+    path.write_text('\n'.join(map(json.dumps, records)))
+    if resume is not None:
+        path.with_name('config.py').write_text(f'lr = 1\nresume = {resume}\n')
+    return path
+
+
+def test_a_new_run_in_an_old_work_dir(tmp_path):
+    old = [{'step': s, 'loss': 1.0, 'coco/bbox_mAP': 0.2} for s in (10, 20)]
+    new = [{'step': s, 'loss': 5.0} for s in (10, 15)]
+    write_log(tmp_path, 1, old, False)
+    write_log(tmp_path, 2, new[:1], False)
+    write_log(tmp_path, 3, new[1:], True)
+    assert read_curve(tmp_path) == [(10, 5.0), (15, 5.0)]
+    assert read_curve(tmp_path, 'coco/bbox_mAP') == []
+
+
+def test_a_log_that_was_cut_off(tmp_path):
+    log = write_log(tmp_path, 1, [dict(step=1, loss=2.0)])
+    log.write_text(log.read_text() + '\n{"step": 2, "lo')
+    assert read_curve(tmp_path) == [(1, 2.0)]
+    log.write_text(log.read_text() + '\n{"step": 3}')
+    with pytest.raises(ValueError, match=r'scalars\.json, line 2: '):
+        read_curve(tmp_path)
+
+
 def test_run_folder(run_folder):
     runs = find_runs([run_folder])
     names = ['imagenet', 'pretrain', 'retod']
@@ -78,6 +106,30 @@ def test_transfer(tmp_path, run_folder):
     runs = find_runs([tmp_path])
     assert runs.transfers == {tmp_path.name: content}
     assert [(t.name, t.arm) for t in runs.trainings] == [('none', True)]
+
+
+def test_a_folder_of_all_kinds(tmp_path, run_folder):
+    arm = dict(AP=[1.0], pretrain_seconds=0.0, images_seen=0)
+    content = dict(arms=dict(none=arm), settings=dict(data='x'))
+    (tmp_path / 'bench').mkdir()
+    (tmp_path / 'bench/results.json').write_text(json.dumps(content))
+    (tmp_path / 'first').symlink_to(run_folder, target_is_directory=True)
+    work_dir = run_folder / 'retod'
+    (tmp_path / 'one').symlink_to(work_dir, target_is_directory=True)
+    runs = find_runs([tmp_path])
+    assert runs.transfers == dict(bench=content)
+    names = {training.name for training in runs.trainings}
+    names |= {test.name for test in runs.tests}
+    assert names >= {'one', 'first/retod', 'first/test-retod-tta'}
+
+
+@pytest.mark.parametrize('content', ['[]', '{"arms": {"a": 3}}', '{}'])
+def test_results_of_something_else(tmp_path, run_folder, content):
+    (tmp_path / 'results.json').write_text(content)
+    work_dir = run_folder / 'retod'
+    (tmp_path / 'one').symlink_to(work_dir, target_is_directory=True)
+    runs = find_runs([tmp_path])
+    assert [training.name for training in runs.trainings] == ['one']
 
 
 def test_no_run(tmp_path):

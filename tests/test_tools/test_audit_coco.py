@@ -49,6 +49,14 @@ def test_tool(root, capsys):
         30,
         30,
     )
+    for folder in ('a', 'b'):
+        shutil.copytree(root / 'train', root / folder)
+        shutil.copy(root / 'train.json', root / folder / '_ann.json')
+    pairs = [str(root / f) for f in ('a/_ann.json', 'a', 'b/_ann.json', 'b')]
+    with pytest.raises(SystemExit):
+        tool.main([*pairs, '--out', str(root / 'two')])
+    folders = {path.parent.name for path in (root / 'two').rglob('*.png')}
+    assert folders == {'1_a__ann', '2_b__ann'}
     (mended,) = (root / 'out').glob('train.*.json')
     assert json.loads(mended.read_text())['annotations'][1]['area'] == 120
     (root / 'train.json').unlink()

@@ -175,3 +175,20 @@ def test_clear_errors(data, tmp_path, monkeypatch):
         fails('2 config.* of the arm "x"', data, tmp_path, 'x')
     fails('annotations', tmp_path, tmp_path, 'none')
     fails('an arm twice', data, tmp_path, 'none,none')
+    fails('--redo retod: no arm', data, tmp_path, 'none', '--redo=retod')
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('--pretrain-iters=0', 'budget must be a number above 0'),
+        ('--pretrain-minutes=nan', 'budget must be a number above 0'),
+        ('--arms=a b', "not a name of an arm: 'a b'"),
+        ('--workers=-1', '--workers must be at least 0'),
+    ],
+)
+def test_wrong_options(tmp_path, capsys, option, message):
+    words = ['--data-root=x', '--init=random', f'--out={tmp_path}', option]
+    with pytest.raises(SystemExit):
+        transfer.parse_args(words)
+    assert message in capsys.readouterr().err

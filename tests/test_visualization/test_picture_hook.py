@@ -96,6 +96,32 @@ def test_any_ending(draw, tmp_path, name):
     assert draw([sample_of(tmp_path / 'data' / name)]) == [f'{name}.png']
 
 
+def test_validation_draws_what_was_read(tmp_path, visualizer):
+    samples = [sample_of(tmp_path / name) for name in ('0.png', 'empty.png')]
+    deep = cv2.imencode('.png', np.full((50, 100), 4080, np.uint16))[1]
+    (tmp_path / '0.png').write_bytes(deep.tobytes())
+    (tmp_path / 'empty.png').write_bytes(b'')
+    hook = HOOKS.build(dict(type='mmfgl.PictureHook', draw=True, interval=2))
+    drawn, warnings = [], []
+    runner = SimpleNamespace(
+        iter=10,
+        visualizer=SimpleNamespace(
+            add_datasample=lambda name, image, **kwargs: drawn.append(
+                (name, image.max(), kwargs['step'])
+            )
+        ),
+        logger=SimpleNamespace(warning=warnings.append),
+    )
+    for index in range(4):
+        hook.after_val_iter(runner, index, {}, [samples[index == 2]])
+    assert drawn == [('val_img', 255, 10)]
+    assert len(warnings) == 1 and 'empty.png: the file is empty' in warnings[0]
+    HOOKS.build(dict(type='mmfgl.PictureHook')).after_val_iter(
+        runner, 0, {}, samples
+    )
+    assert len(drawn) == 1
+
+
 def test_a_file_without_image_gets_no_picture(draw, tmp_path):
     empty = tmp_path / 'data/empty.jpg'
     samples = [sample_of(tmp_path / 'data/1.jpg'), sample_of(empty)]

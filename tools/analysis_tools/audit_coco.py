@@ -66,7 +66,12 @@ def audit(args: argparse.Namespace, ann: str, folder: str) -> AuditReport:
     for finding in report.findings():
         print(f'  {finding.level:8} {finding}')
     if args.out:
-        out = osp.join(args.out, Path(ann).stem)
+        stem = Path(ann).stem
+        if [Path(a).stem for a, _ in args.pairs].count(stem) > 1:
+            # Roboflow's files differ by their folders alone
+            number = args.pairs.index((ann, folder)) + 1
+            stem = f'{number}_{Path(ann).absolute().parent.name}_{stem}'
+        out = osp.join(args.out, stem)
         found = draw_odd_boxes(report, folder, out, args.pictures)
         if found:
             print(f'  {len(found)} pictures of odd boxes in {out}')

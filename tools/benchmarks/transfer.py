@@ -19,6 +19,7 @@ added to the same --out.
 """
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -90,11 +91,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name.replace("_", "-")} must be at least 1')
+    if args.workers < 0:
+        parser.error('--workers must be at least 0')
     if args.pretrain_iters is not None:
         args.pretrain_minutes = None
-    if (args.pretrain_iters or args.pretrain_minutes) <= 0:
-        parser.error('the pretraining budget must be positive')
-    args.arms = [Arm.parse(text) for text in args.arms.split(',')]
+        budget = args.pretrain_iters
+    else:
+        budget = args.pretrain_minutes
+    if not 0 < budget < math.inf:
+        parser.error('the pretraining budget must be a number above 0')
+    try:
+        args.arms = [Arm.parse(text) for text in args.arms.split(',')]
+    except ValueError as error:
+        parser.error(f'--arms: {error}')
     args.redo = [name for name in args.redo.split(',') if name]
     # mmfgl's tools are found from everywhere, checkpoints/ from the clone
     args.out = Path(args.out).resolve()

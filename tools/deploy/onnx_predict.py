@@ -108,9 +108,10 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     predictions = {}
     for path in args.images:
-        image = cv2.imread(path)
-        if image is None:
-            print(f'skipped, unreadable: {path}', file=sys.stderr)
+        image = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is None or image.dtype != np.uint8:
+            why = 'unreadable' if image is None else 'more than 8 bits a value'
+            print(f'skipped, {why}: {path}', file=sys.stderr)
             continue
         boxes, scores, labels = detector(image)
         shown = scores >= args.score_thr

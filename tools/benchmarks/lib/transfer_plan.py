@@ -218,7 +218,8 @@ class Plan:
         """Check that the folder is new or of the same settings; claim it.
 
         Raises:
-            ValueError: It holds results of other settings.
+            ValueError: It holds results of other settings, or no arm has a
+                name to redo.
         """
         path = self.out / 'settings.json'
         if path.is_file():
@@ -241,10 +242,16 @@ class Plan:
                 )
         write_json(path, self.settings)
         for name in self.args.redo:
-            for state in (self.out / 'steps').glob('*.json'):
-                if re.fullmatch(
-                    rf'(proposals|quality|pretrain|finetune)_{re.escape(name)}'
-                    r'(-fgl)?(-round\d+)?(_seed\d+)?',
-                    state.stem,
-                ):
-                    state.unlink()
+            pattern = re.compile(
+                rf'(proposals|quality|pretrain|finetune)_{re.escape(name)}'
+                r'(-fgl)?(-round\d+)?(_seed\d+)?'
+            )
+            states = (self.out / 'steps').glob('*.json')
+            done = [s for s in states if pattern.fullmatch(s.stem)]
+            if not done and name not in {arm.name for arm in self.args.arms}:
+                raise ValueError(
+                    f'--redo {name}: no arm of this call or of {self.out} has '
+                    'this name'
+                )
+            for state in done:
+                state.unlink()

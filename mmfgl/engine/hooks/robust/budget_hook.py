@@ -26,8 +26,8 @@ class BudgetHook(Hook):
     ``max_iters`` is estimated anew after every iteration, so that whatever
     else follows ``iter / max_iters`` (the momentum of a teacher, say) keeps
     step with the clock, also on a machine whose speed varies. The clock
-    starts with the first batch; loading of data counts, evaluation and
-    building do not.
+    starts when training does; loading of data counts, validation and building
+    do not.
 
     At the end, ``budget.json`` in the work dir tells the seconds, iterations
     and images (of one view each) that were spent.
@@ -64,6 +64,7 @@ class BudgetHook(Hook):
         self.views = views
         self.progress = 0.0
         self._start: float | None = None
+        self._val_start = 0.0
 
     def factor_at(self, progress: float) -> float:
         """Share of the learning rate after this share of the budget."""
@@ -95,6 +96,15 @@ class BudgetHook(Hook):
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Estimate the number of iterations, or end the run."""
         self._update(runner, runner.iter + 1)
+
+    def before_val(self, runner: Runner) -> None:
+        """Stop the clock."""
+        self._val_start = time.monotonic()
+
+    def after_val(self, runner: Runner) -> None:
+        """Start the clock again, if it ran at all."""
+        if self._start is not None:
+            self._start += time.monotonic() - self._val_start
 
     def after_train(self, runner: Runner) -> None:
         """Write what was spent."""

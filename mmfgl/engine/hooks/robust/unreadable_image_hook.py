@@ -39,6 +39,7 @@ class UnreadableImageHook(Hook):
     """
 
     INTERVAL = 50
+    priority = 'HIGHEST'  # before ExactResumeHook starts workers
 
     def __init__(self, max_share: float = 0.5) -> None:
         self.max_share = max_share
@@ -46,8 +47,15 @@ class UnreadableImageHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Guard the pipeline."""
-        if not is_rehearsal(runner):
-            guard_images(runner.train_dataloader.dataset, test_mode=False)
+        if is_rehearsal(runner):
+            return
+        guard_images(runner.train_dataloader.dataset, test_mode=False)
+        loop, loader = runner.train_loop, runner.train_dataloader
+        # _InfiniteDataloaderIterator of mmengine 0.10.7: its workers have
+        # started, with the pipeline as it was
+        if loader.num_workers and hasattr(loop, 'dataloader_iterator'):
+            loader._iterator = None
+            loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
 
     def after_train_iter(
         self,

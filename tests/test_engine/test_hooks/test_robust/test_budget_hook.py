@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from torch import nn
@@ -50,10 +51,12 @@ class Clock:
 
 @pytest.fixture
 def run(toy_runner, monkeypatch):
-    def run(seconds, hook, max_iters=10**6, **changes):
+    def run(seconds, hook, max_iters=10**6, more=(), **changes):
         clock = Clock(*seconds)
         monkeypatch.setattr(module, 'time', clock)
         runner = toy_runner(Model(), clock, max_iters, hook, 2.0, **changes)
+        for other in more:
+            runner.register_hook(other)
         runner.train()
         return runner
 
@@ -80,6 +83,25 @@ def test_follows_a_clock_of_varying_speed(run):
     assert runner.iter == 6
     progress = [0, 0.1, 0.2, 0.6, 0.7, 0.8]
     expected = [2 * hook.factor_at(p) for p in progress]
+    assert runner.model.rates == pytest.approx(expected)
+
+
+def test_validation_does_not_count(run):
+    hook, validated = BudgetHook(seconds=10, warmup=0.0), []
+
+    class Validation(Hook):
+        priority = 'LOW'
+
+        def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+            if runner.iter == 4:
+                runner.call_hook('before_val')
+                module.time.now += 60
+                runner.call_hook('after_val')
+                validated.append(runner.iter)
+
+    runner = run([1.0] * 20, hook, more=[Validation()])
+    assert validated == [4] and runner.iter == 10
+    expected = [2 * hook.factor_at(i / 10) for i in range(10)]
     assert runner.model.rates == pytest.approx(expected)
 
 

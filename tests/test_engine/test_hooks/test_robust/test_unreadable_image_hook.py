@@ -4,10 +4,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets.transforms import PackDetInputs
 from mmdet.structures import DetDataSample
-from mmengine.dataset import default_collate
+from mmengine.dataset import BaseDataset, default_collate, pseudo_collate
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.structures import InstanceData
+from torch.utils.data import DataLoader
 
 from mmfgl.datasets import UnlabelledImages
 from mmfgl.engine.hooks import UnreadableImageHook
@@ -106,6 +109,34 @@ def test_long_list_is_cut_and_names_are_printable(runner):
     (line,) = runner.lines
     assert line.startswith('12 unreadable images')
     assert line.endswith('08\\udce9.jpg, 09\\udce9.jpg ...')
+
+
+class EagerIterator:
+    """As mmengine 0.10.7's, which starts workers when it is made."""
+
+    def __init__(self, dataloader):
+        self.batches = iter(dataloader)
+
+
+def test_workers_that_have_started_are_guarded_too(tmp_path):
+    cv2.imwrite(str(tmp_path / '1.jpg'), np.zeros((40, 40, 3), np.uint8))
+    dataset = BaseDataset(
+        pipeline=[LoadImageFromFile(), PackDetInputs(meta_keys=['img_path'])],
+        serialize_data=False,
+        lazy_init=True,
+    )
+    names = ('0.jpg', '1.jpg')  # the first is not there
+    dataset.data_list = [dict(img_path=str(tmp_path / n)) for n in names]
+    dataset._fully_initialized = True
+    loader = DataLoader(dataset, 1, num_workers=1, collate_fn=pseudo_collate)
+    loop = SimpleNamespace(dataloader_iterator=EagerIterator(loader))
+    runner = fake_runner(dataset, train_loop=loop)
+    runner.train_dataloader = loader
+    UnreadableImageHook().before_train(runner)
+    for batch in loop.dataloader_iterator.batches:
+        (sample,) = batch['data_samples']
+        assert sample.img_path == str(tmp_path / '1.jpg')
+    assert UnreadableImageHook.priority == 'HIGHEST'  # ExactResumeHook's: next
 
 
 def test_all_readable(runner):
