@@ -20,10 +20,7 @@ from mmfgl.testing.vit import WIDTH, tiny_vit_arch, tiny_vit_cfg
 
 COUNTER = itertools.count()
 SHARED = ['backbone', 'neck', 'rpn_head', 'roi_head.transformer']
-# the decoder of MAE is called a neck
-FROM_MAE = dict(
-    modules=['backbone'], revise_keys=[(r'^neck\.', 'mae_decoder.')]
-)
+FROM_MAE = dict(modules=['backbone'])
 
 
 class Snapshot(Hook):

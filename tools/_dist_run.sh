@@ -54,12 +54,14 @@ export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
 # So it gets none (its own session), and the processes get them from here: they
 # save after the step in hand, however long that takes. A second one ends all.
 STOPPED=
+EARLY= # there was no process yet to stop
 stop() {
     if [ -z "$STOPPED" ] && [ "$SCRIPT" = train.py ]; then
         STOPPED=1
         # shellcheck disable=SC2046  # several numbers
         kill $(cat "/proc/$AGENT/task/$AGENT/children") 2>/dev/null &&
             return 0 # `return` alone is the status before the trap
+        EARLY=1
     fi
     kill -TERM "$AGENT" 2>/dev/null || true
 }
@@ -92,7 +94,8 @@ while :; do # a signal interrupts `wait`
     wait "$AGENT" || CODE=$?
     kill -0 "$AGENT" 2>/dev/null || break
 done
-if [ -n "$STOPPED" ]; then
+# a run that could not save must not be sent round again and again
+if [ -n "$EARLY" ] || { [ -n "$STOPPED" ] && [ "$CODE" -eq 0 ]; }; then
     exit "$REQUEUE"
 fi
 exit "$CODE"

@@ -24,7 +24,7 @@ found=$(ask 'import sys; print("%d.%d" % sys.version_info[:2])')
   "'$PYTHON' is Python $found, the bundle is for $PYTHON_VERSION: set PYTHON"
 found=$(ask 'import torch; print(torch.__version__)' 2>/dev/null) || fail \
   "'$PYTHON' has no torch: set PYTHON to the interpreter that has one"
-[[ $found == "$TORCH_VERSION"* ]] || fail \
+[[ $found == "$TORCH_VERSION" || $found == "$TORCH_VERSION"[.+]* ]] || fail \
   "torch is $found, the bundle is for $TORCH_VERSION: make another bundle"
 missing=$("$PYTHON" - $ASSUMED <<'PY'
 import sys

@@ -21,10 +21,5 @@ load_from = (
 )
 custom_hooks = [
     *_base_.guards,
-    dict(
-        type='mmfgl.CheckpointChainHook',
-        modules=['backbone'],
-        # MAE calls its decoder a neck
-        revise_keys=[(r'^neck\.', 'mae_decoder.')],
-    ),
+    dict(type='mmfgl.CheckpointChainHook', modules=['backbone']),
 ]

@@ -103,16 +103,21 @@ def test_exit_status_of_torchrun(fake_python):
     assert result.returncode == 3
 
 
-def test_launcher_passes_signals_on(fake_python):
-    """The shell waits until the processes, not torchrun, have reacted."""
+@pytest.mark.parametrize(('code', 'status'), [(0, 75), (1, 1)])
+def test_launcher_passes_signals_on(fake_python, code, status):
+    """The shell waits until the processes, not torchrun, have reacted.
+
+    One that could not save is no reason to queue the job again.
+    """
     fake_python.write_text(
         '#!/bin/bash\n'
-        'bash -c \'trap "sleep 0.3; echo saved; exit" TERM; '
+        'bash -c \'trap "sleep 0.3; echo done; '
+        f'exit {code}" TERM; '
         'kill "$0"; while sleep 0.1; do :; done\' "$PPID" &\n'
         'wait $!\n'
     )
     result = launch('dist_train.sh', 'C', 1, PYTHON=fake_python, PORT=1234)
-    assert (result.returncode, result.stdout) == (75, 'saved\n')
+    assert (result.returncode, result.stdout) == (status, 'done\n')
 
 
 def test_slurm_command(fake_python, tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
+from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal, trains
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 from mmfgl.utils.weights import LoadReport, as_loaded, revise
@@ -24,7 +24,8 @@ class CheckpointChainHook(Hook):
         modules: Dotted names of the modules that must load completely, e.g.
             ``['backbone', 'neck', 'roi_head.tokenizer']``.
         revise_keys: Pairs (regular expression, replacement) applied to the
-            checkpoint's keys first, for checkpoints of other projects.
+            checkpoint's keys first, for checkpoints of other projects; not
+            to one that a run resumes from or that is tested.
     """
 
     priority = 'LOW'  # after hooks that rearrange the checkpoint
@@ -54,7 +55,7 @@ class CheckpointChainHook(Hook):
         self._checked = True
         state = checkpoint.get('state_dict', checkpoint)
         as_read = dict(state)
-        if not runner.cfg.get('resume'):
+        if trains(runner) and not runner.cfg.get('resume'):
             revised = {
                 revise(k, self.revise_keys): v for k, v in state.items()
             }

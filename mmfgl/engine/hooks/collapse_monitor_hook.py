@@ -46,7 +46,8 @@ class CollapseMonitorHook(Hook):
     Looks at which a value is not finite are left out. The alarm rings when,
     after the warm-up, a symptom (see :func:`symptoms`) has held for as long
     as ``patience``: a collapse in the first tenth of the run is reported
-    before its fifth. The state is in the checkpoint.
+    before its fifth. The rank at the start and the symptoms so far are in the
+    checkpoint; after resuming, the window of looks fills anew.
 
     Args:
         action: ``'warn'``, or ``'stop'``: save a checkpoint and end the run

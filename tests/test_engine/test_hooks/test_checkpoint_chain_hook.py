@@ -7,6 +7,7 @@ from torch import nn
 
 from mmfgl.engine.hooks import CheckpointChainHook
 
+TRAINING = object()  # MMEngine's Runner has built its loop
 MODULES = ['backbone', 'roi_head.tokenizer']
 
 
@@ -42,10 +43,18 @@ def checkpoint_of(prefix='', **changes):
     return dict(state_dict=state | changes, meta={})
 
 
-def check(checkpoint, modules=MODULES, model=None, resume=False, **options):
+def check(
+    checkpoint,
+    modules=MODULES,
+    model=None,
+    resume=False,
+    loop=TRAINING,
+    **options,
+):
     """Let the hook check; return what it logs."""
     lines = []
     runner = SimpleNamespace(
+        _train_loop=loop,
         model=model or Toy(),
         logger=SimpleNamespace(info=lines.append),
         cfg=dict(load_from='dir/iter_2.pth', resume=resume),
@@ -121,9 +130,10 @@ def test_keys_are_revised_before_they_are_loaded():
     checkpoint = checkpoint_of('encoder.net.')
     check(checkpoint, revise_keys=[(r'^encoder\.', ''), (r'^net\.', '')])
     assert set(checkpoint['state_dict']) == set(Toy().state_dict())
-    # but not on resuming: the run's own checkpoint has the right ones
+    # but not on resuming or testing: a trained one has the right ones
     revise = [(r'^backbone\.', 'other.')]
-    assert '100.0 %' in check(checkpoint, resume=True, revise_keys=revise)
+    for given in (dict(resume=True), dict(loop={}), dict(loop=None)):
+        assert '100.0 %' in check(checkpoint, revise_keys=revise, **given)
     assert set(checkpoint['state_dict']) == set(Toy().state_dict())
 
 

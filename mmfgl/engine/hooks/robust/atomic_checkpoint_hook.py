@@ -74,6 +74,11 @@ class AtomicCheckpointHook(CheckpointHook):
         """Choose the atomic backend and clear leftovers of a killed run."""
         super().before_train(runner)
         self._saved_at = time.monotonic()
+        # Runner._resume and ._load_from: what it went on from. One of the
+        # schedule must not become an extra one.
+        own = self._path(self._extra_name(runner.iter))
+        if runner._resume and _same(runner._load_from or '', own):
+            self._saved_iter, self.last_ckpt = runner.iter, own
         local = type(self.file_backend) is LocalBackend
         if not local or self.backend_args or self.file_client_args:
             return
@@ -114,9 +119,7 @@ class AtomicCheckpointHook(CheckpointHook):
         norms = torch._foreach_norm(values, float('inf'))
         if not torch.stack([n.float() for n in norms]).isfinite().all():
             return 'nothing saved: weights are not finite'
-        name = f'iter_{done}.pth'
-        if not self.by_epoch:
-            name = self.filename_tmpl.format(done)
+        name = self._extra_name(done)
         before = runner.message_hub.runtime_info.get(_EXTRA)
         runner.message_hub.update_info(_EXTRA, name)
         meta = dict(epoch=runner.epoch, iter=done)
@@ -174,8 +177,17 @@ class AtomicCheckpointHook(CheckpointHook):
             elif self.file_backend.isfile(path):
                 self.file_backend.remove(path)
 
+    def _extra_name(self, done: int) -> str:
+        if self.by_epoch:
+            return f'iter_{done}.pth'
+        return self.filename_tmpl.format(done)
+
     def _path(self, name: str) -> str:
         return self.file_backend.join_path(self.out_dir, name)
+
+
+def _same(one: str, other: str) -> bool:
+    return osp.realpath(one) == osp.realpath(other)
 
 
 def atomic_backend(runner: Runner) -> dict | None:

@@ -1,7 +1,13 @@
 """A resumed run ends with the weights of a run that was never stopped."""
 
 import itertools
+from collections.abc import Iterator
 
+from mmdet.datasets.samplers import (
+    GroupMultiSourceSampler,
+    MultiSourceSampler,
+)
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -38,9 +44,10 @@ class ExactResumeHook(Hook):
     size, number of processes and number of threads stay the same. On GPUs,
     cuDNN and atomic additions (RoIAlign's backward) still differ in the last
     bits, unless ``randomness=dict(deterministic=True)`` and deterministic
-    operators are used. ``EpochBasedTrainLoop`` goes on within an epoch, too.
-    Save at a multiple of the gradient accumulation: gradients are in no
-    checkpoint.
+    operators are used; and mmdet's ``GroupMultiSourceSampler`` (Soft Teacher)
+    draws another order of upright and wide batches. ``EpochBasedTrainLoop``
+    goes on within an epoch, too. Save at a multiple of the gradient
+    accumulation: gradients are in no checkpoint.
     """
 
     priority = 'VERY_HIGH'
@@ -131,14 +138,31 @@ def replace_batch_sampler(loader: DataLoader, batches: SeededBatches) -> None:
     loader._iterator = None
 
 
+def _by_source(
+    sampler: MultiSourceSampler, sizes: dict[int, int]
+) -> dict[int, Iterator[int]]:
+    """Fresh indices of each source, of so many images."""
+    return {s: sampler._indices_of_rank(n) for s, n in sizes.items()}
+
+
 def _rewind(loader: DataLoader, seed: int) -> None:
     """Put the sampler back to its start, with the seed of the run."""
     sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
     if hasattr(sampler, 'seed'):
         sampler.seed = seed
-    # InfiniteSampler._indices_of_rank: an iterator that has the seed in it
-    if hasattr(sampler, '_indices_of_rank'):
+    # _indices_of_rank is an iterator that has the seed in it: of all images in
+    # MMEngine's InfiniteSampler, of each source in mmdet's samplers
+    if isinstance(sampler, InfiniteSampler):
         sampler.indices = sampler._indices_of_rank()
+    if isinstance(sampler, MultiSourceSampler):
+        sizes = dict(enumerate(map(len, sampler.dataset.datasets)))
+        sampler.source2inds = _by_source(sampler, sizes)
+    if isinstance(sampler, GroupMultiSourceSampler):
+        by_source = sampler.group2size_per_source
+        sampler.group_source2inds = [
+            _by_source(sampler, {s: n[g] for s, n in enumerate(by_source)})
+            for g in range(len(sampler.group_ratio))
+        ]
     # AspectRatioBatchSampler._aspect_ratio_buckets: an iterator that workers
     # have read from, but not to its end, leaves a full one, and the next
     # iterator would never find it full again

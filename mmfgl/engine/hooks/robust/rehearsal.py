@@ -1,6 +1,13 @@
-"""Runs of a schedule alone, without model and data."""
+"""What a runner is at: training, testing, or a schedule alone."""
 
 from mmengine.runner import Runner
+
+
+def trains(runner: Runner) -> bool:
+    """Whether a runner was told to train: else it tests."""
+    # Runner._train_loop is a config until Runner.train builds it
+    loop = runner._train_loop
+    return loop is not None and not isinstance(loop, dict)
 
 
 def is_rehearsal(runner: Runner) -> bool:

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.fileio.backends import backends
+from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 
+from mmfgl.engine.hooks import AtomicCheckpointHook
 from mmfgl.utils import atomic_files
 from mmfgl.utils.atomic_files import SUFFIX
 from mmfgl.utils.processes import owner_tag
@@ -79,3 +81,26 @@ def test_death_while_saving(toy, monkeypatch, where, number, keep):
     resumed.train()
     assert resumed.iter == 4
     assert not [n for n in names(runner.work_dir) if SUFFIX in n]
+
+
+class StopAtOnce(Hook):
+    """Saves as a signal in the validation before the first step would."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner):
+        hooks = runner.hooks
+        saver = next(h for h in hooks if isinstance(h, AtomicCheckpointHook))
+        self.saved = saver.save_now(runner, runner.iter)
+
+
+def test_a_scheduled_checkpoint_stays_one(toy):
+    """The run was resumed from it, and stopped again before a step."""
+    checkpoint = dict(interval=4)
+    first = toy(iters=4, checkpoint=checkpoint)
+    first.train()
+    path = f'{first.work_dir}/iter_4.pth'
+    stop, resumed = StopAtOnce(), dict(load_from=path, resume=True)
+    toy(stop, iters=8, checkpoint=checkpoint, **resumed).train()
+    assert stop.saved == 'saved as iter_4.pth'
+    assert {'iter_4.pth', 'iter_8.pth'} <= names(first.work_dir)

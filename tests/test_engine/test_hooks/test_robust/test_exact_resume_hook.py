@@ -1,8 +1,14 @@
+import itertools
+
+import numpy as np
 import pytest
 import torch
+from mmdet.datasets.samplers import GroupMultiSourceSampler, MultiSourceSampler
 from mmengine.hooks import Hook
+from torch.utils.data import ConcatDataset, DataLoader
 
 from mmfgl.engine.hooks import ExactResumeHook
+from mmfgl.engine.hooks.robust.exact_resume_hook import _rewind
 
 EXACT = dict(type='mmfgl.ExactResumeHook')
 
@@ -75,6 +81,29 @@ def test_epochs_resume_at_their_start(detector_runner, different):
     resumed.train()
     assert resumed.iter == straight.iter == 6
     assert not different(straight, resumed)
+
+
+class Images(list):
+    def get_data_info(self, index):
+        return dict(width=self[index], height=2)
+
+
+@pytest.mark.parametrize('kind', [MultiSourceSampler, GroupMultiSourceSampler])
+def test_samplers_of_several_sources_start_anew(kind):
+    """Those of semi-supervised training, read from before the hook comes."""
+    dataset = ConcatDataset([Images([1, 3, 3]), Images([1, 3, 1, 3, 3])])
+    sampler = kind(dataset, batch_size=3, source_ratio=[1, 2], seed=5)
+    other = kind(dataset, batch_size=3, source_ratio=[1, 2], seed=7)
+    loader = DataLoader(dataset, batch_size=3, sampler=sampler)
+    drawn = []
+    for part in (other, sampler):
+        np.random.seed(0)  # of the groups
+        if part is sampler:
+            list(itertools.islice(sampler, 4))
+            _rewind(loader, 7)
+            np.random.seed(0)
+        drawn.append(list(itertools.islice(part, 12)))
+    assert drawn[0] == drawn[1]
 
 
 def test_loader_without_batches_is_an_error(detector_runner):
