@@ -6,15 +6,16 @@ import json
 import os.path as osp
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 from mmfgl.utils.audit import AuditReport, read_coco
 from mmfgl.utils.formats.base import (
     Dataset,
     find_images,
-    finish,
     only_train,
     split_name,
 )
+from mmfgl.utils.formats.finishing import finish
 
 ROBOFLOW = '_annotations.coco.json'
 LOOKED_FOR = (
@@ -31,27 +32,33 @@ _ALIASES = dict(
 SAMPLE = 100  # images that are looked for in a folder to choose it
 
 
-def find_coco(photos: Path, labels: Path | None) -> dict[str, Path] | None:
+class CocoPlan(NamedTuple):
+    """A COCO data set, before its files are read."""
+
+    files: dict[str, Path]  # annotation file of each split
+    notes: list[str]
+
+
+def find_coco(photos: Path, labels: Path | None) -> CocoPlan | None:
     """Annotation file of each split; ``None`` if it is no such layout.
 
     Raises:
-        ValueError: Several files claim to be the same split.
+        ValueError: Several files claim to be the same split, or none says
+            which it is.
     """
     if labels is not None and labels.is_file():
-        return {'train': labels} if labels.suffix == '.json' else None
+        only = CocoPlan({'train': labels}, [])
+        return only if labels.suffix == '.json' else None
     folder = labels or photos
     roboflow = [folder / ROBOFLOW, *sorted(folder.glob(f'*/{ROBOFLOW}'))]
     roboflow = [path for path in roboflow if path.is_file()]
     if roboflow:
-        named = [(split_name(p.parent.name), p) for p in roboflow]
-        if len(roboflow) == 1:
-            named = [(named[0][0] or 'train', named[0][1])]
-        return _by_split(named)
+        return _of_roboflow(roboflow)
     for place in (folder / 'annotations', folder):
         paths = sorted(place.glob('*.json'))
         named = [(split_name(path.stem), path) for path in paths]
         if any(name for name, _ in named):
-            return _by_split(named)
+            return CocoPlan(_by_split(named), [])
         paths = [path for path in paths if _looks_like_coco(path)]
         if len(paths) > 1:
             names = ', '.join(path.name for path in paths)
@@ -61,8 +68,24 @@ def find_coco(photos: Path, labels: Path | None) -> dict[str, Path] | None:
                 'of them as labels'
             )
         if paths:
-            return {'train': paths[0]}
+            return CocoPlan({'train': paths[0]}, [])
     return None
+
+
+def _of_roboflow(paths: list[Path]) -> CocoPlan:
+    named = [(split_name(path.parent.name), path) for path in paths]
+    if len(paths) == 1:
+        return CocoPlan({named[0][0] or 'train': paths[0]}, [])
+    parts = _by_split(named)
+    unplaced = ', '.join(str(path) for name, path in named if name is None)
+    if unplaced and 'train' not in parts:
+        raise ValueError(
+            f'{unplaced}: in no folder named train, valid or test, and no '
+            'other file is to train on: name the folders so, or give one of '
+            'these files as labels'
+        )
+    note = f'{unplaced}: in no folder named train, valid or test: not read'
+    return CocoPlan(parts, [note] if unplaced else [])
 
 
 def _by_split(named: list[tuple[str | None, Path]]) -> dict[str, Path]:
@@ -85,7 +108,7 @@ def _looks_like_coco(path: Path) -> bool:
     return isinstance(content, dict) and 'images' in content
 
 
-def read_coco_layout(photos: Path, files: dict[str, Path]) -> Dataset:
+def read_coco_layout(photos: Path, plan: CocoPlan) -> Dataset:
     """Read the annotation file of each split; see :func:`find_coco`.
 
     Images are looked for in the folder itself and in those named after
@@ -95,7 +118,7 @@ def read_coco_layout(photos: Path, files: dict[str, Path]) -> Dataset:
     Raises:
         ValueError: The labels are not what they seem; names files.
     """
-    notes: list[str] = []
+    files, notes = plan.files, list(plan.notes)
     parts = {}
     for name, path in only_train(files, photos, notes).items():
         report = AuditReport(str(path))
@@ -182,8 +205,10 @@ def _folders(split: str, path: Path, photos: Path) -> list[Path]:
 
 
 def _is_file(folder: Path, image: dict) -> bool:
+    name = image['file_name']
+    names = {name, name.replace('\\', '/')}  # of Windows, which audit mends
     try:
-        return (folder / image['file_name']).is_file()
+        return any((folder / name).is_file() for name in names)
     except (OSError, ValueError):  # too long, a null byte
         return False
 

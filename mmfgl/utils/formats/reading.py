@@ -5,14 +5,15 @@ from __future__ import annotations
 import os.path as osp
 from pathlib import Path
 
-from mmfgl.utils.formats import coco, voc, yolo
+from mmfgl.utils.formats import coco, voc_plan, yolo
 from mmfgl.utils.formats.base import Dataset
+from mmfgl.utils.formats.voc import read_voc
 from mmfgl.utils.formats.yolo_config import find_yolo
 
 _LAYOUTS = {
     'COCO': (coco.find_coco, coco.read_coco_layout, coco.LOOKED_FOR),
     'YOLO': (find_yolo, yolo.read_yolo, yolo.LOOKED_FOR),
-    'Pascal VOC': (voc.find_voc, voc.read_voc, voc.LOOKED_FOR),
+    'Pascal VOC': (voc_plan.find_voc, read_voc, voc_plan.LOOKED_FOR),
 }
 
 

@@ -9,33 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmfgl.utils.audit import AuditReport
-from mmfgl.utils.formats.base import (
-    Dataset,
-    find_files,
-    find_images,
-    finish,
-    only_train,
-    split_name,
-)
+from mmfgl.utils.formats.base import Dataset, find_images, only_train
 from mmfgl.utils.formats.content import (
     Labelled,
     readable_headers,
     to_content,
 )
-
-LOOKED_FOR = (
-    'Annotations/*.xml and JPEGImages/, or XML files beside the images '
-    '(Pascal VOC)',
-)
-_LISTS = ('train', 'val', 'test')  # of ImageSets/Main
-
-
-class VocPlan(NamedTuple):
-    """A VOC data set, before its XML files are read."""
-
-    folder: Path
-    parts: dict[str, list[str]]  # XML files, relative to the folder
-    notes: list[str]
+from mmfgl.utils.formats.finishing import finish
+from mmfgl.utils.formats.voc_plan import VocPlan
 
 
 class _Object(NamedTuple):
@@ -49,60 +30,6 @@ class _Xml(NamedTuple):
     filename: str
     size: tuple[int, int]  # (width, height) in pixels, 0 if not given
     objects: list[_Object]
-
-
-def find_voc(photos: Path, labels: Path | None) -> VocPlan | None:
-    """XML files of each part; ``None`` if there are none of VOC."""
-    if labels is not None and labels.is_file():
-        return None
-    folder = labels or photos / 'Annotations'
-    folder = folder if folder.is_dir() else photos
-    names = find_files(folder, '.xml')
-    if not any(_is_voc(folder / name) for name in names):
-        return None
-    lists = folder.parent / 'ImageSets' / 'Main'
-    listed = {n: lists / f'{n}.txt' for n in _LISTS}
-    listed = {n: path for n, path in listed.items() if path.is_file()}
-    if 'train' not in listed and (lists / 'trainval.txt').is_file():
-        listed['train'] = lists / 'trainval.txt'
-    if listed:
-        return _of_lists(folder, names, listed)
-    parts = defaultdict(list)
-    for name in names:
-        parts[split_name(Path(name).parts[0])].append(name)
-    if None in parts:  # folders of another meaning
-        parts = {'train': names}
-    return VocPlan(folder, dict(parts), [])
-
-
-def _is_voc(path: Path) -> bool:
-    with open(path, 'rb') as file:
-        return b'<annotation' in file.read(1000)
-
-
-def _of_lists(
-    folder: Path, names: list[str], lists: dict[str, Path]
-) -> VocPlan:
-    by_stem = {osp.splitext(name)[0]: name for name in names}
-    parts, notes, used = {}, [], set()
-    for part, path in lists.items():
-        lines = path.read_text('utf-8-sig').splitlines()
-        stems = [line.split()[0] for line in lines if line.strip()]
-        lost = [stem for stem in stems if stem not in by_stem]
-        if lost:
-            notes.append(
-                f'{path}: {len(lost)} images without an XML: left out '
-                f'({lost[0]})'
-            )
-        parts[part] = [by_stem[stem] for stem in stems if stem in by_stem]
-        used.update(parts[part])
-    if len(used) < len(names):
-        rest = sorted(set(names) - used)
-        notes.append(
-            f'{len(rest)} XML files in no list of {path.parent}: left out '
-            f'({rest[0]})'
-        )
-    return VocPlan(folder, {k: v for k, v in parts.items() if v}, notes)
 
 
 def read_voc(photos: Path, plan: VocPlan) -> Dataset:
@@ -166,11 +93,6 @@ def _labelled(
     for image, xml in sorted(pairs):
         if image not in headers:
             continue
-        size = xml.size
-        if 0 in size:
-            text = 'XML files without a size: taken from the image'
-            report.add('repair', text, xml.path)
-            size = headers[image].upright
         objects = []
         for name, (x1, y1, x2, y2), difficult in xml.objects:
             x1, y1 = x1 - shift, y1 - shift
@@ -179,7 +101,7 @@ def _labelled(
             if difficult:
                 text = 'objects marked difficult: crowd regions (iscrowd=1)'
                 report.add('repair', text, xml.path)
-        labelled.append(Labelled(image, size, objects))
+        labelled.append(Labelled(image, xml.size, objects))
     return labelled
 
 

@@ -14,7 +14,6 @@ from mmfgl.utils.audit.images import EXTENSIONS
 from mmfgl.utils.formats.base import (
     Dataset,
     find_images,
-    finish,
     only_train,
 )
 from mmfgl.utils.formats.content import (
@@ -22,6 +21,7 @@ from mmfgl.utils.formats.content import (
     readable_headers,
     to_content,
 )
+from mmfgl.utils.formats.finishing import finish
 from mmfgl.utils.formats.yolo_config import YoloPlan
 
 LOOKED_FOR = (
@@ -63,22 +63,11 @@ def _images(plan: YoloPlan, notes: list[str]) -> dict[str, list[str]]:
     parts = {}
     for part, places in plan.parts.items():
         found = {path for place in places for path in _listed(place)}
-        if not found:
+        if found:
+            parts[part] = sorted(found)
+        else:
             where = ', '.join(map(str, places))
             notes.append(f'no image in {where}: no {part}')
-        elif part != 'train' and found == set(parts.get('train', ())):
-            notes.append(
-                f'{plan.source}: {part} is the images of train, which tells '
-                'nothing of others: left out'
-            )
-        else:
-            both = found & set(parts.get('train', ()))
-            if both:
-                notes.append(
-                    f'{plan.source}: {len(both)} images of {part} are in '
-                    f'train too, so results will be too good ({min(both)})'
-                )
-            parts[part] = sorted(found)
     if not parts:
         raise ValueError(f'{plan.source}: there are no images; {notes[-1]}')
     return parts

@@ -70,8 +70,7 @@ def _of_names(
     if text is None:
         return None
     if source is not None:
-        lines = source.read_text('utf-8-sig').splitlines()
-        names = [line.strip() for line in lines if line.strip()]
+        names = _names_of_text(source)
     else:
         yamls = (p for q in places for p in sorted(q.glob('*.y*ml')))
         loaded = ((path, _load(path, strict=False)) for path in yamls)
@@ -92,6 +91,19 @@ def _of_names(
         if path.is_dir() and (name := split_name(path.name)):
             parts.setdefault(name, []).append(path)
     return YoloPlan(source, names, parts or {'train': [images]}, labels, [])
+
+
+def _names_of_text(source: Path) -> list[str]:
+    """Class names of a ``classes.txt``: the lines count the class ids."""
+    text = source.read_text('utf-8-sig').rstrip()
+    names = [line.strip() for line in text.splitlines()]
+    if '' in names:
+        raise ValueError(
+            f'{source}:{names.index("") + 1} is blank, with names after it, '
+            'while class ids are counted by the lines: remove the line if '
+            'the labels do not count it, or write a name into it'
+        )
+    return names
 
 
 def _is_label(path: Path) -> bool:

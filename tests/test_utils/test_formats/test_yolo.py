@@ -170,8 +170,9 @@ def test_keypoints_are_no_polygon(label, root):
     rewrite(root, 'train:', 'kpt_shape: [2, 3]\ntrain:')
     dataset = read_dataset(root)
     assert rows_of(dataset.splits['train'])[0][2] == [24, 18, 16, 12]
-    (note,) = dataset.notes
-    assert 'keypoints: 1; only the box is taken' in note
+    notes = '\n'.join(dataset.notes)
+    assert 'keypoints: 1; only the box is taken' in notes
+    assert "without an object to learn from: 1 ('square')" in notes
     rewrite(root, '[2, 3]', 'many')
     with pytest.raises(ValueError, match='kpt_shape is no list of two'):
         read_dataset(root)
@@ -257,7 +258,7 @@ def test_val_that_is_train_or_overlaps(root, parts):
     assert 'val is the images of train' in dataset.notes[0]
     rewrite(root, 'train: images/train', 'train: [images/train, images/val]')
     dataset = read_dataset(root)
-    assert '3 images of val are in train too' in dataset.notes[0]
+    assert '3 images of val are in train too' in dataset.notes[-1]
     assert len(dataset.splits['train'].content['images']) == 6
 
 
