@@ -72,6 +72,7 @@ class ObjectnessTask(PretrainingTask):
         model = context.model
         samples = pseudo_samples(context)
         _check_labels(context.data_samples, model.roi_head)
+        files = [sample.gt_instances for sample in samples]
         joined = {}
         if self.teacher_boxes is not None:
             joined = self.teacher_boxes.join(context, samples)
@@ -81,12 +82,13 @@ class ObjectnessTask(PretrainingTask):
             proposal_cfg=model.proposal_cfg,
         )
         if joined:
-            files = [sample.gt_instances for sample in samples]
             first = [x[: self.teacher_boxes.num] for x in proposals]
             joined['student_recall'] = recall(files, first)
         rcnn = model.roi_head.loss(
             readable_levels(context.feats), proposals, samples
         )
+        # as mmdet's TwoStageDetector: an FCOS as RPN has names of the RoI head
+        rpn = {k if 'rpn' in k else f'rpn_{k}': v for k, v in rpn.items()}
         total, parts = model.parse_losses({**rpn, **rcnn})
         del parts['loss']
         parts.update(joined)
@@ -164,15 +166,15 @@ def uninformed_loss(model: nn.Module) -> float:
     background), each box loss as 1, times their weights.
     """
     rpn, heads = model.rpn_head, model.roi_head.bbox_head
-    parts = [(rpn.loss_cls, math.log(2)), (rpn.loss_bbox, 1.0)]
+    parts = [(rpn, 'cls', math.log(2)), (rpn, 'bbox', 1.0)]
     for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-        parts.append((head.loss_cls, math.log(head.num_classes + 1)))
-        parts.append((head.loss_bbox, 1.0))
+        parts.append((head, 'cls', math.log(head.num_classes + 1)))
+        parts.append((head, 'bbox', 1.0))
         if hasattr(head, 'loss_quality'):
-            parts.append((head.loss_quality, math.log(2)))
-    return sum(
-        getattr(loss, 'loss_weight', 1.0) * value for loss, value in parts
-    )
+            parts.append((head, 'quality', math.log(2)))
+    # heads that keep a loss by another name (SABL, Cascade RPN) count as 1
+    losses = [(getattr(h, f'loss_{n}', None), value) for h, n, value in parts]
+    return sum(getattr(loss, 'loss_weight', 1.0) * x for loss, x in losses)
 
 
 def _check_labels(

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou
 
-from mmfgl.models.layers import readable_levels
+from mmfgl.models.layers import has_area, readable_levels
 from mmfgl.models.selfsup.task_context import TaskContext
 
 
@@ -27,7 +27,8 @@ class TeacherBoxes:
         start: Share of the run, in [0, 1), after which they join.
         num: Proposals of a view that are considered: the most that join.
         score_thr: Least score of the RPN. That of a pseudo-class, one of many
-            clusters, says little of whether there is an object.
+            clusters, says little of whether there is an object, but must
+            reach the ``score_thr`` of ``test_cfg.rcnn`` too: keep that low.
         iou_thr: They may not overlap another box more than this.
 
     Raises:
@@ -116,6 +117,8 @@ class TeacherBoxes:
         found = teacher.roi_head.predict(
             feats, proposals, samples, rescale=False
         )
+        # a box regressed past the edge has no area left, and no target
+        found = [f[has_area(f.bboxes)][: self.num] for f in found]
         return [
             InstanceData(
                 bboxes=f.bboxes.float(), scores=f.scores, labels=f.labels

@@ -74,13 +74,11 @@ class FrozenTeacher(BaseModule):
         """Say how the views are normalised that it is going to see.
 
         Args:
-            data_preprocessor: ``mean``, ``std`` and ``bgr_to_rgb`` of the
-                student.
+            data_preprocessor: ``mean``, ``std`` and ``bgr_to_rgb`` (or
+                MMPretrain's ``to_rgb``) of the student.
         """
         source, target = data_preprocessor, self.data_preprocessor
-        self.flips = bool(source.get('bgr_to_rgb')) != bool(
-            target.get('bgr_to_rgb')
-        )
+        self.flips = _swaps_channels(source) != _swaps_channels(target)
         mean, std = (torch.tensor(source[key]) for key in ('mean', 'std'))
         if self.flips:
             mean, std = mean.flip(0), std.flip(0)
@@ -100,6 +98,12 @@ class FrozenTeacher(BaseModule):
         """Move the hidden model along (``to``, ``cuda``, ``half``)."""
         self._frozen[0]._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
+
+
+def _swaps_channels(data_preprocessor: dict) -> bool:
+    """Whether it changes the order of the colours of an image."""
+    keys = 'bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'
+    return any(data_preprocessor.get(key) for key in keys)
 
 
 def fill_backbone(
