@@ -92,11 +92,17 @@ def test_names_are_those_of_the_detector(retod, plain):
 
 
 @pytest.mark.parametrize(
-    'name', ['mask-rcnn_r50_fpn', 'cascade-mask-rcnn_r50_fpn']
+    'name',
+    [
+        '_base_/models/mask-rcnn_r50_fpn',
+        '_base_/models/cascade-mask-rcnn_r50_fpn',
+        # the losses of its RPN are called as those of the RoI head
+        'faster_rcnn/faster-rcnn_r50_fpn_fcos-rpn_1x_coco',
+    ],
 )
 def test_detectors_of_mmdet(retod, name):
     """They are wrapped as they are; pseudo ground truth has no masks."""
-    folder = Path(mmdet.__file__).with_name('.mim') / 'configs/_base_/models'
+    folder = Path(mmdet.__file__).with_name('.mim') / 'configs'
     detector = Config.fromfile(folder / f'{name}.py').model
     detector.backbone.update(base_channels=8, frozen_stages=-1)
     detector.backbone.init_cfg = None

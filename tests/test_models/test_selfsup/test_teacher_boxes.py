@@ -84,6 +84,33 @@ def test_which_boxes_join(retod, progress, monkeypatch):
     assert logs['teacher_boxes'] == 1 and logs['teacher_recall'] == 1
 
 
+def test_boxes_without_area_do_not_join(retod, progress, monkeypatch):
+    progress(9)
+    model = build(retod, tiny_plain_detector_cfg(num_classes=4))
+    head = model.target_generator.roi_head
+
+    def predict(feats, proposals, samples, rescale):
+        return [
+            InstanceData(
+                bboxes=torch.tensor(
+                    [[64.0, 10, 64, 30], *[[1.0, 2, 9, 9]] * 9]
+                ),
+                scores=torch.ones(10),
+                labels=torch.zeros(10, dtype=torch.long),
+            )
+            for _ in samples
+        ]
+
+    monkeypatch.setattr(head, 'predict', predict)
+    batch = retod.batch_of(model, num_views=1, num_objects=1, num_labels=4)
+    views = torch.cat(batch['inputs'])
+    context = TaskContext(model, views, batch['data_samples'])
+    samples = pseudo_samples(context)
+    teacher = model.target_generator
+    for found in TeacherBoxes().detect(teacher, context, samples):
+        assert found.bboxes.tolist() == [[1.0, 2, 9, 9]] * 5
+
+
 def test_only_what_the_rpn_is_sure_of(retod, progress):
     progress(9)
     detector = tiny_plain_detector_cfg(num_classes=4)

@@ -48,6 +48,12 @@ def test_sees_the_students_views_as_its_own(teacher):
         dict(mean=[10.0, 20, 30], std=[3.0, 4, 5], bgr_to_rgb=False),
     ):
         teacher.match(student)
+        # MMPretrain has another name for it
+        student['to_rgb'] = student.pop('bgr_to_rgb')
+        flips = teacher.flips
+        teacher.match(student)
+        assert teacher.flips == flips
+        student['bgr_to_rgb'] = student.pop('to_rgb')
         maps.append(teacher(normalised(**student))[-1])
     torch.testing.assert_close(maps[1], maps[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(maps[2], maps[0], atol=1e-4, rtol=1e-4)
