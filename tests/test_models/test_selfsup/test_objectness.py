@@ -1,3 +1,6 @@
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmdet.models.dense_heads import RPNHead
@@ -5,7 +8,10 @@ from mmengine.structures import InstanceData
 
 from mmfgl.models.dense_heads import BatchedRPNHead
 from mmfgl.models.selfsup import TaskContext
-from mmfgl.models.selfsup.tasks.objectness import pseudo_samples
+from mmfgl.models.selfsup.tasks.objectness import (
+    pseudo_samples,
+    uninformed_loss,
+)
 from mmfgl.registry import MODELS
 from mmfgl.testing import region_batch, tiny_fgl_cfg, tiny_plain_detector_cfg
 
@@ -132,3 +138,15 @@ def test_other_rpn_stays(retod):
 
 class OtherRPN(RPNHead):
     """Not the plain one."""
+
+
+def test_a_head_that_calls_a_loss_otherwise_counts_too():
+    def loss(weight):
+        return SimpleNamespace(loss_weight=weight)
+
+    rpn = SimpleNamespace(loss_cls=loss(2.0), loss_bbox=loss(3.0))
+    head = SimpleNamespace(num_classes=1, loss_cls=loss(1.0))  # as SABL's
+    roi_head = SimpleNamespace(bbox_head=head)
+    model = SimpleNamespace(rpn_head=rpn, roi_head=roi_head)
+    expected = 2 * math.log(2) + 3 + math.log(2) + 1
+    assert uninformed_loss(model) == pytest.approx(expected)

@@ -88,13 +88,12 @@ def test_boxes_without_area_do_not_join(retod, progress, monkeypatch):
     progress(9)
     model = build(retod, tiny_plain_detector_cfg(num_classes=4))
     head = model.target_generator.roi_head
+    boxes = [[64.0, 10, 64, 30], *[[1.0, 2, 9, 9]] * 9]
 
     def predict(feats, proposals, samples, rescale):
         return [
             InstanceData(
-                bboxes=torch.tensor(
-                    [[64.0, 10, 64, 30], *[[1.0, 2, 9, 9]] * 9]
-                ),
+                bboxes=torch.tensor(boxes),
                 scores=torch.ones(10),
                 labels=torch.zeros(10, dtype=torch.long),
             )
@@ -108,7 +107,7 @@ def test_boxes_without_area_do_not_join(retod, progress, monkeypatch):
     samples = pseudo_samples(context)
     teacher = model.target_generator
     for found in TeacherBoxes().detect(teacher, context, samples):
-        assert found.bboxes.tolist() == [[1.0, 2, 9, 9]] * 5
+        assert found.bboxes.tolist() == boxes[1:6]
 
 
 def test_only_what_the_rpn_is_sure_of(retod, progress):
