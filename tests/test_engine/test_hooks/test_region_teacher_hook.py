@@ -9,15 +9,21 @@ from mmfgl.engine.hooks import RegionTeacherHook
 TEACHER = dict(model='x', weights='w.pth', sha256='a' * 64, licence='CC0-1.0')
 
 
-def runner_of(**tasks):
+def runner_of(files=('regions.json',), **tasks):
     model = torch.nn.Module()
     model.tasks = tasks
     logger = MMLogger.get_instance('mmfgl-test')
-    return SimpleNamespace(model=model, logger=logger)
+    proposers = [
+        dict(type='mmfgl.FileRegions', ann_file=f'./{file}') for file in files
+    ]
+    pipeline = [dict(proposer=dict(proposers=proposers))]
+    cfg = dict(train_dataloader=dict(dataset=dict(pipeline=pipeline)))
+    return SimpleNamespace(model=model, logger=logger, cfg=cfg)
 
 
 class Task:
     error = None
+    region_file = 'regions.json'
 
     def open_file(self):
         if self.error:
@@ -40,3 +46,9 @@ def test_stops_before_the_first_iteration():
         RegionTeacherHook().before_train(runner_of(embed=task))
     with pytest.raises(KeyError, match='leave the hook out'):
         RegionTeacherHook().before_train(runner_of(objectness=Task()))
+
+
+def test_proposers_read_the_same_file():
+    runner = runner_of(['regions.json', 'other.json'], embed=Task())
+    with pytest.raises(ValueError, match="reads './other.json', but Region"):
+        RegionTeacherHook().before_train(runner)
