@@ -44,6 +44,7 @@ class Detector(nn.Module):
 
 def runner_of(model, path='model.pth', hooks=(), resume=False):
     return SimpleNamespace(
+        _train_loop=object(),  # it trains
         model=model,
         hooks=list(hooks),
         logger=SimpleNamespace(info=print, warning=print),
