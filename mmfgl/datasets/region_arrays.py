@@ -29,7 +29,9 @@ REGION = dict(
 
 def key_of(name: str) -> int:
     """Number of 64 bits that stands for a file name."""
-    digest = hashlib.blake2b(name.replace('\\', '/').encode(), digest_size=8)
+    # names of files need not be UTF-8
+    data = name.replace('\\', '/').encode('utf-8', 'surrogateescape')
+    digest = hashlib.blake2b(data, digest_size=8)
     return int.from_bytes(digest.digest(), 'little')
 
 

@@ -70,6 +70,13 @@ class DefinedCocoMetric(CocoMetric):
             self.cat_ids = category_ids(
                 self._coco_api, dataset_meta['classes']
             )
+            if self.classwise and self.cat_ids != sorted(self.cat_ids):
+                # COCOeval sorts them, CocoMetric names them as they come
+                raise ValueError(
+                    f'the category ids {self.cat_ids[:10]} of the classes do '
+                    'not ascend, so classwise=True would give their APs to '
+                    'other classes: number the categories in their order'
+                )
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the predictions of a batch that can be ranked."""

@@ -84,12 +84,16 @@ def _read_val(dataset: Dataset, photos: str | Path, val: str | Path) -> Split:
 
 
 def pretraining_photos(dataset: Dataset) -> list[str]:
-    """All photographs, labelled or not, but those of ``val`` and ``test``."""
+    """All photographs, labelled or not, but those of ``val`` and ``test``.
+
+    A link to one of them is that one.
+    """
     held_out: set[str] = set()
     for name, split in dataset.splits.items():
         if name != 'train':
-            held_out.update(split.paths())
-    return [path for path in dataset.all_photos() if path not in held_out]
+            held_out.update(map(osp.realpath, split.paths()))
+    photos = dataset.all_photos()
+    return [path for path in photos if osp.realpath(path) not in held_out]
 
 
 def digest_of(dataset: Dataset) -> str:

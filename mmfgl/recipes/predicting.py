@@ -242,4 +242,6 @@ class Detector:
 
 def _picture(name: str) -> str:
     """File of an image's picture."""
-    return name if cv2.haveImageWriter(name) else f'{name}.png'
+    # of the ending alone: OpenCV dies of a name that is no UTF-8
+    known = cv2.haveImageWriter(osp.splitext(name)[1])
+    return name if known else f'{name}.png'

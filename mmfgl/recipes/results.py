@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from mmfgl.recipes.steps import ARMS, MODES, test_name
@@ -42,7 +43,8 @@ def collect_results(
             }
             arms[arm][mode] = dict(
                 metrics,
-                score_thr=round(test.threshold.score, 4),
+                # down, so that the detection that defines it is shown
+                score_thr=math.floor(1e4 * test.threshold.score) / 1e4,
                 seconds_per_image=test.metrics['seconds_per_image'],
             )
     best = max(ARMS, key=lambda arm: arms[arm]['plain']['AP'])

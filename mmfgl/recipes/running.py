@@ -159,11 +159,17 @@ def check_budget(minutes: float | None, iters: int | None) -> None:
 def check_out(out: Path, photos: str) -> None:
     """Make sure that a run does not write among the photographs.
 
-    What it draws would be taken for photographs at its second start.
+    What it draws would be taken for photographs at its second start. Nor has
+    its path what would end a string in the configs that are written there.
 
     Raises:
-        ValueError: It would.
+        ValueError: It would, or has.
     """
+    if odd := set(str(out.absolute())) & set("'\\\n"):
+        raise ValueError(
+            f'--out {str(out.absolute())!r} has {min(odd)!r} in it, which '
+            'MMEngine cannot read in a config: give another folder'
+        )
     if out.resolve().is_relative_to(Path(photos).resolve()):
         raise ValueError(
             f'--out {out} lies in the folder of the photographs, {photos}: '

@@ -130,7 +130,9 @@ class PictureHook(DetVisualizationHook):
             stem, extension = osp.splitext(name)
             name = f'{stem}_id{sample.img_id}{extension}'
         self._written.add(name)
-        return name if cv2.haveImageWriter(name) else f'{name}.png'
+        # of the ending alone: OpenCV dies of a name that is no UTF-8
+        known = cv2.haveImageWriter(osp.splitext(name)[1])
+        return name if known else f'{name}.png'
 
     def without_duplicates(self, sample: DetDataSample) -> DetDataSample:
         """The sample with what is to be drawn; the given one is left."""

@@ -7,6 +7,7 @@ from mmfgl.datasets import FileRegions
 from mmfgl.datasets.region_arrays import (
     GrowingArray,
     RegionSpool,
+    key_of,
     write_region_arrays,
 )
 from mmfgl.datasets.region_file import read_region_file
@@ -84,3 +85,7 @@ def test_growing_arrays_may_stay_empty(tmp_path):
     array = GrowingArray(tmp_path / 'x', np.float16, (5,))
     array.append(np.zeros((0, 5)))
     assert array.read().shape == (0, 5)
+
+
+def test_names_that_are_no_utf8():
+    assert key_of('caf\udce9.jpg') != key_of('café.jpg')

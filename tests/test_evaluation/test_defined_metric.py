@@ -203,6 +203,15 @@ def test_other_classes(metric_of, names, message):
         metric_of(content_of([], names))
 
 
+def test_classwise_needs_ids_that_ascend(metric_of):
+    content = content_of([(0, BOX, 0, 0)])
+    content['categories'][0]['id'] = 9
+    content['annotations'][0]['category_id'] = 9
+    metric_of(content)
+    with pytest.raises(ValueError, match=r'\[9, 2, 3\] .* do not ascend'):
+        metric_of(content, classwise=True)
+
+
 def test_grouping_category(metric_of):
     content = content_of(ONE)
     content['categories'].insert(0, dict(id=0, name='cat'))

@@ -37,6 +37,15 @@ def test_all_photographs_but_val_are_pretrained_on(digits, dataset, tmp_path):
     assert 'the 3 of val are never among them' in text
 
 
+def test_a_link_to_a_held_out_photograph_is_one(dataset):
+    before = pretraining_photos(dataset)
+    held_out = dataset.splits['val'].paths()[0]
+    link = Path(dataset.photos, 'pool', 'link.jpg')
+    link.parent.mkdir()
+    link.symlink_to(held_out)
+    assert pretraining_photos(dataset) == before
+
+
 def test_without_val_a_fifth_of_the_labelled_is_held_out(digits):
     labels = digits / 'annotations/train.json'
     dataset = read_photos(digits / 'train', labels)

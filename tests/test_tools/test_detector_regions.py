@@ -105,6 +105,17 @@ def test_frame_of_the_boxes(models, monkeypatch):
         np.testing.assert_allclose(boxes, [[50, 10, 70, 30]], atol=1.5)
 
 
+def test_images_decoded_at_a_reduced_size(models, monkeypatch):
+    regions = DetectorRegions(*models['detector'], score_thr=0.0)
+    found = InstanceData(
+        bboxes=torch.tensor([[10.0, 20, 30, 40]]), scores=torch.ones(1)
+    )
+    monkeypatch.setattr(regions, 'detect', lambda img: found)
+    img = np.zeros((60, 80, 3), np.uint8)
+    info = dict(img=img, img_shape=(120, 160))
+    assert regions.propose(info).tolist() == [[20.0, 40, 60, 80]]
+
+
 def test_snap_and_join(models, folder, monkeypatch):
     img = cv2.imread(str(folder / 'a.png'))
     info = dict(img=img, img_path=str(folder / 'a.png'), img_shape=(60, 80))

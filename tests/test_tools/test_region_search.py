@@ -1,10 +1,12 @@
 """Parts of propose_regions.py."""
 
+import json
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from region_search.cache import ProposalCache
 from region_search.colour_descriptors import describe_colours
 from region_search.teacher_embeddings import (
     TeacherCache,
@@ -61,6 +63,32 @@ def test_cache_follows_image_boxes_and_teacher(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'damaged meanwhile')
     with pytest.raises(UnreadableImageError, match='a.png'):
         cache(path, SimpleNamespace(key='m', boxes=boxes))
+
+
+def test_cache_follows_region_files(tmp_path):
+    for name in ('a.png', 'b.png'):  # the same bytes
+        cv2.imwrite(str(tmp_path / name), np.zeros((50, 50, 3), np.uint8))
+    file = tmp_path / 'r.json'
+
+    def boxes_after(*boxes):
+        rows = [(i, [*box, 10, 10]) for i, box in enumerate(boxes)]
+        size = dict(width=50, height=50)
+        images = [
+            dict(size, id=i, file_name='ab'[i] + '.png') for i, _ in rows
+        ]
+        annotations = [
+            dict(id=i, image_id=i, category_id=1, bbox=box) for i, box in rows
+        ]
+        content = dict(images=images, annotations=annotations)
+        file.write_text(json.dumps(dict(content, categories=[dict(id=1)])))
+        proposer = dict(type='mmfgl.FileRegions', ann_file=str(file))
+        cache = ProposalCache(proposer, str(tmp_path / 'cache'))
+        found = [cache(str(tmp_path / name)) for name in ('a.png', 'b.png')]
+        return [x.boxes[0, :2].tolist() for x in found], found[0].cached
+
+    assert boxes_after([1, 2], [3, 4]) == ([[1, 2], [3, 4]], False)
+    assert boxes_after([1, 2], [3, 4]) == ([[1, 2], [3, 4]], True)
+    assert boxes_after([5, 6], [3, 4]) == ([[5, 6], [3, 4]], False)
 
 
 def test_reduction_keeps_neighbours(tmp_path, monkeypatch):

@@ -91,6 +91,12 @@ def test_an_image_that_is_listed_twice(draw, tmp_path):
     assert draw(samples) == ['1.jpg', '1_id8.jpg']
 
 
+def test_a_name_that_is_no_utf8(draw, tmp_path):
+    """Of which OpenCV dies."""
+    names = draw([sample_of(tmp_path / 'data' / 'caf\udce9.png')])
+    assert names == ['caf\udce9.png']
+
+
 @pytest.mark.parametrize('name', ['1.xyz', 'no_ending'])
 def test_any_ending(draw, tmp_path, name):
     assert draw([sample_of(tmp_path / 'data' / name)]) == [f'{name}.png']

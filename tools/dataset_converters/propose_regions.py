@@ -34,18 +34,16 @@ images are kept in the cache: a run that was stopped does only the rest.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.utils import track_iter_progress
-from region_search.cache import ImageProposals, propose_all
+from region_search.cache import ImageProposals, digest_of, propose_all
 from region_search.teacher_embeddings import (
     TeacherCache,
     cluster_rows,
@@ -251,14 +249,9 @@ def proposer_of(args: argparse.Namespace, cache: str) -> tuple[dict, str]:
 
     config, checkpoint = args.detector
     settings.update(type=DetectorRegions, config=config, checkpoint=checkpoint)
-    digest = hashlib.sha1()
     files = [*args.detector, settings.get('snap'), settings.get('join')]
-    for path in filter(None, files):
-        # a region file of arrays is a folder
-        inside = Path(path).glob('*') if Path(path).is_dir() else [path]
-        for file in sorted(map(Path, inside)):
-            digest.update(file.read_bytes())
-    cache = os.path.join(cache, f'detector-{digest.hexdigest()[:16]}')
+    digest = digest_of(filter(None, files))
+    cache = os.path.join(cache, f'detector-{digest}')
     return settings, cache
 
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,7 +44,9 @@ class ProposalCache:
     """Proposes regions of image files and keeps them on disk.
 
     An entry is found by the image's bytes and the proposer's settings: a
-    renamed image is not searched again, a changed one is. Each entry is a
+    renamed image is not searched again, a changed one is. That of a proposer
+    that reads a region file is found by the image's path and the file's
+    content besides. Each entry is a
     small file that appears whole or not at all, so a killed run goes on where
     it stopped.
 
@@ -56,6 +60,10 @@ class ProposalCache:
         self, proposer: dict, folder: str, describe: bool = False
     ) -> None:
         settings = dict(proposer=proposer, describe=describe, format=FORMAT)
+        files = sorted(set(_region_files(proposer)))
+        self.by_path = bool(files)
+        if files:
+            settings['files'] = digest_of(files)
         text = json.dumps(settings, sort_keys=True, default=str).encode()
         self.proposer = TASK_UTILS.build(dict(proposer))
         self.describe = describe
@@ -69,7 +77,11 @@ class ProposalCache:
         except UnreadableImageError:
             return None
         key = hashlib.sha1(data).hexdigest()
-        entry = self.folder / key[:2] / f'{key}.npz'
+        name = key
+        if self.by_path:
+            path = os.path.abspath(img_path).encode('utf-8', 'surrogateescape')
+            name = hashlib.sha1(data + path).hexdigest()
+        entry = self.folder / name[:2] / f'{name}.npz'
         found = _read(entry)
         if found is None and (found := self._propose(img_path, data, key)):
             arrays = {name: getattr(found, name) for name in ARRAYS}
@@ -96,6 +108,27 @@ class ProposalCache:
             zoom = np.array(img.shape[1::-1] * 2) / (shape[::-1] * 2)
             descriptors = describe_colours(img, boxes * zoom)
         return ImageProposals(shape, boxes, labels, descriptors)
+
+
+def digest_of(paths: Iterable[str]) -> str:
+    """A digest of the content of files, or of folders of files."""
+    digest = hashlib.sha1()
+    for path in map(Path, paths):
+        # a region file of arrays is a folder
+        for file in sorted(path.glob('*')) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _region_files(node: Any) -> Iterator[str]:
+    """Files that a proposer reads, wherever in its config they are."""
+    if isinstance(node, dict):
+        if isinstance(node.get('ann_file'), str):
+            yield node['ann_file']
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from _region_files(child)
 
 
 def _read(entry: Path) -> ImageProposals | None:
