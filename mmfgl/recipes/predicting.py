@@ -29,6 +29,7 @@ from mmfgl.utils.atomic_files import write_atomically
 from mmfgl.utils.names import printable
 from mmfgl.utils.quiet import hushed
 from mmfgl.visualization import PictureHook
+from mmfgl.visualization.picture_hook import writable
 
 
 def predict(
@@ -85,7 +86,7 @@ def predict(
             continue
         sample = detector.to_show(sample, score_thr)
         with hushed():  # of boxes that touch the border
-            detector.draw(image, sample, out / 'pictures' / _picture(name))
+            detector.draw(image, sample, out / 'pictures' / writable(name))
         height, width = image.shape[:2]
         entry = dict(id=number, file_name=name, width=width, height=height)
         entries.append(entry)
@@ -238,10 +239,3 @@ class Detector:
             )
             for number, (box, score, label) in enumerate(rows, 1)
         ]
-
-
-def _picture(name: str) -> str:
-    """File of an image's picture."""
-    # of the ending alone: OpenCV dies of a name that is no UTF-8
-    known = cv2.haveImageWriter(osp.splitext(name)[1])
-    return name if known else f'{name}.png'

@@ -85,7 +85,7 @@ def find_checkpoint(folder: str, check: bool = True) -> str | None:
     pointer, problem = _pointed(folder)
     files = checkpoints(folder)
     if pointer is not None:
-        files = [pointer] + [f for f in files if not _same(f, pointer)]
+        files = [pointer] + [f for f in files if not same_file(f, pointer)]
     problems = [problem] if problem and files else []
     for path in files:
         if check and not osp.isdir(path):  # as a sharded one is
@@ -155,11 +155,11 @@ def set_aside(cfg: Config) -> None:
     folder = cfg.work_dir
     files = checkpoints(folder)
     if cfg.get('resume'):
-        used = [_same(file, cfg.load_from) for file in files]
+        used = [same_file(file, cfg.load_from) for file in files]
         if True in used:
             files = files[: used.index(True)]
     named = list(_strings(cfg._cfg_dict))
-    files = [f for f in files if not any(_same(f, name) for name in named)]
+    files = [f for f in files if not any(same_file(f, name) for name in named)]
     if not files:
         return
     number = 1
@@ -167,7 +167,7 @@ def set_aside(cfg: Config) -> None:
         number += 1
     os.makedirs(target)
     pointer, _ = _pointed(folder)
-    moved = pointer is None or any(_same(pointer, file) for file in files)
+    moved = pointer is None or any(same_file(pointer, file) for file in files)
     last = osp.join(folder, POINTER)
     if moved and osp.exists(last):  # first: it must not name what is gone
         os.rename(last, osp.join(target, POINTER))
@@ -195,5 +195,6 @@ def _strings(node: Any) -> Iterator[str]:
             yield from _strings(child)
 
 
-def _same(one: str, other: str) -> bool:
+def same_file(one: str, other: str) -> bool:
+    """Whether two paths lead to one file, there or not."""
     return osp.realpath(one) == osp.realpath(other)

@@ -130,9 +130,7 @@ class PictureHook(DetVisualizationHook):
             stem, extension = osp.splitext(name)
             name = f'{stem}_id{sample.img_id}{extension}'
         self._written.add(name)
-        # of the ending alone: OpenCV dies of a name that is no UTF-8
-        known = cv2.haveImageWriter(osp.splitext(name)[1])
-        return name if known else f'{name}.png'
+        return writable(name)
 
     def without_duplicates(self, sample: DetDataSample) -> DetDataSample:
         """The sample with what is to be drawn; the given one is left."""
@@ -149,6 +147,13 @@ class PictureHook(DetVisualizationHook):
         sample = copy.copy(sample)
         sample.pred_instances = found[kept]
         return sample
+
+
+def writable(name: str) -> str:
+    """A file name, with ``.png`` if its ending is no image's to write."""
+    # OpenCV dies of a whole name that is no UTF-8
+    known = cv2.haveImageWriter(osp.splitext(name)[1])
+    return name if known else f'{name}.png'
 
 
 def show_predictions(cfg: Config, args: Namespace) -> None:

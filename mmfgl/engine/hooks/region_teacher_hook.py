@@ -1,15 +1,13 @@
 """Says in the checkpoint which region teacher the run learned from."""
 
-import os.path as osp
-from collections.abc import Iterator
-from typing import Any
-
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
+from mmfgl.utils.audit.uses import parts_of
+from mmfgl.utils.resume import same_file
 
 
 @HOOKS.register_module()
@@ -36,11 +34,14 @@ class RegionTeacherHook(Hook):
         if is_rehearsal(runner):
             return
         task = _task_of(runner)
-        for path in _region_files(runner.cfg.get('train_dataloader')):
-            if osp.realpath(path) != osp.realpath(task.region_file):
+        for part in parts_of(runner.cfg.get('train_dataloader')):
+            if not str(part['type']).endswith('FileRegions'):
+                continue
+            path = part['ann_file']
+            if not same_file(path, task.region_file):
                 raise ValueError(
                     f'a proposer of the views reads {path!r}, but '
-                    f'RegionEmbeddingTask takes the embeddings of '
+                    'RegionEmbeddingTask takes the embeddings of '
                     f'{task.region_file!r}: give both the same file'
                 )
         meta = task.open_file().meta['teacher']
@@ -53,17 +54,6 @@ class RegionTeacherHook(Hook):
         """Add the teacher to the meta of a checkpoint, in place."""
         meta = _task_of(runner).open_file().meta['teacher']
         checkpoint['meta']['region_teacher'] = meta
-
-
-def _region_files(node: Any) -> Iterator[str]:
-    """Region files of the proposers in a config."""
-    if isinstance(node, dict):
-        if str(node.get('type')).endswith('FileRegions'):
-            yield node['ann_file']
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from _region_files(child)
 
 
 def _task_of(runner: Runner):  # noqa: ANN202  (hooks import no models)

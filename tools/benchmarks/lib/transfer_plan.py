@@ -1,6 +1,7 @@
 """What transfer.py is to run on a data set, in which settings."""
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -240,18 +241,23 @@ class Plan:
                     + '\n'.join(changed)
                     + '\nGive another --out.'
                 )
-        write_json(path, self.settings)
-        for name in self.args.redo:
-            pattern = re.compile(
-                rf'(proposals|quality|pretrain|finetune)_{re.escape(name)}'
-                r'(-fgl)?(-round\d+)?(_seed\d+)?'
-            )
-            states = (self.out / 'steps').glob('*.json')
-            done = [s for s in states if pattern.fullmatch(s.stem)]
-            if not done and name not in {arm.name for arm in self.args.arms}:
+        names = [arm.name for arm in self.args.arms]
+        redone = {name: self._states(name) for name in self.args.redo}
+        for name, states in redone.items():
+            if not states and name not in names:
                 raise ValueError(
                     f'--redo {name}: no arm of this call or of {self.out} has '
                     'this name'
                 )
-            for state in done:
-                state.unlink()
+        write_json(path, self.settings)
+        for state in itertools.chain(*redone.values()):
+            state.unlink(missing_ok=True)
+
+    def _states(self, name: str) -> list[Path]:
+        """What tells that runs of an arm are done."""
+        pattern = re.compile(
+            rf'(proposals|quality|pretrain|finetune)_{re.escape(name)}'
+            r'(-fgl)?(-round\d+)?(_seed\d+)?'
+        )
+        paths = (self.out / 'steps').glob('*.json')
+        return [path for path in paths if pattern.fullmatch(path.stem)]

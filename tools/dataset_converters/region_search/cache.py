@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +20,7 @@ from mmfgl.datasets.image_reader import (
 )
 from mmfgl.registry import TASK_UTILS
 from mmfgl.utils.atomic_files import atomic_file, write_atomically
+from mmfgl.utils.audit.uses import parts_of
 from region_search.colour_descriptors import describe_colours
 
 FORMAT = 3  # raised when the content of an entry changes
@@ -46,9 +46,8 @@ class ProposalCache:
     An entry is found by the image's bytes and the proposer's settings: a
     renamed image is not searched again, a changed one is. That of a proposer
     that reads a region file is found by the image's path and the file's
-    content besides. Each entry is a
-    small file that appears whole or not at all, so a killed run goes on where
-    it stopped.
+    content besides. Each entry is a small file that appears whole or not at
+    all, so a killed run goes on where it stopped.
 
     Args:
         proposer: Config of the region proposer.
@@ -60,10 +59,10 @@ class ProposalCache:
         self, proposer: dict, folder: str, describe: bool = False
     ) -> None:
         settings = dict(proposer=proposer, describe=describe, format=FORMAT)
-        files = sorted(set(_region_files(proposer)))
-        self.by_path = bool(files)
-        if files:
-            settings['files'] = digest_of(files)
+        files = [part.get('ann_file') for part in parts_of(proposer)]
+        self.files = digest_of(filter(None, files)) if any(files) else None
+        if self.files:
+            settings['files'] = self.files
         text = json.dumps(settings, sort_keys=True, default=str).encode()
         self.proposer = TASK_UTILS.build(dict(proposer))
         self.describe = describe
@@ -77,11 +76,11 @@ class ProposalCache:
         except UnreadableImageError:
             return None
         key = hashlib.sha1(data).hexdigest()
-        name = key
-        if self.by_path:
-            path = os.path.abspath(img_path).encode('utf-8', 'surrogateescape')
-            name = hashlib.sha1(data + path).hexdigest()
-        entry = self.folder / name[:2] / f'{name}.npz'
+        stem = key
+        if self.files:
+            path = os.fsencode(os.path.abspath(img_path))
+            stem = hashlib.sha1(key.encode() + path).hexdigest()
+        entry = self.folder / stem[:2] / f'{stem}.npz'
         found = _read(entry)
         if found is None and (found := self._propose(img_path, data, key)):
             arrays = {name: getattr(found, name) for name in ARRAYS}
@@ -118,17 +117,6 @@ def digest_of(paths: Iterable[str]) -> str:
         for file in sorted(path.glob('*')) if path.is_dir() else [path]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _region_files(node: Any) -> Iterator[str]:
-    """Files that a proposer reads, wherever in its config they are."""
-    if isinstance(node, dict):
-        if isinstance(node.get('ann_file'), str):
-            yield node['ann_file']
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from _region_files(child)
 
 
 def _read(entry: Path) -> ImageProposals | None:

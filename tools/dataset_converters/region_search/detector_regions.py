@@ -99,12 +99,11 @@ class DetectorRegions(RegionProposer):
         ``info`` must hold ``img``, which may be smaller than ``img_shape``.
         """
         found = self.detect(info['img'])
-        shape = info['img'].shape[:2]
-        zoom = np.divide(info.get('img_shape', shape), shape)
-        found.bboxes *= found.bboxes.new_tensor([*zoom[::-1], *zoom[::-1]])
         kept = nms(found.bboxes, found.scores, MAX_IOU)
         kept = kept[found.scores[kept] >= self.score_thr]
         boxes = found.bboxes[kept[: self.max_regions]].cpu()
+        zoom = np.divide(info['img_shape'], info['img'].shape[:2])
+        boxes = boxes * boxes.new_tensor([*zoom[::-1], *zoom[::-1]])
         if self.snap is not None:
             boxes = self._snapped(boxes, info)
         if self.join is not None:

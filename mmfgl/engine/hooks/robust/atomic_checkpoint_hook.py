@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 from mmfgl.utils.atomic_files import remove_leftovers, write_atomically
-from mmfgl.utils.resume import POINTER
+from mmfgl.utils.resume import POINTER, same_file
 
 BACKEND = 'mmfgl.atomic'
 _EXTRA = 'mmfgl_extra_checkpoint'
@@ -77,7 +77,7 @@ class AtomicCheckpointHook(CheckpointHook):
         # Runner._resume and ._load_from: what it went on from. One of the
         # schedule must not become an extra one.
         own = self._path(self._extra_name(runner.iter))
-        if runner._resume and _same(runner._load_from or '', own):
+        if runner._resume and same_file(runner._load_from or '', own):
             self._saved_iter, self.last_ckpt = runner.iter, own
         local = type(self.file_backend) is LocalBackend
         if not local or self.backend_args or self.file_client_args:
@@ -184,10 +184,6 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _path(self, name: str) -> str:
         return self.file_backend.join_path(self.out_dir, name)
-
-
-def _same(one: str, other: str) -> bool:
-    return osp.realpath(one) == osp.realpath(other)
 
 
 def atomic_backend(runner: Runner) -> dict | None:

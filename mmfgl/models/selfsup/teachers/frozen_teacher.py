@@ -78,7 +78,7 @@ class FrozenTeacher(BaseModule):
                 MMPretrain's ``to_rgb``) of the student.
         """
         source, target = data_preprocessor, self.data_preprocessor
-        self.flips = _swaps_channels(source) != _swaps_channels(target)
+        self.flips = swaps_channels(source) != swaps_channels(target)
         mean, std = (torch.tensor(source[key]) for key in ('mean', 'std'))
         if self.flips:
             mean, std = mean.flip(0), std.flip(0)
@@ -100,7 +100,7 @@ class FrozenTeacher(BaseModule):
         return super()._apply(fn, *args, **kwargs)
 
 
-def _swaps_channels(data_preprocessor: dict) -> bool:
+def swaps_channels(data_preprocessor: dict) -> bool:
     """Whether it changes the order of the colours of an image."""
     keys = 'bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'
     return any(data_preprocessor.get(key) for key in keys)

@@ -14,7 +14,10 @@ from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmfgl.models.selfsup.teachers.frozen_teacher import fill_backbone
+from mmfgl.models.selfsup.teachers.frozen_teacher import (
+    fill_backbone,
+    swaps_channels,
+)
 from mmfgl.registry import MODELS
 from mmfgl.utils.weights import safe_load
 
@@ -195,7 +198,7 @@ def _of_config(path: str) -> tuple[nn.Module, dict]:
             backbone[key] = none
     with DefaultScope.overwrite_default_scope(scope):
         network = MODELS.build(backbone)
-    flip = preprocess.get('bgr_to_rgb') or preprocess.get('to_rgb')
+    flip = swaps_channels(preprocess)
     return network, dict(
         mean=list(preprocess.mean),
         std=list(preprocess.std),
