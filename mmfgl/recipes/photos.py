@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 import hashlib
 import json
 import os.path as osp
@@ -15,6 +16,7 @@ from mmfgl.utils.formats import (
     read_dataset,
     split_dataset,
 )
+from mmfgl.utils.names import printable
 
 #: Of a run's folder: photographs to pretrain on, one a line.
 PRETRAINING = Path('data', 'pretraining.txt')
@@ -47,6 +49,12 @@ def read_photos(
     elif 'val' not in splits and 'test' in splits:
         splits['val'] = splits.pop('test')
         notes.append('test is taken as val: no val was given')
+    if odd := [path for path in dataset.all_photos() if _is_odd(path)]:
+        notes.append(
+            f'{len(odd)} photographs are not pretrained on: a list of names '
+            'cannot hold a line break or a backslash, as in '
+            f'{printable(odd[0])!r}; rename them'
+        )
     dataset = dataclasses.replace(dataset, splits=splits, notes=notes)
     return split_dataset(dataset)
 
@@ -86,14 +94,34 @@ def _read_val(dataset: Dataset, photos: str | Path, val: str | Path) -> Split:
 def pretraining_photos(dataset: Dataset) -> list[str]:
     """All photographs, labelled or not, but those of ``val`` and ``test``.
 
-    A link to one of them is that one.
+    A link to one of them, or a copy of its file, is that one. Names that a
+    list cannot hold are left out; :func:`read_photos` tells of them.
     """
     held_out: set[str] = set()
     for name, split in dataset.splits.items():
         if name != 'train':
             held_out.update(map(osp.realpath, split.paths()))
-    photos = dataset.all_photos()
-    return [path for path in photos if osp.realpath(path) not in held_out]
+    by_size: dict[int, list[str]] = {}
+    for path in held_out:
+        by_size.setdefault(osp.getsize(path), []).append(path)
+
+    def is_held_out(path: str) -> bool:
+        path = osp.realpath(path)
+        try:
+            alike = by_size.get(osp.getsize(path), ())
+            return path in alike or any(
+                filecmp.cmp(path, other, shallow=False) for other in alike
+            )
+        except OSError:  # pretraining skips it, and says so
+            return False
+
+    photos = (path for path in dataset.all_photos() if not _is_odd(path))
+    return [path for path in photos if not is_held_out(path)]
+
+
+def _is_odd(path: str) -> bool:
+    """Whether a text list of images cannot hold a path."""
+    return any(letter in path for letter in '\n\\')
 
 
 def digest_of(dataset: Dataset) -> str:
@@ -124,7 +152,10 @@ def write_photos(dataset: Dataset, out: Path) -> None:
 def _relative(path: str, folder: str) -> str:
     """A path below a folder relative to it, another as it is."""
     inner = osp.relpath(path, folder)
-    return path if inner.startswith(osp.pardir) else inner
+    if inner.startswith(osp.pardir):
+        return path
+    # readers of lists drop blanks before a name
+    return inner if inner == inner.lstrip() else osp.join(osp.curdir, inner)
 
 
 def describe(dataset: Dataset) -> str:

@@ -1,9 +1,11 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from mmfgl.datasets import UnlabelledImages
 from mmfgl.recipes.photos import (
     describe,
     digest_of,
@@ -37,13 +39,43 @@ def test_all_photographs_but_val_are_pretrained_on(digits, dataset, tmp_path):
     assert 'the 3 of val are never among them' in text
 
 
-def test_a_link_to_a_held_out_photograph_is_one(dataset):
+def test_a_link_to_a_held_out_photograph_is_one(digits, tmp_path):
+    dataset = read_photos(shutil.copytree(digits, tmp_path / 'photos'))
     before = pretraining_photos(dataset)
     held_out = dataset.splits['val'].paths()[0]
     link = Path(dataset.photos, 'pool', 'link.jpg')
     link.parent.mkdir()
     link.symlink_to(held_out)
+    copy = link.with_name('copy.jpg')
+    shutil.copyfile(held_out, copy)
     assert pretraining_photos(dataset) == before
+    nowhere = link.with_name('nowhere.jpg')
+    nowhere.symlink_to('nothing')
+    assert pretraining_photos(dataset) == sorted([*before, str(nowhere)])
+    nowhere.unlink()
+    # of the same size, with other pixels
+    copy.write_bytes(copy.read_bytes()[:-1] + b'x')
+    assert pretraining_photos(dataset) == sorted([*before, str(copy)])
+
+
+def test_names_that_a_list_of_images_may_not_hold(digits, tmp_path):
+    photos = shutil.copytree(digits, tmp_path / 'photos')
+    source = next((photos / 'unlabelled').iterdir())
+    for name in (' blank.jpg', 'line\nbreak.jpg', 'back\\slash.jpg'):
+        content = source.read_bytes() + name.encode()
+        source.with_name(name).write_bytes(content)
+    dataset = read_photos(photos)
+    (note,) = (note for note in dataset.notes if 'rename' in note)
+    assert note.startswith('2 photographs are not pretrained on: a list')
+    write_photos(dataset, tmp_path)
+    images = UnlabelledImages(
+        data_prefix=dict(img_path=dataset.photos),
+        ann_file=str(tmp_path / 'data/pretraining.txt'),
+    )
+    paths = [images.get_data_info(row)['img_path'] for row in range(9)]
+    assert len(images) == 9 and all(map(os.path.isfile, paths))
+    blank = [path for path in paths if path.endswith('/ blank.jpg')]
+    assert len(blank) == 1
 
 
 def test_without_val_a_fifth_of_the_labelled_is_held_out(digits):

@@ -216,6 +216,17 @@ def test_errors_in_one_line(folder, arguments, message, monkeypatch):
         tool.main(arguments)
 
 
+@pytest.mark.parametrize('kind', ['txt', 'json'])
+def test_an_image_listed_twice(folder, kind):
+    names = ['a.jpg', 'b.png', './a.jpg']
+    images = [dict(id=i, file_name=name) for i, name in enumerate(names)]
+    path = folder.parent / f'list.{kind}'
+    text = dict(txt='\n'.join(names), json=json.dumps(dict(images=images)))
+    path.write_text(text[kind])
+    with pytest.raises(ValueError, match=r"lists 1 images again, '.*a\.jpg'"):
+        run(folder, '--ann-file', path)
+
+
 def test_images_elsewhere_and_names_that_are_no_text(folder, capsys):
     empty = folder.parent / 'empty'
     empty.mkdir()

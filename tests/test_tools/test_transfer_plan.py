@@ -99,6 +99,7 @@ def test_weights_are_converted_where_they_are_missing(
 
 def test_arm_of_an_outside_program(data, tmp_path):
     more = ('--init=imagenet', '--lightly-python=there/python', '--seeds=1')
+    more += ('--pretrain-seed=4',)
     text = arguments(data, tmp_path, 'none,lightly', '--detector=both', *more)
     plan = Plan(transfer.parse_args(text), data, tmp_path / 'out')
     assert [row.name for row in plan.rows] == ['none', 'lightly', 'none-fgl']
@@ -108,7 +109,8 @@ def test_arm_of_an_outside_program(data, tmp_path):
     command = step.command
     assert command[0].endswith('tools/benchmarks/lightly.py')
     args = lightly.parse_args(command[1:])
-    assert args.iters == 2 and args.view_size == 64
+    assert args.iters == 2 and args.view_size == 64 and args.seed == 4
+    assert lightly.options(args, tmp_path, 1)['seed'] == 4
     assert args.python == str(Path('there/python').absolute())
     with pytest.raises(RuntimeError, match='there/python.*pip install light'):
         lightly.check_environment(args.python)
@@ -127,7 +129,8 @@ def test_arm_of_an_outside_program(data, tmp_path):
 def test_rounds_of_a_pretraining(data, tmp_path):
     """The second learns from the first, all share the budget."""
     out = tmp_path / 'out'
-    text = arguments(data, out, 'objectness-rounds', '--seeds=1')
+    more = ('--seeds=1', '--pretrain-seed=4')
+    text = arguments(data, out, 'objectness-rounds', *more)
     args = transfer.parse_args(text)
     args.pretrain_minutes, args.pretrain_iters = 1, None
     plan = Plan(args, data, out)
@@ -177,6 +180,9 @@ def test_rounds_of_a_pretraining(data, tmp_path):
     ]
     # (60 - 6) / 2, and what two searches and a training leave
     assert seconds == [27.0, 28.0]
+    assert [cfg.randomness.seed for cfg in cfgs] == [4, 4]
+    cfg = Config.fromfile(steps[f'finetune_{name}_seed0'].config)
+    assert cfg.randomness.seed == 0
     assert cfgs[0].get('load_from') is None
     assert cfgs[1].load_from == str(found)
     for cfg, part in zip(cfgs, (first, second), strict=True):

@@ -56,6 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     budget.add_argument('--iters', type=int)
     add('--view-size', type=int, default=224, help='of the crops, in pixels')
     add('--workers', type=int, default=2)
+    add('--seed', type=int, default=0)
     add('--amp', action='store_true', help='bfloat16')
     add('--work-dir', type=Path, required=True)
     add_debug_argument(parser)
@@ -120,6 +121,7 @@ def options(args: argparse.Namespace, data: Path, epochs: int) -> dict:
         batch_size=BATCH,
         epochs=epochs,
         num_workers=args.workers,
+        seed=args.seed,
         precision='bf16-mixed' if args.amp else '32-true',
         overwrite=True,
     )

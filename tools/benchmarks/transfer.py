@@ -62,6 +62,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     budget.add_argument('--pretrain-iters', type=int, help='in their place')
     add('--finetune-iters', type=int, default=1000, help='of 8 images')
     add('--seeds', type=int, default=3, help='number of fine-tuning seeds')
+    again = 'of the pretraining: another --out repeats it'
+    add('--pretrain-seed', type=int, default=0, help=again)
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument('--labels', type=int, help='labelled images, if few')
     labels.add_argument('--shots', type=int, help='labelled objects a class')
@@ -91,8 +93,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name.replace("_", "-")} must be at least 1')
-    if args.workers < 0:
-        parser.error('--workers must be at least 0')
+    for name in ('workers', 'pretrain_seed'):
+        if getattr(args, name) < 0:
+            option = name.replace('_', '-')
+            parser.error(f'--{option} must be at least 0')
     if args.pretrain_iters is not None:
         args.pretrain_minutes = None
         budget = args.pretrain_iters

@@ -54,6 +54,7 @@ from mmfgl.datasets import UnlabelledImages
 from mmfgl.datasets.region_arrays import (
     GrowingArray,
     RegionSpool,
+    key_of,
     write_region_arrays,
 )
 from mmfgl.datasets.region_file import write_embeddings, write_region_file
@@ -123,6 +124,27 @@ class Images:
         if args.ann_file.endswith('.json'):
             with open(args.ann_file, 'rb') as file:
                 self.ids = [i['id'] for i in json.load(file)['images']]
+        if args.ann_file:
+            self._refuse_twins(args.ann_file)
+
+    def _refuse_twins(self, source: str) -> None:
+        """Make sure that each image is listed once.
+
+        Raises:
+            ValueError: One is listed twice; names it.
+        """
+        # numbers stand for the names, of which there may be very many
+        keys = (key_of(image['file_name']) for _, image in self)
+        keys = np.fromiter(keys, np.uint64, len(self))
+        ordered = np.sort(keys)
+        twins = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twins):
+            row = int(np.flatnonzero(keys == twins[0])[0])
+            name = printable(self.data.get_data_info(row)['img_path'])
+            raise ValueError(
+                f'{source} lists {len(twins)} images again, {name!r} among '
+                'them: list each once'
+            )
 
     def __len__(self) -> int:
         return len(self.data)

@@ -100,6 +100,7 @@ def lightly_command(args: argparse.Namespace, images: Path) -> list[str]:
     command = [str(ROOT / 'tools/benchmarks/lightly.py'), str(images)]
     command += ['--python', str(Path(args.lightly_python).absolute())]
     command += [f'--view-size={args.view_size}', f'--workers={args.workers}']
+    command.append(f'--seed={args.pretrain_seed}')
     return command + ['--amp'] * args.amp
 
 
@@ -187,6 +188,7 @@ def pretrain_config(
     """
     text = cfg.pretty_text.replace('{proposals}', str(regions))
     cfg = Config.fromstring(text, '.py')
+    cfg.randomness = dict(seed=args.pretrain_seed)
     cfg.data_root = f'{data.root}/'
     loader = cfg.train_dataloader
     loader.dataset.update(

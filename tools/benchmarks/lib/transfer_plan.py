@@ -151,7 +151,8 @@ class Plan:
         """All that decides the results."""
         args = self.args
         kept = ('init', 'detector', 'seeds', 'pretrain_minutes')
-        kept += ('pretrain_iters', 'finetune_iters', 'labels', 'shots')
+        kept += ('pretrain_iters', 'pretrain_seed', 'finetune_iters')
+        kept += ('labels', 'shots')
         kept += ('optimizer', 'view_size', 'threads', 'workers', 'amp')
         return dict(
             data=self.data.root.name,
