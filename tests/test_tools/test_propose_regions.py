@@ -227,6 +227,16 @@ def test_an_image_listed_twice(folder, kind):
         run(folder, '--ann-file', path)
 
 
+@pytest.mark.parametrize('ids', [(1, 1), (1, None)])
+def test_images_without_an_id_of_their_own(folder, ids):
+    pairs = zip(ids, ('a.jpg', 'b.png'), strict=True)
+    images = [dict(id=number, file_name=name) for number, name in pairs]
+    path = folder.parent / 'list.json'
+    path.write_text(json.dumps(dict(images=images)))
+    with pytest.raises(ValueError, match='each image an id of its own'):
+        run(folder, '--ann-file', path)
+
+
 def test_images_elsewhere_and_names_that_are_no_text(folder, capsys):
     empty = folder.parent / 'empty'
     empty.mkdir()

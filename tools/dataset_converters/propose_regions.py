@@ -34,7 +34,6 @@ images are kept in the cache: a run that was stopped does only the rest.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -44,17 +43,16 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.utils import track_iter_progress
 from region_search.cache import ImageProposals, digest_of, propose_all
+from region_search.listed_images import ListedImages
 from region_search.teacher_embeddings import (
     TeacherCache,
     cluster_rows,
     reduce_embeddings,
 )
 
-from mmfgl.datasets import UnlabelledImages
 from mmfgl.datasets.region_arrays import (
     GrowingArray,
     RegionSpool,
-    key_of,
     write_region_arrays,
 )
 from mmfgl.datasets.region_file import write_embeddings, write_region_file
@@ -108,54 +106,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.teacher_size < 1 or args.embed_dims < 1:
         parser.error('--teacher-size and --embed-dims must be at least 1')
     return args
-
-
-class Images:
-    """Path, and ``id`` and ``file_name``, of each; ids as in a COCO JSON."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.folder = args.folder
-        self.data = UnlabelledImages(
-            data_root='',
-            data_prefix=dict(img_path=args.folder),
-            ann_file=args.ann_file,
-        )
-        self.ids = range(1, len(self.data) + 1)
-        if args.ann_file.endswith('.json'):
-            with open(args.ann_file, 'rb') as file:
-                self.ids = [i['id'] for i in json.load(file)['images']]
-        if args.ann_file:
-            self._refuse_twins(args.ann_file)
-
-    def _refuse_twins(self, source: str) -> None:
-        """Make sure that each image is listed once.
-
-        Raises:
-            ValueError: One is listed twice; names it.
-        """
-        # numbers stand for the names, of which there may be very many
-        keys = (key_of(image['file_name']) for _, image in self)
-        keys = np.fromiter(keys, np.uint64, len(self))
-        ordered = np.sort(keys)
-        twins = ordered[1:][ordered[1:] == ordered[:-1]]
-        if len(twins):
-            row = int(np.flatnonzero(keys == twins[0])[0])
-            name = printable(self.data.get_data_info(row)['img_path'])
-            raise ValueError(
-                f'{source} lists {len(twins)} images again, {name!r} among '
-                'them: list each once'
-            )
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __iter__(self) -> Iterator[tuple[str, dict]]:
-        for index, number in enumerate(self.ids):
-            path = self.data.get_data_info(index)['img_path']
-            name = os.path.relpath(path, self.folder)
-            if name.startswith('..'):  # elsewhere
-                name = os.path.abspath(path)
-            yield path, dict(id=number, file_name=name)
 
 
 class Collection:
@@ -217,7 +167,7 @@ class Collection:
                 )
             self.features[name].append(rows)
 
-    def write(self, images: Images) -> None:
+    def write(self, images: ListedImages) -> None:
         """Reduce, cluster, and write the region file."""
         args, arrays = self.args, self.spool.read()
         folder, meta = self.spool.folder, {}
@@ -279,7 +229,7 @@ def proposer_of(args: argparse.Namespace, cache: str) -> tuple[dict, str]:
 
 def run(args: argparse.Namespace) -> dict:
     """Propose, embed, cluster, write; returns the counts that are printed."""
-    images = Images(args)
+    images = ListedImages(args.folder, args.ann_file)
     collection = Collection(args)
     search = propose_all(
         (path for path, _ in images),
