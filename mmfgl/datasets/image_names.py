@@ -8,12 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmfgl.utils.names import printable
+from mmfgl.utils.names import IMG_EXTENSIONS, printable
 
-IMG_EXTENSIONS = (
-    *('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp'),
-    '.gif',
-)
 CHUNK = 2**24  # bytes looked at together
 
 
@@ -142,8 +138,9 @@ class FoundImages:
 def find_images(folder: str) -> FoundImages:
     """Search a folder and its sub-folders; links are followed, once.
 
-    Hidden files are left out without being counted. What is a file or a
-    folder is asked of the file system, not of the name.
+    Hidden files and folders, and those of a Mac's archive, are left out
+    without being counted. What is a file or a folder is asked of the file
+    system, not of the name.
     """
     found, stack, seen = FoundImages(), [''], set()
     while stack:
@@ -160,10 +157,10 @@ def find_images(folder: str) -> FoundImages:
         seen.add((info.st_dev, info.st_ino))
         for entry in entries:
             name = osp.join(inner, entry.name)
+            if entry.name.startswith('.') or entry.name == '__MACOSX':
+                continue
             if _is(entry.is_dir):
                 stack.append(name)
-            elif entry.name.startswith('.'):
-                continue
             elif not _is(entry.is_file):
                 if entry.is_symlink():
                     found.dangling.append(name)

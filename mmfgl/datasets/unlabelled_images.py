@@ -9,12 +9,12 @@ from mmengine.fileio import get, list_dir_or_file
 from mmengine.logging import print_log
 
 from mmfgl.datasets.image_names import (
-    IMG_EXTENSIONS,
     ImageNames,
     find_images,
 )
 from mmfgl.datasets.image_reader import UnreadableImageError
 from mmfgl.registry import DATASETS
+from mmfgl.utils.names import IMG_EXTENSIONS
 
 
 @DATASETS.register_module()
@@ -107,7 +107,7 @@ class UnlabelledImages(BaseDataset):
                 'every image of the folder'
             )
         content = get(self.ann_file)
-        if not self.ann_file.endswith('.json'):
+        if not self.ann_file.lower().endswith('.json'):
             return ImageNames.of_lines(folder, content)
         try:
             images = json.loads(content)['images']

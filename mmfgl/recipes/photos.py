@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import filecmp
 import hashlib
 import json
 import os.path as osp
@@ -16,6 +15,7 @@ from mmfgl.utils.formats import (
     read_dataset,
     split_dataset,
 )
+from mmfgl.utils.formats.copies import Copies
 from mmfgl.utils.names import printable
 
 #: Of a run's folder: photographs to pretrain on, one a line.
@@ -45,7 +45,8 @@ def read_photos(
     dataset = read_dataset(photos, labels)
     splits, notes = dict(dataset.splits), list(dataset.notes)
     if val is not None:
-        splits['val'] = _read_val(dataset, photos, val)
+        splits['val'], told = _read_val(dataset, photos, val)
+        notes += told
     elif 'val' not in splits and 'test' in splits:
         splits['val'] = splits.pop('test')
         notes.append('test is taken as val: no val was given')
@@ -59,8 +60,10 @@ def read_photos(
     return split_dataset(dataset)
 
 
-def _read_val(dataset: Dataset, photos: str | Path, val: str | Path) -> Split:
-    """The annotations of a file of its own, with the ids of the classes.
+def _read_val(
+    dataset: Dataset, photos: str | Path, val: str | Path
+) -> tuple[Split, list[str]]:
+    """Annotations of a file of its own with the classes' ids, and notes.
 
     Raises:
         ValueError: They list other classes, or photographs to train on.
@@ -88,7 +91,9 @@ def _read_val(dataset: Dataset, photos: str | Path, val: str | Path) -> Split:
         for ann in split.content['annotations']
     ]
     content = dict(split.content, categories=categories)
-    return Split(dict(content, annotations=annotations), split.root)
+    # which photographs are in no split is asked of all splits
+    notes = [note for note in other.notes if 'in no split' not in note]
+    return Split(dict(content, annotations=annotations), split.root), notes
 
 
 def pretraining_photos(dataset: Dataset) -> list[str]:
@@ -97,26 +102,14 @@ def pretraining_photos(dataset: Dataset) -> list[str]:
     A link to one of them, or a copy of its file, is that one. Names that a
     list cannot hold are left out; :func:`read_photos` tells of them.
     """
-    held_out: set[str] = set()
-    for name, split in dataset.splits.items():
-        if name != 'train':
-            held_out.update(map(osp.realpath, split.paths()))
-    by_size: dict[int, list[str]] = {}
-    for path in held_out:
-        by_size.setdefault(osp.getsize(path), []).append(path)
-
-    def is_held_out(path: str) -> bool:
-        path = osp.realpath(path)
-        try:
-            alike = by_size.get(osp.getsize(path), ())
-            return path in alike or any(
-                filecmp.cmp(path, other, shallow=False) for other in alike
-            )
-        except OSError:  # pretraining skips it, and says so
-            return False
-
+    held_out = Copies(
+        path
+        for name, split in dataset.splits.items()
+        if name != 'train'
+        for path in split.paths()
+    )
     photos = (path for path in dataset.all_photos() if not _is_odd(path))
-    return [path for path in photos if not is_held_out(path)]
+    return [path for path in photos if held_out.find(path) is None]
 
 
 def _is_odd(path: str) -> bool:

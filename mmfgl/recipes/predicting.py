@@ -20,16 +20,18 @@ from mmengine.dataset import pseudo_collate
 from mmengine.utils import track_iter_progress
 
 from mmfgl.datasets.guarded_pipeline import inference_pipeline
-from mmfgl.datasets.image_names import IMG_EXTENSIONS, find_images
+from mmfgl.datasets.image_names import find_images
 from mmfgl.datasets.image_reader import UnreadableImageError, read_image
 from mmfgl.evaluation.score_threshold import SHOWN_IOU
 from mmfgl.recipes.results import read_results
 from mmfgl.recipes.trained import find_trained, load_detector
 from mmfgl.utils.atomic_files import write_atomically
-from mmfgl.utils.names import printable
+from mmfgl.utils.names import IMG_EXTENSIONS, printable
 from mmfgl.utils.quiet import hushed
 from mmfgl.visualization import PictureHook
 from mmfgl.visualization.picture_hook import writable
+
+PICTURES = 'pictures'  # folder of ``out``
 
 
 def predict(
@@ -86,7 +88,7 @@ def predict(
             continue
         sample = detector.to_show(sample, score_thr)
         with hushed():  # of boxes that touch the border
-            detector.draw(image, sample, out / 'pictures' / writable(name))
+            detector.draw(image, sample, out / PICTURES / writable(name))
         height, width = image.shape[:2]
         entry = dict(id=number, file_name=name, width=width, height=height)
         entries.append(entry)
@@ -109,7 +111,7 @@ def predict(
     print(
         f'{len(found)} objects of score {score_thr:g} or more in '
         f'{len(entries)} images, {len(unreadable)} unreadable: '
-        f'{out / "pictures"}, {out / "predictions.json"}'
+        f'{out / PICTURES}, {out / "predictions.json"}'
     )
     if not found:
         print('Nothing was found; a lower --score-thr shows more.')
@@ -117,7 +119,7 @@ def predict(
 
 
 def find_names(images: str | Path, out: Path) -> tuple[str, list[str]]:
-    """Images of a folder, a file or a pattern, without those below ``out``.
+    """Images of a folder, a file or a pattern, without pictures of ``out``.
 
     Returns:
         A folder, and names relative to it.
@@ -137,13 +139,14 @@ def find_names(images: str | Path, out: Path) -> tuple[str, list[str]]:
         files = list(map(osp.abspath, files))
         root = osp.commonpath(map(osp.dirname, files)) if files else ''
         names = [osp.relpath(file, root) for file in files]
-    below = osp.join(osp.abspath(out), '')
+    below = osp.join(osp.abspath(out / PICTURES), '')
     paths = ((osp.abspath(osp.join(root, name)), name) for name in names)
     names = [name for path, name in paths if not path.startswith(below)]
     if not names:
         raise FileNotFoundError(
             f'no image found in {text}: give a folder, a file or a pattern '
-            f'of {", ".join(IMG_EXTENSIONS)}'
+            f'of {", ".join(IMG_EXTENSIONS)} (but not {out / PICTURES}, which '
+            'this command writes)'
         )
     return root, names
 

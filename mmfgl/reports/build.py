@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os.path as osp
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
 
 from mmfgl.reports.analysis import add_analysis
 from mmfgl.reports.document import Report
@@ -11,6 +15,7 @@ from mmfgl.reports.plots import svg_curves
 from mmfgl.reports.runs import Run, Runs, Test, Training, find_runs
 from mmfgl.reports.settings import add_settings
 from mmfgl.reports.transfers import add_transfer
+from mmfgl.utils.checked_runner import leaf_datasets
 
 #: Names of metrics in the report and in MMDetection.
 METRICS = {'AP': 'mAP', 'AP50': 'mAP_50', 'AP75': 'mAP_75'}
@@ -58,11 +63,15 @@ def report(
 
 
 def same_data(tests: Iterable[Test]) -> list[list[Test]]:
-    """Group tests by the images and classes that they were made on."""
+    """Group tests by the images, objects and classes that they are of."""
     groups: dict[tuple, list[Test]] = {}
     for test in tests:
         results = test.results
-        key = (*results.paths, None, *results.classes)
+        objects = (
+            (image.gt_boxes.tobytes(), image.gt_labels.tobytes())
+            for image in results.images
+        )
+        key = (*results.paths, None, *results.classes, None, *objects)
         groups.setdefault(key, []).append(test)
     return list(groups.values())
 
@@ -102,42 +111,65 @@ def _count(number: int, one: str, more: str = '') -> str:
 
 
 def _add_summary(page: Report, runs: Runs) -> None:
-    """One row a test, and a training that no test belongs to."""
-    rows = []
+    """One row a test, and a training that no test belongs to.
+
+    Rows on different data are in tables of their own: they tell nothing about
+    each other.
+    """
+    tables: dict[str, list[dict]] = {}  # by annotation file
     tested: list[Run] = []
-    for test in runs.tests:
-        training = runs.training_of(test)
-        tested += [training] if training else []
-        seconds = test.results.metrics.get('seconds_per_image')
-        rows.append(
-            {
-                'run': test.name,
-                'test': 'TTA' if test.tta else 'plain',
-                **{name: test.metric(key) for name, key in METRICS.items()},
-                'ms/image': 1000 * seconds if seconds else None,
-                **_length(training),
-            }
-        )
+    for number, tests in enumerate(same_data(runs.tests)):
+        data = _annotations(tests[0].results.config, 'test_dataloader')
+        rows = [_test_row(test, runs) for test in tests]
+        tested += filter(None, map(runs.training_of, tests))
+        # one file may have had other labels before
+        tables[data if data not in tables else f'{data} ({number})'] = rows
     for training in runs.trainings:
         if training.detects and not (training.arm or training in tested):
             curve = training.ap_curve()
             row = {'run': training.name, 'test': 'val, while training'}
             row['AP'] = curve[-1][1] if curve else None
-            rows.append({**row, **_length(training)})
-    if rows:
-        best = dict.fromkeys(METRICS, max) | {'ms/image': min}
-        page.section('Results')
+            data = _annotations(training.config, 'val_dataloader')
+            tables.setdefault(data, []).append({**row, **_length(training)})
+    if not tables:
+        return
+    best = dict.fromkeys(METRICS, max) | {'ms/image': min}
+    page.section('Results')
+    for data, rows in tables.items():
         caption = (
             'Box AP of COCO in percent; ms/image is the time of the test, min '
             'that of the training.'
         )
+        if len(tables) > 1:
+            caption = f'On {data}. {caption}'
         page.add_table(rows, caption, best=best)
-    if rows and not runs.tests:
+    if not runs.tests:
         page.add_text(
             'No test among these runs: for errors, confusions and pictures, '
             'run tools/test.py CONFIG CHECKPOINT --work-dir DIR and give DIR '
             'to mmfgl report, too.'
         )
+
+
+def _annotations(config: Config, loader: str) -> str:
+    """Annotation files of a loader."""
+    return ', '.join(
+        osp.normpath(
+            osp.join(data.get('data_root') or '', data.get('ann_file') or '')
+        )
+        for data in leaf_datasets(config[loader].dataset)
+    )
+
+
+def _test_row(test: Test, runs: Runs) -> dict[str, Any]:
+    seconds = test.results.metrics.get('seconds_per_image')
+    return {
+        'run': test.name,
+        'test': 'TTA' if test.tta else 'plain',
+        **{name: test.metric(key) for name, key in METRICS.items()},
+        'ms/image': 1000 * seconds if seconds else None,
+        **_length(runs.training_of(test)),
+    }
 
 
 def _length(training: Training | None) -> dict[str, str | float | None]:

@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmfgl.evaluation import TestResults, read_test_results
+from mmfgl.utils.resume import POINTER
 
 _SCALARS = '*/vis_data/scalars.json'
 
@@ -113,14 +114,23 @@ class Training(Run):
 
     @property
     def steps(self) -> str:
-        """Its length in words; of a budget of time, what it came to."""
+        """Its length in words, as far as its last checkpoint tells.
+
+        Of a budget of time, what it came to.
+        """
         path = self.folder / 'budget.json'
         if path.is_file():
             return f'{json.loads(path.read_text())["iters"]} iterations'
         loop = self.config.get('train_cfg', {})
+        pointer = self.folder / POINTER
+        saved = pointer.read_text() if pointer.is_file() else ''
         for key, unit in (('iters', 'iterations'), ('epochs', 'epochs')):
-            if loop.get(f'max_{key}'):
-                return f'{loop[f"max_{key}"]} {unit}'
+            if not (whole := loop.get(f'max_{key}')):
+                continue
+            done = re.search(rf'{key[:-1]}_(\d+)\.pth$', saved.strip())
+            if done and int(done[1]) < whole:
+                return f'{done[1]} of {whole} {unit}'
+            return f'{whole} {unit}'
         return '–'
 
     @cached_property

@@ -1,4 +1,9 @@
-"""File names in messages."""
+"""File names: which are images, and how they stand in messages."""
+
+IMG_EXTENSIONS = (
+    *('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp'),
+    '.gif',
+)
 
 
 def printable(name: str) -> str:

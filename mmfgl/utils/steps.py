@@ -50,7 +50,7 @@ class Step:
 
     Attributes:
         name: Unique name, also of its log file.
-        command: A script and its arguments. ``DIR/LATEST`` in an argument
+        command: A script and its arguments. An argument ``DIR/LATEST``
             stands for the newest checkpoint in DIR when the step is run.
         outputs: Files or folders that exist when the step is done.
         seconds: Expected duration, for the display.
@@ -89,13 +89,16 @@ class Step:
     def resolved_command(self) -> list[str]:
         """The command with each ``DIR/LATEST`` replaced."""
 
-        def latest(match: re.Match) -> str:
-            checkpoint = find_checkpoint(match[1], check=False)
+        def resolved(argument: str) -> str:
+            folder = argument.removesuffix('/LATEST')
+            if folder == argument:
+                return argument
+            checkpoint = find_checkpoint(folder, check=False)
             if checkpoint is None:
-                raise FileNotFoundError(f'no checkpoint in {match[1]}')
+                raise FileNotFoundError(f'no checkpoint in {folder}')
             return checkpoint
 
-        return [re.sub(r'([^=]+)/LATEST$', latest, x) for x in self.command]
+        return list(map(resolved, self.command))
 
 
 class StepRunner:

@@ -29,6 +29,8 @@ def folder(tmp_path):
     for name in ('b.png', 'a.jpg', 'sub/c.JPEG', 'sub/deep/d.bmp'):
         write_image(tmp_path / 'images' / name)
     (tmp_path / 'images' / 'notes.txt').write_text('no image')
+    for hidden in ('.thumbnails', '__MACOSX'):
+        write_image(tmp_path / 'images' / hidden / 'e.png')
     return tmp_path / 'images'
 
 
@@ -76,9 +78,9 @@ def test_coco_json_is_read_without_its_labels(folder):
         annotations='garbage',
         categories=[None, 42],
     )
-    (folder / 'coco.json').write_text(json.dumps(content))
+    (folder / 'coco.JSON').write_text(json.dumps(content))
     config = dict(type='mmfgl.UnlabelledImages', data_root=str(folder))
-    config.update(ann_file='coco.json', pipeline=PIPELINE)
+    config.update(ann_file='coco.JSON', pipeline=PIPELINE)
     dataset = DATASETS.build(dict(config, serialize_data=True))
     assert names(dataset) == ['b.png', 'sub/c.JPEG']
     assert set(dataset.get_data_info(0)) == {'img_path', 'sample_idx'}

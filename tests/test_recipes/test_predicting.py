@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -64,7 +65,14 @@ def test_names_of_a_folder_a_file_and_a_pattern(images):
     out = images / 'out'
     root, names = find_names(images, out)
     assert names == ['a.png', 'broken.jpg', 'sub/a.png']
-    assert find_names(images, images / 'sub')[1] == ['a.png', 'broken.jpg']
+    # what an earlier call has written is no photograph
+    (out / 'pictures').mkdir(parents=True)
+    shutil.copy(images / 'a.png', out / 'pictures')
+    assert find_names(images, out)[1] == names
+    assert find_names(images / 'sub', images / 'sub')[1] == ['a.png']
+    with pytest.raises(FileNotFoundError, match='which this command writes'):
+        find_names(out / 'pictures', out)
+    shutil.rmtree(out)
     root, names = find_names(images / 'sub' / 'a.png', out)
     assert (root, names) == (str(images / 'sub'), ['a.png'])
     root, names = find_names(f'{images}/**/*', out)

@@ -3,9 +3,12 @@ import re
 import shutil
 
 import pytest
+from pycocotools.coco import COCO
 
 from mmfgl.cli import report as command
 from mmfgl.reports import report
+from mmfgl.reports.build import same_data
+from mmfgl.reports.runs import find_runs
 
 
 def test_sections(page, hostile):
@@ -46,6 +49,41 @@ def test_one_training(run_folder, tmp_path):
     assert '| retod | val, while training | 20.0 | 20 iterations |' in text
     assert 'No test among these runs' in text
     assert 'Detections' not in text
+
+
+def test_each_data_set_has_a_table(tmp_path, write):
+    for name in ('one', 'two'):
+        write.dataset(tmp_path / name)
+    runs = tmp_path / 'runs'
+    for number, name in enumerate(('one', 'one', 'two')):
+        checkpoint = runs / f'{number}/iter_20.pth'
+        write.test(runs / f'test{number}', tmp_path / name, checkpoint, number)
+    write.training(runs / 'more', tmp_path / 'two')
+    page = report(runs, tmp_path)
+    text = page.with_suffix('.md').read_text()
+    tables = re.findall(r'((?:^\|.*plain.*\n|^\|.*while.*\n)+)', text, re.M)
+    names = [re.findall(r'^\| (\w+) ', table, re.M) for table in tables[:2]]
+    assert names == [['test0', 'test1'], ['test2', 'more']]
+    assert f'On {tmp_path}/two/val.json. Box AP' in text
+    best = re.findall(r' best" [^>]*>([456]0\.0)<', page.read_text())
+    # the AP of test1, three times of 50 ms, and the AP of test2
+    assert (best.count('50.0'), best.count('60.0')) == (4, 1)
+    assert '40.0' not in best
+    # other labels of the same images are other data
+    path = tmp_path / 'one/val.json'
+    content = json.loads(path.read_text())
+    content['annotations'].pop()
+    (tmp_path / 'one/new.json').write_text(json.dumps(content))
+    tests = [find_runs([runs / f'test{i}']).tests[0] for i in (0, 1)]
+    tests[1].results.coco = COCO(tmp_path / 'one/new.json')
+    assert len(same_data(tests)) == 2
+
+
+def test_a_training_that_was_interrupted(run_folder, tmp_path):
+    folder = shutil.copytree(run_folder / 'retod', tmp_path / 'retod')
+    (folder / 'last_checkpoint').write_text('there/iter_10.pth')
+    text = report([folder], tmp_path).with_suffix('.md').read_text()
+    assert '| 10 of 20 iterations |' in text
 
 
 def test_transfer(tmp_path):

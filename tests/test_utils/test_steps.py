@@ -109,14 +109,15 @@ def test_failure_shows_the_output_and_resumes(make_step, tmp_path):
 
 def test_latest_checkpoint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    step = Step('a', ['x.py', 'load_from=run/LATEST', 'run/LATEST'], [], 1)
-    Path('run').mkdir()
-    with pytest.raises(FileNotFoundError, match='no checkpoint in run'):
+    step = Step('a', ['x.py', 'lr=1/run/LATEST', 'lr=1/run'], [], 1)
+    run = Path('lr=1/run')
+    run.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match='no checkpoint in lr=1/run'):
         step.resolved_command()
-    Path('run/epoch_2.pth').touch()  # of a folder that was moved
-    Path('run/last_checkpoint').write_text('/old/place/run/epoch_2.pth')
+    (run / 'epoch_2.pth').touch()  # of a folder that was moved
+    (run / 'last_checkpoint').write_text('/old/place/run/epoch_2.pth')
     assert step.resolved_command() == [
-        *('x.py', 'load_from=run/epoch_2.pth', 'run/epoch_2.pth')
+        *('x.py', 'lr=1/run/epoch_2.pth', 'lr=1/run')
     ]
 
 

@@ -14,6 +14,7 @@ from mmfgl.utils.audit.ids import (
     mend_annotation_ids,
     mend_category_names,
     mend_entries,
+    repeated,
 )
 from mmfgl.utils.audit.images import mend_images
 from mmfgl.utils.audit.objects import count_objects
@@ -75,6 +76,9 @@ def audit_content(content: dict, use: Use, report: AuditReport) -> None:
         compare_names(content['categories'], use.classes, report)
     if report.findings('error'):  # the counts would repeat it
         return
+    for ann in repeated(content) if use.labels else ():
+        text = 'objects listed again, same image, class and box: each counts'
+        report.add('warning', text, ann)
     count_objects(content, use.classes, report, use.labels, use.train)
     if use.masks:
         check_masks(content, use.classes, report)

@@ -148,6 +148,18 @@ def mend_annotation_ids(content: dict, report: AuditReport) -> None:
         content['annotations'] = kept
 
 
+def repeated(content: dict) -> list[dict]:
+    """Annotations of a box that their image has already, of their class."""
+    seen, found = set(), []
+    for ann in content['annotations']:
+        box = tuple(round(side, 2) for side in ann['bbox'])
+        key = ann['image_id'], ann['category_id'], ann['iscrowd'], box
+        if key in seen:
+            found.append(ann)
+        seen.add(key)
+    return found
+
+
 def mend_category_names(content: dict, report: AuditReport) -> None:
     """Of categories of one name keep the one that has objects, in place.
 
@@ -161,7 +173,11 @@ def mend_category_names(content: dict, report: AuditReport) -> None:
     groups = defaultdict(list)
     for category in content['categories']:
         name = category.get('name')
-        if isinstance(name, Hashable) and name is not None:
+        if isinstance(name, int | float):
+            text = 'categories whose name is a number: read as text'
+            report.add('repair', text, category)
+            name = category['name'] = str(name)
+        if isinstance(name, str) and name.strip():
             groups[name].append(category['id'])
         else:
             report.add('error', 'categories without a name', category)

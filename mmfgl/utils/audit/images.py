@@ -10,7 +10,6 @@ from mmfgl.utils.audit.headers import Header, read_headers
 from mmfgl.utils.audit.ids import as_number
 from mmfgl.utils.audit.report import AuditReport
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 ROUNDING = 2  # pixels: harmless, from rounding when an image was scaled
 
 

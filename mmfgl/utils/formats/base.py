@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmfgl.utils.audit.images import EXTENSIONS
+from mmfgl.utils.names import IMG_EXTENSIONS
 
 PARTS = ('train', 'val', 'test')
 _SPLIT = re.compile(
@@ -76,7 +76,7 @@ def find_images(folder: str | Path) -> list[str]:
 
     Hidden ones are left out, as are those of a Mac's archive (``._a.jpg``).
     """
-    return find_files(folder, EXTENSIONS)
+    return find_files(folder, IMG_EXTENSIONS)
 
 
 def find_files(folder: str | Path, endings: str | tuple) -> list[str]:

@@ -48,14 +48,14 @@ def find_coco(photos: Path, labels: Path | None) -> CocoPlan | None:
     """
     if labels is not None and labels.is_file():
         only = CocoPlan({'train': labels}, [])
-        return only if labels.suffix == '.json' else None
+        return only if labels.suffix.lower() == '.json' else None
     folder = labels or photos
     roboflow = [folder / ROBOFLOW, *sorted(folder.glob(f'*/{ROBOFLOW}'))]
     roboflow = [path for path in roboflow if path.is_file()]
     if roboflow:
         return _of_roboflow(roboflow)
     for place in (folder / 'annotations', folder):
-        paths = sorted(place.glob('*.json'))
+        paths = _jsons(place)
         named = [(split_name(path.stem), path) for path in paths]
         if any(name for name, _ in named):
             return CocoPlan(_by_split(named), [])
@@ -70,6 +70,12 @@ def find_coco(photos: Path, labels: Path | None) -> CocoPlan | None:
         if paths:
             return CocoPlan({'train': paths[0]}, [])
     return None
+
+
+def _jsons(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == '.json')
 
 
 def _of_roboflow(paths: list[Path]) -> CocoPlan:
@@ -126,7 +132,7 @@ def read_coco_layout(photos: Path, plan: CocoPlan) -> Dataset:
         root = _locate(content, name, path, photos, report)
         parts[name] = (content, root, report)
     _drop_parent([content for content, _, _ in parts.values()], notes)
-    others = {p for f in files.values() for p in f.parent.glob('*.json')}
+    others = {p for f in files.values() for p in _jsons(f.parent)}
     others = sorted(others - set(files.values()))
     if others:
         names = ', '.join(path.name for path in others[:5])

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from mmfgl.utils.audit import AuditReport, Use, audit_content
 from mmfgl.utils.audit.classes import plain_name
+from mmfgl.utils.audit.ids import repeated
 from mmfgl.utils.audit.objects import CROWD, count_objects
 from mmfgl.utils.formats.base import Dataset, Split
+from mmfgl.utils.formats.copies import Copies
 
 
 def finish(
@@ -62,6 +64,7 @@ def _audit(content: dict, root: str, report: AuditReport, train: bool) -> None:
     audit_content(content, use, report)
     if report.findings('error'):
         return
+    _drop_repeated(content, report)
     _drop_unreadable(content, root, report)
     report.objects.clear()
     if train and not content['annotations'] and report.findings('warning'):
@@ -82,6 +85,17 @@ def _audit(content: dict, root: str, report: AuditReport, train: bool) -> None:
         total = sum(report.objects.values())
         text = f'{crowds} of {total} objects are {CROWD}: not trained on'
         report.tell('warning', text)
+
+
+def _drop_repeated(content: dict, report: AuditReport) -> None:
+    """Take an object that is listed several times once."""
+    twins = repeated(content)
+    for ann in twins:
+        text = 'objects listed again, same image, class and box: taken once'
+        report.add('repair', text, ann)
+    ids = {ann['id'] for ann in twins}
+    anns = [ann for ann in content['annotations'] if ann['id'] not in ids]
+    content['annotations'] = anns
 
 
 def _drop_unreadable(content: dict, root: str, report: AuditReport) -> None:
@@ -109,13 +123,17 @@ def _drop_unreadable(content: dict, root: str, report: AuditReport) -> None:
 def _compare_images(
     splits: dict[str, Split], sources: dict[str, str], notes: list[str]
 ) -> None:
-    """Tell of images in two parts; drop a part that is ``train`` again."""
-    paths = {name: set(split.paths()) for name, split in splits.items()}
+    """Tell of images in two parts; drop a part that is ``train`` again.
+
+    A copy of a file is that image, too.
+    """
+    paths = {name: split.paths() for name, split in splits.items()}
     for first, part in itertools.combinations(paths, 2):
-        both = paths[first] & paths[part]
+        files = Copies(paths[first])
+        both = [path for path in paths[part] if files.find(path) is not None]
         if part not in splits or not both:
             continue
-        if first == 'train' and paths[part] == paths[first]:
+        if first == 'train' and len(both) == len(paths[part]) == len(files):
             notes.append(
                 f'{sources[part]}: {part} is the images of train, which '
                 'tells nothing of others: left out'

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from mmfgl.utils.formats.base import Dataset, Split
+from mmfgl.utils.formats.copies import Copies
 
 # what photographs of one burst, or augmented copies of one photograph, share
 _BURST = (
@@ -24,9 +25,9 @@ def split_dataset(
 
     Every class keeps its share of the objects as far as whole images allow
     (:func:`stratify`), and has objects in both parts if two images or bursts
-    show it. Kept together are copies that Roboflow made of one photograph
-    (``NAME.rf.HASH.jpg``) and photographs whose names tell the same capture
-    second (``IMG_20240131_120102_1.jpg``).
+    show it. Kept together are copies of one file, those that Roboflow made of
+    one photograph (``NAME.rf.HASH.jpg``) and photographs whose names tell the
+    same capture second (``IMG_20240131_120102_1.jpg``).
 
     Args:
         dataset: What :func:`read_dataset` gave.
@@ -34,7 +35,8 @@ def split_dataset(
         seed: Another one gives another split.
 
     Raises:
-        ValueError: There are too few images, or ``val_share`` is no share.
+        ValueError: There are too few images, or ``val_share`` is no share, or
+            one of the parts would show no object.
     """
     if not 0 < val_share < 1:
         raise ValueError(f'val_share={val_share} is not between 0 and 1')
@@ -58,6 +60,11 @@ def split_dataset(
     }
     parts = stratify(units, [total - size, size], seed)
     _share_classes(units, parts)
+    if not all(any(units[i] for i in part) for part in parts):
+        raise ValueError(
+            'only one image or burst shows an object, so that train or val '
+            'would show none: label more, or give both'
+        )
     members = {images[0]: images for images in bursts.values()}
     splits = {}
     for name, keys in zip(('train', 'val'), parts, strict=True):
@@ -77,9 +84,10 @@ def split_dataset(
 
 def _bursts(split: Split) -> dict[str, list[int]]:
     """Image ids that belong together."""
-    bursts = defaultdict(list)
-    for image in split.content['images']:
-        stem = osp.splitext(image['file_name'])[0]
+    bursts, copies = defaultdict(list), Copies()
+    paths = map(copies.add, split.paths())
+    for image, path in zip(split.content['images'], paths, strict=True):
+        stem = osp.splitext(osp.relpath(path, split.root))[0]
         for pattern in _BURST:
             if match := pattern.match(stem):
                 stem = match[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
+import re
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from pathlib import Path
@@ -163,11 +164,10 @@ class _Images:
 def _parse(path: str, report: AuditReport) -> _Xml | None:
     """Read an XML; None, and an error, if it is broken."""
     try:
-        root = ET.parse(path).getroot()
-    except ET.ParseError as error:
-        line, column = error.position
+        root = _root(Path(path).read_bytes())
+    except (ET.ParseError, ValueError, LookupError) as error:
         text = 'files that are no XML, or not whole'
-        report.add('error', text, f'{path}:{line}:{column}')
+        report.add('error', text, f'{path}: {error}')
         return None
     objects = []
     for number, node in enumerate(root.findall('object'), 1):
@@ -181,6 +181,21 @@ def _parse(path: str, report: AuditReport) -> _Xml | None:
     # labelImg leaves a path, of Windows too
     filename = (root.findtext('filename') or '').strip().replace('\\', '/')
     return _Xml(path, osp.basename(filename), size, objects)
+
+
+def _root(data: bytes) -> ET.Element:
+    """The outermost element, whatever encoding the file declares.
+
+    Raises:
+        ET.ParseError: It is no XML.
+        LookupError: Python does not know the encoding.
+        UnicodeDecodeError: It is in another one.
+    """
+    try:
+        return ET.fromstring(data)
+    except (ValueError, LookupError):  # of several bytes a letter, as gb2312
+        declared = re.search(rb'encoding=["\']([\w.-]+)', data)
+        return ET.fromstring(data.decode(declared[1].decode()))
 
 
 def _number(text: str | None) -> float | None:

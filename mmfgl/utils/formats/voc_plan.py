@@ -74,7 +74,10 @@ def _of_lists(
     by_stem = {osp.splitext(name)[0]: name for name in names}
     parts, notes = {}, []
     for part, path in lists.items():
-        lines = map(str.strip, path.read_text('utf-8-sig').splitlines())
+        lines = map(
+            str.strip,
+            path.read_text('utf-8-sig', 'surrogateescape').splitlines(),
+        )
         found = {line: _listed(line, by_stem) for line in lines if line}
         parts[part] = list(dict.fromkeys(filter(None, found.values())))
         lost = [line for line, name in found.items() if name is None]

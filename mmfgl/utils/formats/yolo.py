@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mmfgl.utils.audit import AuditReport
 from mmfgl.utils.audit.headers import Header
-from mmfgl.utils.audit.images import EXTENSIONS
 from mmfgl.utils.formats.base import (
     Dataset,
     find_images,
@@ -23,6 +22,7 @@ from mmfgl.utils.formats.content import (
 )
 from mmfgl.utils.formats.finishing import finish
 from mmfgl.utils.formats.yolo_config import YoloPlan
+from mmfgl.utils.names import IMG_EXTENSIONS
 
 LOOKED_FOR = (
     'data.yaml with names and train (YOLO), or classes.txt beside images/ and '
@@ -37,7 +37,8 @@ def read_yolo(photos: Path, plan: YoloPlan) -> Dataset:
     A label is ``class cx cy width height``, or a class and a polygon, whose
     bounding box is taken; all are shares of width and height of the image
     turned upright by its EXIF orientation, as Ultralytics reads it. An image
-    without a label file, or with an empty one, has no objects.
+    with an empty label file has no objects, as one without label file, unless
+    most of its part have none: those are not labelled yet.
 
     Raises:
         ValueError: A label is wrong; names its file and line.
@@ -79,7 +80,7 @@ def _listed(place: Path) -> Iterator[str]:
         for name in find_images(place):
             yield osp.join(place, name)
         return
-    for line in place.read_text('utf-8-sig').splitlines():
+    for line in place.read_text('utf-8-sig', 'surrogateescape').splitlines():
         name = line.strip().replace('\\', '/')
         if name:
             near = (place.parent / name, place.parent.parent / name)
@@ -141,12 +142,18 @@ class _Texts:
             stems = {'classes'}
             for place in image_folders:
                 for name in os.listdir(place):
-                    if name.lower().endswith(EXTENSIONS):
+                    if name.lower().endswith(IMG_EXTENSIONS):
                         stems.add(osp.splitext(name)[0])
             for name in sorted(os.listdir(folder)):
                 stem, ending = osp.splitext(name)
-                if ending == '.txt' and stem not in stems:
+                if ending.lower() != '.txt':
+                    continue
+                text = None
+                if ending != '.txt':
+                    text = 'label files not named .txt: left out; rename them'
+                elif stem not in stems:
                     text = 'label files whose image is missing: left out'
+                if text is not None:
                     report.add('warning', text, osp.join(folder, name))
 
 
@@ -178,8 +185,15 @@ def _read_part(
         text = f'no label file for any of {len(without)} images: the first '
         level = 'error' if train else 'warning'
         report.tell(level, f'{text}should be {place}')
-    for path in without:
+    if 2 * len(without) > len(labelled):
+        text = (
+            'images without a label file: as most have none, for pretraining '
+            'only; an empty label file says that an image has no object'
+        )
+        labelled = [one for one in labelled if one.path not in set(without)]
+    else:
         text = 'images without a label file: taken as without objects'
+    for path in without:
         report.add('repair', text, path)
     return labelled
 

@@ -95,7 +95,10 @@ def _of_names(
 
 def _names_of_text(source: Path) -> list[str]:
     """Class names of a ``classes.txt``: the lines count the class ids."""
-    text = source.read_text('utf-8-sig').rstrip()
+    try:
+        text = source.read_text('utf-8-sig').rstrip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{source}: {error}: save it as UTF-8') from None
     names = [line.strip() for line in text.splitlines()]
     if '' in names:
         raise ValueError(

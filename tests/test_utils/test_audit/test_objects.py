@@ -54,6 +54,7 @@ def two_in_use(content):
         (set_entry('categories', 1, id=1), "id 1: 'disc' and 'square'"),
         (set_entry('categories', 1, id=None), 'categories without a usable'),
         (set_entry('categories', 1, name=None), 'categories without a name'),
+        (set_entry('categories', 1, name=' '), 'categories without a name'),
         (two_in_use, "'disc': ids [1, 9]"),
         (
             set_entry('categories', 0, name='disc '),
@@ -61,7 +62,7 @@ def two_in_use(content):
         ),
         (
             set_entry('categories', 0, name=0),
-            "missing: 'disc'; the file has: 0, 'square'",
+            "missing: 'disc'; the file has: '0', 'square'",
         ),
         (lambda c: c['categories'].reverse(), 'another order'),
     ],
@@ -70,6 +71,18 @@ def test_refused(root, change, text):
     _, report = audit(root, change)
     assert text in report.failure()
     assert report.path in report.failure()
+
+
+def test_objects_that_are_listed_again(root):
+    def again(content):
+        first = content['annotations'][0]
+        content['annotations'].append(dict(first, id=99))
+
+    _, report = audit(root, again)
+    (finding,) = report.findings()
+    assert finding.level == 'warning' and finding.number == 1
+    assert 'same image, class and box' in str(finding)
+    assert report.objects['used'] == 4
 
 
 def test_what_is_left_out_on_purpose(root):

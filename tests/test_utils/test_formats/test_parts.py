@@ -112,6 +112,45 @@ def test_a_list_of_another_machine(parts, tmp_path):
     assert '(/content/data/images/a.jpg)' in text
 
 
+def test_a_copy_is_the_same_image(coco_copy):
+    shutil.copy(coco_copy / 'train/a.jpg', coco_copy / 'val/d.jpg')
+    content = make_content('val')
+    content['images'][0].update(width=64, height=48)
+    write_json(coco_copy / 'annotations/val.json', content)
+    notes = notes_of(read_dataset(coco_copy))
+    assert '1 images of val are in train too' in notes and 'd.jpg' in notes
+
+
+def test_objects_that_are_listed_again_are_taken_once(coco_root, parts):
+    content = make_content('train')
+    twin = dict(content['annotations'][1], id=9, area=1.0)
+    content['annotations'].append(twin)
+    write_json(coco_root / 'annotations/train.json', content)
+    dataset = read_dataset(coco_root)
+    assert_same(dataset.splits, parts)
+    assert 'image, class and box: 1; taken once' in notes_of(dataset)
+
+
+def test_a_label_file_of_an_upper_case_ending(coco_root, parts):
+    labels = coco_root / 'annotations/train.json'
+    labels = labels.rename(labels.with_name('LABELS.JSON'))
+    dataset = read_dataset(coco_root / 'train', labels)
+    assert_same(dataset.splits, {'train': parts['train']})
+    labels.rename(labels.with_name('train.JSON'))
+    assert_same(read_dataset(coco_root).splits, parts)
+
+
+def test_classes_whose_names_are_numbers(coco_root):
+    content = make_content('train')
+    for number, category in enumerate(content['categories']):
+        category['name'] = number
+    write_json(coco_root / 'annotations/train.json', content)
+    labels = coco_root / 'annotations/train.json'
+    dataset = read_dataset(coco_root / 'train', labels)
+    assert dataset.classes == ('0', '1', '2')
+    assert 'whose name is a number: 3; read as text' in notes_of(dataset)
+
+
 def test_crowds_and_classes_without_object(coco_root):
     content = make_content('train')
     content['annotations'][1]['iscrowd'] = 1

@@ -41,6 +41,25 @@ def seen(split: Split) -> Counter:
     return sum(objects_of(split.content).values(), Counter())
 
 
+def test_copies_of_a_file_stay_together(tmp_path):
+    names = [f'{number}.jpg' for number in range(12)]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(bytes([number // 3]) * 9)
+    dataset = make_dataset(names, [[1]] * 12)
+    dataset.splits['train'].root = str(tmp_path)
+    for seed in range(3):
+        split = split_dataset(dataset, seed=seed)
+        parts = [{(i - 1) // 3 for i in ids(s)} for s in split.splits.values()]
+        assert not parts[0] & parts[1]
+    assert '4 bursts or copies of one photograph' in split.notes[-1]
+
+
+def test_objects_in_one_image_cannot_be_split():
+    dataset = make_dataset([f'{i}.jpg' for i in range(5)], [[1]] + [[]] * 4)
+    with pytest.raises(ValueError, match='only one image or burst shows an'):
+        split_dataset(dataset)
+
+
 def ids(split: Split) -> list[int]:
     return [image['id'] for image in split.content['images']]
 

@@ -70,7 +70,10 @@ def test_xml_beside_images(root, parts, tmp_path):
             shutil.copy(root / f'Annotations/{image.stem}.xml', target)
     assert_same(read_dataset(tmp_path / 'own').splits, parts)
     # names that are there twice: each belongs to the image beside it
-    shutil.copytree(tmp_path / 'own' / 'train', tmp_path / 'own' / 'test')
+    test = shutil.copytree(parts['train'].root, tmp_path / 'own' / 'test')
+    for image in list(test.iterdir()):
+        image.write_bytes(image.read_bytes() + b'x')  # no copies
+        shutil.copy(root / f'Annotations/{image.stem}.xml', test)
     found = read_dataset(tmp_path / 'own').splits
     assert_same(found, parts | {'test': parts['train']})
     (tmp_path / 'own' / 'test').rename(tmp_path / 'own' / 'more')
@@ -159,7 +162,11 @@ def test_sizes(root, xml, parts):
         ('<name>square<', '<name> <', 'without a name: 1 .*, object 2'),
         ('<xmax>51', '<xmax>wide', 'four numbers in it: 1 .*, object 1'),
         ('bndbox>', 'box>', 'without bndbox, .*: 2 .*, object 1'),
-        ('</annotation>', '', r'no XML, or not whole: 1 .*a.xml:1:'),
+        (
+            '</annotation>',
+            '',
+            r'no XML, or not whole: 1 .*a.xml: no element found: line 1',
+        ),
     ],
 )
 def test_broken_files(root, xml, old, new, message):
@@ -168,6 +175,18 @@ def test_broken_files(root, xml, old, new, message):
     with pytest.raises(ValueError, match=message) as error:
         read_dataset(root)
     assert str(xml) in str(error.value)
+
+
+def test_encodings(root, xml):
+    text = xml.read_text().replace('<name>square<', '<name>猫<')
+    for name in ('utf-8', 'gb2312', 'cp936'):
+        head = f'<?xml version="1.0" encoding="{name}"?>'
+        xml.write_bytes(f'{head}\n{text}'.encode(name))
+        assert '猫' in read_dataset(root).classes
+    for wrong in (head.replace('cp936', 'none'), head.replace('936', '949')):
+        xml.write_bytes(f'{wrong}\n{text}'.encode())
+        with pytest.raises(ValueError, match='no XML, or not whole: 1'):
+            read_dataset(root)
 
 
 def test_swapped_corners(root, xml, parts):

@@ -193,6 +193,29 @@ def test_repairs_are_told(label, root):
     assert f'whose image is missing: 1; left out ({gone})' in notes
 
 
+def test_most_are_not_labelled_yet(label, root, parts):
+    (label.parent / 'b.txt').unlink()
+    (label.parent / 'c.txt').unlink()
+    dataset = read_dataset(root)
+    assert [Path(p).name for p in dataset.splits['train'].paths()] == ['a.jpg']
+    assert_same({'val': dataset.splits['val']}, {'val': parts['val']})
+    names = [Path(path).name for path in dataset.unlabelled()]
+    assert names == ['b.png', 'c.jpg']
+    notes = '\n'.join(dataset.notes)
+    assert 'without a label file: 2; as most have none, for pre' in notes
+
+
+def test_endings(label, root):
+    label.rename(label.with_suffix('.TXT'))
+    image = root / 'images/train/b.png'
+    Image.open(image).save(image.with_name('b.jfif'), 'JPEG')
+    image.unlink()
+    dataset = read_dataset(root)
+    assert {name for name, *_ in rows_of(dataset.splits['train'])} == {'b'}
+    (note,) = (note for note in dataset.notes if 'rename' in note)
+    assert f'not named .txt: 1; left out; rename them ({label.parent}' in note
+
+
 @pytest.mark.parametrize(
     'line, message',
     [
@@ -225,6 +248,13 @@ def test_labels_and_images_that_do_not_match_one_to_one(label, root):
     with pytest.raises(ValueError, match='share a label file') as error:
         read_dataset(root)
     assert f'{images / "a.jpg"} and {images / "a.png"}' in str(error.value)
+
+
+def test_classes_txt_that_is_no_utf_8(root):
+    (root / 'data.yaml').unlink()
+    (root / 'classes.txt').write_bytes('disc\ncarré\nno\n'.encode('latin-1'))
+    with pytest.raises(ValueError, match=r'classes.txt: .*save it as UTF-8'):
+        read_dataset(root)
 
 
 def test_no_label_at_all(root, parts):

@@ -173,6 +173,7 @@ def transfer_table(runs: Sequence[Kept]) -> str:
     for group in compare(runs):
         name = f'{group.setting}, {DETECTORS[group.detector]}'
         name += f', {group.equal}' if group.budget else ''
+        name += f', fine-tuning: {group.settings["finetune_iters"]} iterations'
         rows += [_arm_row(name, group, arm) for arm in group.arms]
     header = ['setting', 'arm', 'AP', 'AP50', 'AP75', 'APs']
     header += ['AP of each seed', *(f'– {arm}' for arm in BASELINES)]

@@ -165,7 +165,8 @@ def _results(model: str, kept: Sequence[Kept]) -> list[str]:
             continue
         names = ', '.join(dict.fromkeys(f'{f.name}.json' for f in arm.files))
         rows += [
-            f'      # {group.equal}, labels: {group.labels}; {names}',
+            f'      # {group.equal}, labels: {group.labels}, fine-tuning: '
+            f'{group.settings["finetune_iters"]} iterations; {names}',
             '      - Task: Object Detection',
             f'        Dataset: {group.settings["data"]}',
             '        Metrics:',

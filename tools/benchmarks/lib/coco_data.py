@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmfgl.datasets.unlabelled_images import IMG_EXTENSIONS
+from mmfgl.utils.names import IMG_EXTENSIONS
 
 
 @dataclass(frozen=True)

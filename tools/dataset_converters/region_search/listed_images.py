@@ -31,7 +31,7 @@ class ListedImages:
             ann_file=ann_file,
         )
         self.ids = range(1, len(self.data) + 1)
-        if ann_file.endswith('.json'):
+        if ann_file.lower().endswith('.json'):
             with open(ann_file, 'rb') as file:
                 self.ids = [i.get('id') for i in json.load(file)['images']]
             if None in self.ids or len(set(self.ids)) < len(self.ids):
