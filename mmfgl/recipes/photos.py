@@ -57,6 +57,8 @@ def read_photos(
             f'{printable(odd[0])!r}; rename them'
         )
     dataset = dataclasses.replace(dataset, splits=splits, notes=notes)
+    if number := len(dataset.unlabelled()):
+        notes.append(f'{number} photographs in no split: for pretraining only')
     return split_dataset(dataset)
 
 
@@ -77,7 +79,8 @@ def _read_val(
             'of categories'
         )
     train = dataset.splits['train']
-    if shared := set(split.paths()) & set(train.paths()):
+    files = Copies(train.paths())
+    if shared := [path for path in split.paths() if files.find(path)]:
         raise ValueError(
             f'{len(shared)} photographs of {val} are among those to train on '
             f'({min(shared)}): leave --val out to split them, or take them '
@@ -91,9 +94,8 @@ def _read_val(
         for ann in split.content['annotations']
     ]
     content = dict(split.content, categories=categories)
-    # which photographs are in no split is asked of all splits
-    notes = [note for note in other.notes if 'in no split' not in note]
-    return Split(dict(content, annotations=annotations), split.root), notes
+    split = Split(dict(content, annotations=annotations), split.root)
+    return split, other.notes
 
 
 def pretraining_photos(dataset: Dataset) -> list[str]:

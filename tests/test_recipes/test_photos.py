@@ -143,6 +143,17 @@ def test_a_val_file_with_other_ids(one_folder, tmp_path):
     assert len(pretraining_photos(dataset)) == 6
 
 
+def test_what_a_val_file_leaves_out_is_told(one_folder, tmp_path):
+    photos, (train, val) = one_folder
+    labels = write_json(tmp_path / 'a.json', train)
+    (photos / val['images'][0]['file_name']).write_bytes(b'no image')
+    path = write_json(tmp_path / 'b.json', val)
+    notes = read_photos(photos, labels, path).notes
+    told = [note for note in notes if note.startswith(str(path))]
+    assert any('1 images without a readable file' in note for note in told)
+    assert '1 photographs in no split: for pretraining only' in notes
+
+
 def test_a_val_file_that_does_not_fit(one_folder, tmp_path):
     photos, (train, val) = one_folder
     labels = write_json(tmp_path / 'a.json', train)

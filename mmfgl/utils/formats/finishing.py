@@ -51,10 +51,7 @@ def finish(
     _compare_images(splits, sources, notes)
     _share_categories([split.content for split in splits.values()], notes)
     _tell_like_names(splits['train'].content['categories'], notes)
-    dataset = Dataset(splits, osp.abspath(photos), layout, notes)
-    if number := len(dataset.unlabelled()):
-        notes.append(f'{number} photographs in no split: for pretraining only')
-    return dataset
+    return Dataset(splits, osp.abspath(photos), layout, notes)
 
 
 def _audit(content: dict, root: str, report: AuditReport, train: bool) -> None:

@@ -46,7 +46,7 @@ def test_reading_writes_nothing_and_finds_what_has_no_label(root):
     before = sorted(root.rglob('*'))
     dataset = read_dataset(root)
     assert sorted(root.rglob('*')) == before
-    assert dataset.notes == ['1 photographs in no split: for pretraining only']
+    assert not dataset.notes
     assert len(dataset.all_photos()) == 6
     assert dataset.unlabelled() == [str(more)]
 
