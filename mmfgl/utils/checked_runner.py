@@ -50,12 +50,14 @@ class CheckedRunner(Runner):
         """Build a data loader as :class:`Runner` does, then check it.
 
         ``num_workers=0``, as given to find an error, goes without a
-        ``persistent_workers`` that is meant for more.
+        ``persistent_workers`` and a ``prefetch_factor`` meant for more.
         """
         if isinstance(dataloader, dict):
             dataloader = _without_scope(dataloader)
             if not dataloader.get('num_workers'):
-                dataloader = dataloader | dict(persistent_workers=False)
+                no_workers = dict(persistent_workers=False)
+                no_workers['prefetch_factor'] = None
+                dataloader = dataloader | no_workers
         with logged_prints(MMLogger.get_current_instance()):
             loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         check_loader(loader)

@@ -169,7 +169,7 @@ def set_auto_scale_lr(cfg: Config) -> None:
     Raises:
         ValueError: The config does not say for which one its rate is meant.
     """
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
         raise ValueError(
             '--auto-scale-lr needs the batch size that the learning rate of '
             'the config is meant for; add '

@@ -22,6 +22,7 @@ from mmfgl.utils.weights import (
 
 POINTER = 'last_checkpoint'
 _NUMBERED = re.compile(r'(iter|epoch)_(\d+)\.pth')
+_BEST = re.compile(r'best_.+_(iter|epoch)_(\d+)\.pth')
 # both count from 0: how often torchrun, or Slurm, has started this run again
 _RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
@@ -145,6 +146,19 @@ def checkpoints(folder: str) -> list[str]:
     return [osp.join(folder, n) for n in sorted(names, key=key, reverse=True)]
 
 
+def _best_after(start: str, files: list[str]) -> list[str]:
+    """Best checkpoints, among files, that are newer than a numbered one."""
+    begun = _NUMBERED.fullmatch(osp.basename(start))
+    if begun is None:
+        return []
+    found = {file: _BEST.fullmatch(osp.basename(file)) for file in files}
+    return [
+        file
+        for file, best in found.items()
+        if best and best[1] == begun[1] and int(best[2]) > int(begun[2])
+    ]
+
+
 def set_aside(cfg: Config) -> None:
     """Move checkpoints away that a run would otherwise write over.
 
@@ -157,7 +171,9 @@ def set_aside(cfg: Config) -> None:
     if cfg.get('resume'):
         used = [same_file(file, cfg.load_from) for file in files]
         if True in used:
-            files = files[: used.index(True)]
+            start = used.index(True)
+            rest = files[start + 1 :]
+            files = files[:start] + _best_after(files[start], rest)
     named = list(_strings(cfg._cfg_dict))
     files = [f for f in files if not any(same_file(f, name) for name in named)]
     if not files:

@@ -147,9 +147,10 @@ def test_missing_files(tmp_path):
 
 
 def test_flags_need_their_config(cfg):
-    cfg.pop('auto_scale_lr')
-    with pytest.raises(ValueError, match='base_batch_size'):
-        launching.set_auto_scale_lr(cfg)
+    for value in (None, {}):
+        cfg.auto_scale_lr = value
+        with pytest.raises(ValueError, match='base_batch_size'):
+            launching.set_auto_scale_lr(cfg)
     cfg.pop('tta_pipeline')
     with pytest.raises(ValueError, match='tta_pipeline'):
         launching.set_tta(cfg)

@@ -37,6 +37,11 @@ def loader(dataset, **options):
     )
 
 
+def test_options_of_workers_do_not_count_without_any():
+    options = dict(persistent_workers=True, prefetch_factor=2)
+    assert len(list(loader(Images(), **options))) == 2
+
+
 @pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize('error', [cv2.error('!'), KeyError('x')])
 def test_errors_name_the_image(error, workers):

@@ -167,12 +167,14 @@ def test_a_new_run_moves_an_earlier_one_aside(folder):
 
 @pytest.mark.parametrize('name', ['iter_10.pth', 'iter_9.pth', 'elsewhere'])
 def test_going_back_moves_newer_files_aside(folder, name):
+    for number in (9, 10):
+        save(folder / f'best_coco_bbox_mAP_iter_{number}.pth')
     before = files(folder)
     path = str(folder / name)
     set_aside(Config(dict(work_dir=str(folder), resume=True, load_from=path)))
     moved = {
         'iter_10.pth': set(),
-        'iter_9.pth': {'iter_10.pth'},
+        'iter_9.pth': {'iter_10.pth', 'best_coco_bbox_mAP_iter_10.pth'},
         'elsewhere': before,
     }[name]
     assert files(folder) == before - moved

@@ -75,11 +75,13 @@ class FrozenTeacher(BaseModule):
 
         Args:
             data_preprocessor: ``mean``, ``std`` and ``bgr_to_rgb`` (or
-                MMPretrain's ``to_rgb``) of the student.
+                MMPretrain's ``to_rgb``) of the student; without a mean, as
+                the preprocessor takes it, values stay as they are.
         """
         source, target = data_preprocessor, self.data_preprocessor
         self.flips = swaps_channels(source) != swaps_channels(target)
-        mean, std = (torch.tensor(source[key]) for key in ('mean', 'std'))
+        mean = torch.tensor(source.get('mean') or [0.0] * 3)
+        std = torch.tensor(source.get('std') or [1.0] * 3)
         if self.flips:
             mean, std = mean.flip(0), std.flip(0)
         own = torch.tensor(target['std'])

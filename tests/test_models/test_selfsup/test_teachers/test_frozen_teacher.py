@@ -57,6 +57,12 @@ def test_sees_the_students_views_as_its_own(teacher):
         maps.append(teacher(normalised(**student))[-1])
     torch.testing.assert_close(maps[1], maps[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(maps[2], maps[0], atol=1e-4, rtol=1e-4)
+    # a student that takes values as they are
+    plain = dict(bgr_to_rgb=True)
+    for student in (plain, plain | dict(mean=None, std=None)):
+        teacher.match(student)
+        seen = teacher(image.flip(1))[-1]
+        torch.testing.assert_close(seen, maps[0], atol=1e-4, rtol=1e-4)
 
 
 def test_belongs_to_nobody(teacher):
