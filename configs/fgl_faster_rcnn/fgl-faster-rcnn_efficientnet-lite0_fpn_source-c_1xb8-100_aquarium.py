@@ -34,3 +34,16 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 param_scheduler = [dict(_base_.cosine, end=max_iters, T_max=max_iters)]
 default_hooks = dict(checkpoint=dict(interval=25))
+# step d is scales alone; boxes are voted neither there nor in a plain test
+tta_model = dict(voting_iou=None)
+tta_pipeline = [
+    _base_.tta_load,
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            _base_.tta_scales,
+            _base_.tta_no_flip,
+            *_base_.tta_ending,
+        ],
+    ),
+]

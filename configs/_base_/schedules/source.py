@@ -18,7 +18,7 @@ source_roi_head = dict(
         roi_layer=dict(_delete_=True, type='RoIPool', output_size=7)
     ),
     bbox_head=dict(
-        num_classes=7,
+        num_classes=7,  # of aquarium
         loss_bbox=dict(_delete_=True, type='MSELoss'),
         voting_iou=None,
     ),

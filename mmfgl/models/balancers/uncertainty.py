@@ -13,9 +13,9 @@ from mmfgl.registry import MODELS
 class UncertaintyBalancer(TaskBalancer):
     """Learn a variance for each task (Kendall et al., arXiv 1705.07115).
 
-    The term of task k is ``exp(-s_k) * loss_k + s_k / 2`` with the
-    log-variance ``s_k`` learnt by gradient from 0. Leave ``s`` out of weight
-    decay, which pulls the weights towards 1:
+    The term of task k is ``exp(-s_k) * loss_k + s_k / 2``, times its fixed
+    weight, with the log-variance ``s_k`` learnt by gradient from 0. Leave
+    ``s`` out of weight decay, which pulls the factors towards 1:
     ``paramwise_cfg=dict(custom_keys={'balancer': dict(decay_mult=0.0)})``.
 
     Args:
@@ -32,5 +32,8 @@ class UncertaintyBalancer(TaskBalancer):
         return dict(zip(self.tasks, factors, strict=True)), {}
 
     def _own_losses(self) -> dict[str, Tensor]:
-        # half the log-variances stop the weights from vanishing
-        return dict(loss_balance=self.log_variances.sum() / 2)
+        # half the log-variances stop the factors from vanishing; with the
+        # fixed weights, which they would else come to cancel
+        weights = [self.weights[name] for name in self.tasks]
+        weights = self.log_variances.new_tensor(weights)
+        return dict(loss_balance=(weights * self.log_variances).sum() / 2)

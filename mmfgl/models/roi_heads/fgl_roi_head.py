@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules.samplers import ScoreHLRSampler
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures.bbox import bbox2roi
 from torch import Tensor
@@ -68,6 +69,11 @@ class FGLRoIHead(StandardRoIHead):
             raise ValueError(
                 'FGLRoIHead has a tokenizer in place of a shared head: leave '
                 'shared_head out'
+            )
+        if isinstance(getattr(self, 'bbox_sampler', None), ScoreHLRSampler):
+            raise ValueError(
+                'ScoreHLRSampler reads scores and boxes as BBoxHead gives '
+                'them, which those of FGLRoIHead are not: take another sampler'
             )
         self.tokenizer = MODELS.build(tokenizer)
         self.transformer = MODELS.build(transformer)

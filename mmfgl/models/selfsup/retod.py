@@ -7,24 +7,29 @@ stacked view by view: row ``v * B + b``.
 from collections.abc import Sequence
 
 import torch
+from mmdet.models.detectors import TwoStageDetector
 from mmengine.config import ConfigDict
 from mmengine.model import ModuleDict
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from mmfgl.datasets.region_data_sample import RegionDataSample
+from mmfgl.models.detectors import FGLFasterRCNN
 from mmfgl.models.selfsup.task_context import TaskContext
 from mmfgl.registry import MODELS
 
 # Without masks in the pseudo ground truth nothing would train these.
 _MASK_BRANCH = ('mask_roi_extractor', 'mask_head')
+# Parts of RoI heads that learn from labels of pixels or images.
+_LABELLED = ('mask_iou_head', 'point_head', 'semantic_head', 'glbctx_head')
 
 
 @MODELS.register_module()
 class ReToD(BaseSelfSupervisor):
     """Self-supervised pretraining of the very modules a detector uses.
 
-    It wraps the config of any two-stage detector of MMDetection, builds it,
+    It wraps the config of any two-stage detector of MMDetection that learns
+    from boxes by the losses of its RPN and RoI head alone, builds it,
     and registers its children under their own names (``backbone.``,
     ``neck.``, ``rpn_head.``, ``roi_head.``), so that a checkpoint loads into
     the detector as it is; of a box head for other classes all but its class
@@ -211,7 +216,17 @@ def _build_detector(cfg: dict) -> nn.Module:
     """Build a detector without its mask branch; ``cfg`` is left alone.
 
     mmdet's RPN becomes the batched one, which differs in nothing but speed.
+
+    Raises:
+        ValueError: It learns by more than its RPN and RoI head, or from more
+            than boxes.
     """
+    if more := [key for key in _LABELLED if cfg['roi_head'].get(key)]:
+        raise ValueError(
+            f'ReToD cannot wrap a {cfg["type"]} with a {" and ".join(more)}: '
+            'pseudo ground truth has boxes alone; leave it out, or wrap '
+            'another detector'
+        )
     # the detector's config names mmdet's parts without a scope
     cfg = ConfigDict({'_scope_': 'mmdet', **cfg})
     rpn = cfg.get('rpn_head') or {}
@@ -220,7 +235,13 @@ def _build_detector(cfg: dict) -> nn.Module:
     cfg.roi_head = ConfigDict(
         {k: v for k, v in cfg.roi_head.items() if k not in _MASK_BRANCH}
     )
-    return MODELS.build(cfg)
+    detector = MODELS.build(cfg)
+    if type(detector).loss not in (TwoStageDetector.loss, FGLFasterRCNN.loss):
+        raise ValueError(
+            f'ReToD cannot wrap a {cfg["type"]}: its loss is more than those '
+            'of RPN and RoI head, which is all that pretraining asks for'
+        )
+    return detector
 
 
 def _normalisation(detector: dict) -> dict:

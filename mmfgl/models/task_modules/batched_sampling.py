@@ -253,7 +253,7 @@ def sample_rois(
 
     Args:
         assigner: Any of mmdet's assigners.
-        sampler: Any of mmdet's samplers.
+        sampler: Any of mmdet's samplers that the RoI head takes.
         proposals: (N_b, 4) boxes of each image.
         truths: ``bboxes`` (M_b, 4) and ``labels`` (M_b,) of each image.
         ignored: ``bboxes`` to ignore of each image, or ``None``.

@@ -89,6 +89,20 @@ def test_fixed_weights_multiply(kind):
             assert other[name] == pytest.approx(scale * one[name])
 
 
+def test_learnt_variances_leave_fixed_weights_alone():
+    balancer = UncertaintyBalancer(['a', 'b'], weights=dict(a=10.0))
+    optimizer = torch.optim.Adam(balancer.parameters(), 0.05)
+    losses = {name: TaskLoss(torch.tensor(4.0)) for name in 'ab'}
+    for _ in range(300):
+        out = balancer(losses)
+        optimizer.zero_grad()
+        sum(v for k, v in out.items() if k.startswith('loss')).backward()
+        optimizer.step()
+    # where the sum is least: fixed weight / (2 loss)
+    assert out['weight_a'].item() == pytest.approx(10 / 8, rel=0.01)
+    assert out['weight_b'].item() == pytest.approx(1 / 8, rel=0.01)
+
+
 def test_the_slowest_task_gains_weight():
     for kind in ('famo', 'adaptive', 'dwa'):
         balancer = ALL[kind]()

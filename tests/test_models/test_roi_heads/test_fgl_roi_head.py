@@ -209,6 +209,20 @@ def test_training_edge_cases(num_proposals, num_gts, agnostic):
     assert all(level.grad is not None for level in feats)
 
 
+def test_samplers_that_look_at_losses():
+    cfg = tiny_fgl_cfg()
+    batch = detection_batch()
+    for kind in ('OHEMSampler', 'InstanceBalancedPosSampler'):
+        cfg.train_cfg.rcnn.sampler.type = f'mmdet.{kind}'
+        model = MODELS.build(cfg).train()
+        data = model.data_preprocessor(copy.deepcopy(batch), training=True)
+        losses = model(**data, mode='loss')
+        assert losses['loss_cls'] > 0
+    cfg.train_cfg.rcnn.sampler.type = 'mmdet.ScoreHLRSampler'
+    with pytest.raises(ValueError, match='take another sampler'):
+        MODELS.build(cfg)
+
+
 def sampled_contexts(monkeypatch, head, add_gt, scored=True):
     """RoI context and logits in training, all proposals sampled.
 

@@ -243,6 +243,26 @@ def test_detectors_that_do_not_fit(retod):
         retod.build('objectness', detector=detector)
 
 
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        (
+            'ms_rcnn/ms-rcnn_r50-caffe_fpn_1x',
+            'MaskScoringRCNN with a mask_iou_head',
+        ),
+        ('point_rend/point-rend_r50-caffe_fpn_ms-1x', 'with a point_head'),
+        ('htc/htc_r50_fpn_1x', 'HybridTaskCascade with a semantic_head'),
+        ('tridentnet/tridentnet_r50-caffe_1x', 'its loss is more than those'),
+    ],
+)
+def test_detectors_that_learn_from_more_are_refused(retod, name, message):
+    folder = Path(mmdet.__file__).with_name('.mim') / 'configs'
+    detector = Config.fromfile(folder / f'{name}_coco.py').model
+    detector.backbone.init_cfg = None
+    with pytest.raises(ValueError, match=f'cannot wrap a .*{message}'):
+        retod.build('objectness', detector=detector)
+
+
 def test_config_is_left_alone(retod):
     cfg = tiny_retod_cfg(*ALL)
     before = copy.deepcopy(cfg)

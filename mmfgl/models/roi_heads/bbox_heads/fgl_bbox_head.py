@@ -166,7 +166,7 @@ class FGLBBoxHead(BBoxHead):
     def loss(
         self,
         cls_score: Tensor,
-        bbox_pred: Tensor,
+        bbox_pred: Tensor | None,
         rois: Tensor,
         labels: Tensor,
         label_weights: Tensor,
@@ -178,7 +178,8 @@ class FGLBBoxHead(BBoxHead):
 
         Args:
             cls_score: (R, C + 2) logits of :meth:`forward`.
-            bbox_pred: (R, 4) or (R, 4 C) box deltas.
+            bbox_pred: (R, 4) or (R, 4 C) box deltas; ``None`` for the loss of
+                the classes alone, by which some samplers choose.
             rois: (R, 5) RoIs in network-input pixels.
             labels: (R,) class indices, C for background.
             label_weights: (R,) weights.
@@ -187,8 +188,20 @@ class FGLBBoxHead(BBoxHead):
             bbox_weights: (R, 4) weights.
             reduction_override: Reduction that replaces the losses' own.
         """
-        cls_score, bbox_pred = cls_score.float(), bbox_pred.float()
+        cls_score = cls_score.float()
         class_logits, quality = cls_score[:, :-1], cls_score[:, -1:]
+        if bbox_pred is None:  # before what all ranks must take part in
+            return super().loss(
+                class_logits,
+                None,
+                rois,
+                labels,
+                label_weights,
+                bbox_targets,
+                bbox_weights,
+                reduction_override=reduction_override,
+            )
+        bbox_pred = bbox_pred.float()
         # deltas to or from a box without area are not finite: no box target
         finite = bbox_targets.isfinite().all(dim=1, keepdim=True)
         bbox_targets = bbox_targets.masked_fill(~finite, 0)
