@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
-from torch import Tensor, nn
+from torch import nn
 
 from mmfgl.registry import OPTIM_WRAPPERS
+from mmfgl.utils.model import to_fp32
 
 __all__ = ['CPUAmpOptimWrapper', 'keep_boxes_in_fp32']
 
@@ -85,19 +86,8 @@ def keep_boxes_in_fp32(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BaseRoIExtractor):
             module.register_forward_pre_hook(
-                lambda _, args, kwargs: (_to_fp32(args), _to_fp32(kwargs)),
+                lambda _, args, kwargs: (to_fp32(args), to_fp32(kwargs)),
                 with_kwargs=True,
             )
         elif isinstance(module, BaseDenseHead | BBoxHead):
-            module.register_forward_hook(lambda _, args, out: _to_fp32(out))
-
-
-def _to_fp32(value: Any) -> Any:
-    """Cast the bfloat16 tensors of nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        return value.float() if value.dtype == torch.bfloat16 else value
-    if isinstance(value, tuple | list):
-        return type(value)(_to_fp32(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _to_fp32(item) for key, item in value.items()}
-    return value
+            module.register_forward_hook(lambda _, args, out: to_fp32(out))

@@ -19,6 +19,7 @@ from mmfgl.models.dense_heads.batched_proposals import (
 from mmfgl.models.task_modules import batched_sampling
 from mmfgl.models.task_modules.batched_sampling import Drawn, Padded
 from mmfgl.registry import MODELS
+from mmfgl.utils.model import to_fp32
 
 
 @MODELS.register_module()
@@ -208,6 +209,8 @@ class BatchedRPNHead(RPNHead):
         Returns:
             ``bboxes``, ``scores`` and ``labels`` of each image, best first.
         """
+        # anchors take their dtype: half a number is pixels wide far out
+        cls_scores, bbox_preds = to_fp32([cls_scores, bbox_preds])
         chosen = self.test_cfg if cfg is None else cfg
         sizes = [self.num_base_priors * s[0, 0].numel() for s in cls_scores]
         nms = dict(chosen.get('nms') or {})

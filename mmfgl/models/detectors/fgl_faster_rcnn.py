@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmfgl.models.layers import has_area
 from mmfgl.registry import MODELS, TASK_UTILS
+from mmfgl.utils.model import to_fp32
 
 
 @MODELS.register_module()
@@ -39,6 +40,9 @@ class FGLFasterRCNN(FasterRCNN):
                 'rpn_head and region_proposer: set the other to None'
             )
         super().__init__(rpn_head=rpn_head, **kwargs)
+        if rpn_head is not None:
+            # under autocast too, boxes are computed from maps in fp32
+            self.rpn_head.register_forward_hook(lambda _, x, out: to_fp32(out))
         self.region_proposer = None
         if region_proposer is not None:
             self.region_proposer = TASK_UTILS.build(region_proposer)

@@ -5,6 +5,8 @@ import torch
 from mmengine.config import ConfigDict
 
 from mmfgl.models.dense_heads import batched_proposals
+from mmfgl.testing import half_dtypes
+from mmfgl.utils.model import to_fp32
 from tests.test_models.test_dense_heads.rpn_pair import (
     assert_same_proposals,
     maps,
@@ -46,13 +48,15 @@ def test_proposals_are_mmdets(no_loop, monkeypatch, options, images_a_call):
         assert_same_proposals(ours, theirs)
 
 
-def test_proposals_under_autocast(no_loop):
-    """Of fp32 maps, as :class:`CPUAmpOptimWrapper` hands them on."""
+@pytest.mark.parametrize('dtype', [torch.float32, *half_dtypes()])
+def test_proposals_under_autocast(no_loop, dtype):
+    """Boxes are computed in fp32."""
     plain, batched = pair()
+    inputs = maps(5, dtype=dtype)
+    theirs = plain.predict_by_feat(*to_fp32(inputs), batch_img_metas=metas(5))
+    no_loop()
     with torch.autocast('cpu'):
-        theirs = plain.predict_by_feat(*maps(5), batch_img_metas=metas(5))
-        no_loop()
-        ours = batched.predict_by_feat(*maps(5), batch_img_metas=metas(5))
+        ours = batched.predict_by_feat(*inputs, batch_img_metas=metas(5))
     assert_same_proposals(ours, theirs)
 
 

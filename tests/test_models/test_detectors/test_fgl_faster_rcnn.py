@@ -5,6 +5,7 @@ from mmfgl.registry import MODELS
 from mmfgl.testing import (
     assert_trained,
     detection_batch,
+    half_dtypes,
     randomise_weights,
     tiny_fgl_cfg,
 )
@@ -103,3 +104,14 @@ def test_golden_losses():
     expected.update(loss_quality=4.11678)
     values = {key: value.item() for key, value in log.items()}
     assert values == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize('dtype', half_dtypes())
+def test_boxes_of_the_rpn_are_computed_in_fp32(dtype):
+    model = build().eval()
+    data = model.data_preprocessor(detection_batch(), False)
+    with torch.no_grad(), torch.autocast('cpu', dtype):
+        feats = model.extract_feat(data['inputs'])
+        assert feats[0].dtype == dtype
+        for maps in model.rpn_head(feats):
+            assert {level.dtype for level in maps} == {torch.float32}
