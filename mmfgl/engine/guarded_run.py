@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmfgl.engine.hooks.robust.preemption_hook import (
     PreemptionHook,
     StopSignals,
+    ValidationWatch,
 )
 from mmfgl.engine.hooks.robust.strict_resume_hook import StrictResumeHook
 from mmfgl.engine.hooks.start_summary_hook import StartSummaryHook
@@ -47,9 +48,12 @@ def guarded_run(
         def train(*hooks: Hook) -> None:
             if main:
                 set_aside(cfg)
-            hook = PreemptionHook(signals, lock)
-            always = StrictResumeHook(), SyncStatisticsHook(), hook
-            runner = build_runner(cfg, *hooks, *always, StartSummaryHook())
+            watch = ValidationWatch()
+            hook = PreemptionHook(signals, watch, lock)
+            always = StrictResumeHook(), SyncStatisticsHook(), watch
+            # the last one may validate as training begins
+            always += StartSummaryHook(), hook
+            runner = build_runner(cfg, *hooks, *always)
             try:
                 runner.train()
             except WorkDirLostError:

@@ -6,6 +6,7 @@ import logging
 import os
 import os.path as osp
 import re
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,9 +165,24 @@ def set_aside(cfg: Config) -> None:
 
     A new run moves all of the work dir into a folder ``earlier_run_N`` there;
     one that goes on from a certain file moves those that are newer. Files
-    that the config names stay.
+    that the config names stay. So with the ``out_dir`` of its checkpoint
+    hook, if that is a folder on this disk.
     """
-    folder = cfg.work_dir
+    for folder in _folders(cfg):
+        _set_aside(cfg, folder)
+
+
+def _folders(cfg: Config) -> list[str]:
+    """Where a run writes checkpoints, as ``CheckpointHook`` does."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    out_dir = hook.get('out_dir') or cfg.work_dir
+    if '://' in out_dir or same_file(out_dir, cfg.work_dir):
+        return [cfg.work_dir]
+    name = osp.basename(cfg.work_dir.rstrip(osp.sep))
+    return [cfg.work_dir, osp.join(out_dir, name)]
+
+
+def _set_aside(cfg: Config, folder: str) -> None:
     files = checkpoints(folder)
     if cfg.get('resume'):
         used = [same_file(file, cfg.load_from) for file in files]
@@ -182,11 +198,11 @@ def set_aside(cfg: Config) -> None:
     while osp.exists(target := osp.join(folder, f'earlier_run_{number}')):
         number += 1
     os.makedirs(target)
-    pointer, _ = _pointed(folder)
+    pointer, _ = _pointed(cfg.work_dir)
     moved = pointer is None or any(same_file(pointer, file) for file in files)
-    last = osp.join(folder, POINTER)
+    last = osp.join(cfg.work_dir, POINTER)
     if moved and osp.exists(last):  # first: it must not name what is gone
-        os.rename(last, osp.join(target, POINTER))
+        shutil.move(last, osp.join(target, POINTER))  # maybe another disk
     for file in files:
         os.rename(file, osp.join(target, osp.basename(file)))
     what = 'checkpoints newer than the one to go on from'

@@ -64,7 +64,7 @@ def toy_runner(tmp_path):
         saving = dict(type='CheckpointHook', by_epoch=False, interval=10)
         sampler = dict(type='InfiniteSampler', shuffle=False)
         loader = dict(batch_size=1, dataset=dataset, sampler=sampler)
-        return Runner(
+        settings = dict(
             model=model,
             work_dir=str(tmp_path / folder),
             train_dataloader=loader,
@@ -74,8 +74,8 @@ def toy_runner(tmp_path):
             default_hooks=dict(checkpoint=saving),
             experiment_name=f'toy_{next(COUNTER)}',
             log_level='WARNING',
-            **changes,
         )
+        return Runner(**(settings | changes))
 
     return make
 

@@ -233,9 +233,13 @@ def test_weights_must_exist(cfg, trained):
     cfg.model.backbone.init_cfg[1].checkpoint = path
     with pytest.raises(FileNotFoundError, match=f'--out {path}'):
         check_weights(cfg)
+    cfg.model.backbone.init_cfg.pop()
     cfg.load_from = 'none.pth'
     with pytest.raises(FileNotFoundError, match='load_from=CHECKPOINT'):
         check_weights(cfg)
+    # the main process has checked it, and may have set it aside since
+    cfg.resume = True
+    check_weights(cfg)
 
 
 def test_launcher_without_its_variables(monkeypatch):

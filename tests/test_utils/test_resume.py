@@ -165,6 +165,21 @@ def test_a_new_run_moves_an_earlier_one_aside(folder):
     assert files(folder / 'earlier_run_2') == {'iter_1.pth'}
 
 
+def test_checkpoints_of_another_folder_are_moved_aside_too(tmp_path):
+    out = tmp_path / 'disk/run'
+    out.mkdir(parents=True)
+    (tmp_path / 'run').mkdir()
+    save(out / 'iter_1.pth')
+    point(tmp_path / 'run', str(out / 'iter_1.pth'))
+    hooks = dict(checkpoint=dict(out_dir=str(tmp_path / 'disk')))
+    cfg = Config(dict(work_dir=f'{tmp_path}/run/', default_hooks=hooks))
+    assert found(tmp_path / 'run') == 'iter_1.pth'
+    set_aside(cfg)
+    assert files(out) == set() and not files(tmp_path / 'run')
+    assert files(out / 'earlier_run_1') == {'iter_1.pth'}
+    assert not (tmp_path / 'run/last_checkpoint').exists()
+
+
 @pytest.mark.parametrize('name', ['iter_10.pth', 'iter_9.pth', 'elsewhere'])
 def test_going_back_moves_newer_files_aside(folder, name):
     for number in (9, 10):

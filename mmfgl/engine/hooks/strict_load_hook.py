@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from mmfgl.engine.hooks.robust.rehearsal import trains
 from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 from mmfgl.utils.weights import (
@@ -46,6 +47,8 @@ class StrictLoadHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Check what the modules start from (RuntimeError)."""
+        if not trains(runner):  # MMEngine reads no init_cfg then
+            return
         contents: dict[str, dict] = {}
         for name, module, init_cfg in pretrained_modules(unwrap(runner.model)):
             path = init_cfg['checkpoint']

@@ -26,14 +26,16 @@ def check_weights(cfg: Config) -> None:
     """Make sure that the local files training starts from are whole.
 
     These are ``load_from`` and every ``init_cfg`` of type ``Pretrained``, and
-    what else a model of timm or mmdet names as a checkpoint.
+    what else a model of timm or mmdet names as a checkpoint. A checkpoint to
+    resume from has been checked where it was chosen, by the main process.
 
     Raises:
         FileNotFoundError: A file does not exist; says what to do.
         CheckpointError: A file is no checkpoint, incomplete, or not safe to
             unpickle.
     """
-    if path := cfg.get('load_from'):
+    path = cfg.get('load_from')
+    if path and not cfg.get('resume'):
         other = 'give another one: --cfg-options load_from=CHECKPOINT'
         hint = weights_hint(path)
         hint = f'{hint}, or {other}' if hint else other

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from mmengine.model import BaseModule
 from torch import nn
 
 from mmfgl.engine.hooks import CheckpointChainHook, StrictLoadHook
@@ -37,6 +38,17 @@ def test_a_part_that_nobody_has_declared():
     assert 'revise_keys' not in text and 'look like' not in text
     with pytest.raises(RuntimeError, match='complete: no module'):
         load('running')
+
+
+def test_a_test_reads_no_init_cfg():
+    init_cfg = dict(type='Pretrained', checkpoint='nowhere.pth')
+    model = BaseModule(init_cfg)
+    for loop in (None, {}):  # not asked for, or not built
+        runner = SimpleNamespace(model=model, _train_loop=loop)
+        StrictLoadHook().before_run(runner)
+    runner = SimpleNamespace(model=model, _train_loop=object())
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.pth'):
+        StrictLoadHook().before_run(runner)
 
 
 def test_what_passes():

@@ -16,6 +16,7 @@ from mmfgl.utils.atomic_files import remove_leftovers, write_atomically
 from mmfgl.utils.resume import POINTER, same_file
 
 BACKEND = 'mmfgl.atomic'
+NOTHING = 'nothing saved'  # begins what is said then
 _EXTRA = 'mmfgl_extra_checkpoint'
 
 
@@ -107,10 +108,13 @@ class AtomicCheckpointHook(CheckpointHook):
             saved = self.save_now(runner, runner.iter + 1)
             runner.logger.info(f'after {minutes:.0f} minutes: {saved}')
 
-    def save_now(self, runner: Runner, done: int) -> str:
+    def save_now(
+        self, runner: Runner, done: int, epoch: int | None = None
+    ) -> str:
         """Save a run that has done so many iterations; say what was saved.
 
-        Weights that are not finite are not saved.
+        Weights that are not finite are not saved. ``epoch`` is the number of
+        epochs done, if it is not that of the runner.
         """
         self._saved_at = time.monotonic()  # not at every step, if this fails
         if self._saved_iter == done:
@@ -118,11 +122,12 @@ class AtomicCheckpointHook(CheckpointHook):
         values = [p.detach() for p in unwrap(runner.model).parameters()]
         norms = torch._foreach_norm(values, float('inf'))
         if not torch.stack([n.float() for n in norms]).isfinite().all():
-            return 'nothing saved: weights are not finite'
+            return f'{NOTHING}: weights are not finite'
         name = self._extra_name(done)
         before = runner.message_hub.runtime_info.get(_EXTRA)
         runner.message_hub.update_info(_EXTRA, name)
-        meta = dict(epoch=runner.epoch, iter=done)
+        epoch = runner.epoch if epoch is None else epoch
+        meta = dict(epoch=epoch, iter=done)
         self._write(runner, name, meta, [before] if before else [])
         return f'saved as {name}'
 

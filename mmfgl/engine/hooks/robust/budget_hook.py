@@ -79,12 +79,25 @@ class BudgetHook(Hook):
         """Remember the configured learning rates and start the clock.
 
         Raises:
-            ValueError: The config has schedulers of its own.
+            ValueError: The config has schedulers of its own, or counts
+                epochs, which do not end by the clock.
         """
         if runner.param_schedulers:
             raise ValueError(
                 'BudgetHook sets the learning rates itself: set '
                 'param_scheduler=[] in the config'
+            )
+        # IterBasedTrainLoop alone asks for max_iters each time
+        by_iter = hasattr(runner.train_loop, 'dataloader_iterator')
+        if self.seconds is not None and not by_iter:
+            raise ValueError(
+                'BudgetHook(seconds=...) needs an IterBasedTrainLoop: set '
+                'train_cfg.type and max_iters in the config'
+            )
+        if self.seconds is not None:
+            # gradients accumulated to a known end would be divided by it
+            runner.optim_wrapper.initialize_count_status(
+                runner.model, runner.iter, -1
             )
         for group in runner.optim_wrapper.param_groups:
             # a checkpoint to resume from holds annealed rates

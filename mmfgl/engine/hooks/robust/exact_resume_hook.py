@@ -54,7 +54,8 @@ class ExactResumeHook(Hook):
 
     def __init__(self) -> None:
         self._skip = 0  # batches of the next epoch
-        self._epoch_start: int | None = None  # first iteration of this one
+        self._epoch_start = 0  # first iteration of the epoch under way
+        self._epoch: int | None = None  # its number
 
     def before_train(self, runner: Runner) -> None:
         """Take over the batch sampler; on resuming, go on at its place.
@@ -99,7 +100,7 @@ class ExactResumeHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note how far the epoch is: not known from numbers if data change."""
         meta = checkpoint['meta']
-        if self._epoch_start is not None:
+        if meta['epoch'] == self._epoch:  # it is not over
             meta[IN_EPOCH] = meta['iter'] - self._epoch_start
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -110,7 +111,7 @@ class ExactResumeHook(Hook):
         self.batches.epoch = runner.epoch
         # none if weights alone were loaded
         done, self._skip = self._skip if runner.iter else 0, 0
-        self._epoch_start = runner.iter - done
+        self._epoch_start, self._epoch = runner.iter - done, runner.epoch
         if done:
             self.batches.start_at(done)
             # EpochBasedTrainLoop counts the batches that it gets: for the
@@ -120,7 +121,6 @@ class ExactResumeHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """The next epoch is whole."""
-        self._epoch_start = None
         vars(runner.train_loop).pop('run_iter', None)
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmdet.engine.hooks import MeanTeacherHook
 from mmengine.dist import all_gather_object, all_reduce
-from mmengine.hooks import Hook, ParamSchedulerHook
+from mmengine.hooks import EMAHook, Hook, ParamSchedulerHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from mmfgl.registry import HOOKS
 from mmfgl.utils import unwrap
 
 _FLAG = 'mmfgl_step_skipped'
+# parents' hooks that move with each iteration
+_FOLLOWERS = (ParamSchedulerHook, EMAHook, MeanTeacherHook)
 
 
 class NonFiniteError(RuntimeError):
@@ -53,7 +56,7 @@ class NonFiniteGuardHook(Hook):
     of the batch, and nothing moves: weights and optimizer state are not
     touched, buffers that the forward pass has changed (BatchNorm statistics,
     the centre of the targets, the state of a balancer, ...) go back to what
-    they were, and teacher and learning rate stay.
+    they were, and teacher, averaged weights and learning rate stay.
 
     All ranks agree: the loss of one is enough. With gradient accumulation the
     whole step is dropped, but a learning rate that moves with every batch has
@@ -111,20 +114,18 @@ class NonFiniteGuardHook(Hook):
         # keeps the marks that schedulers have put on the method
         step = functools.partial(self._step)
         wrapper.step = functools.update_wrapper(step, self._plain_step)
-        # ParamSchedulerHook.after_train_iter of this run's, likewise
-        self._schedulers = [
-            hook
-            for hook in runner.hooks
-            if isinstance(hook, ParamSchedulerHook)
+        # after_train_iter of the hooks of this run, likewise
+        self._followers = [
+            hook for hook in runner.hooks if isinstance(hook, _FOLLOWERS)
         ]
-        for hook in self._schedulers:
+        for hook in self._followers:
             hook.after_train_iter = _unless_skipped(hook.after_train_iter)
 
     def after_train(self, runner: Runner) -> None:
         """Step out again."""
         self._handle.remove()
         del self.wrapper.update_params, self.wrapper.step
-        for hook in self._schedulers:
+        for hook in self._followers:
             del hook.after_train_iter
         self._data, self._losses, self._buffers = None, {}, None
 

@@ -21,6 +21,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from mmfgl.engine.hooks.robust.atomic_checkpoint_hook import (
+    NOTHING,
     AtomicCheckpointHook,
 )
 from mmfgl.engine.hooks.robust.exact_resume_hook import IN_EPOCH
@@ -85,6 +86,34 @@ class StopSignals:
             raise KeyboardInterrupt
 
 
+class ValidationWatch(Hook):
+    """Follows validation: it runs with an average's weights, if there is one.
+
+    Registered after the hooks of the config, so that an ``EMAHook`` has
+    exchanged the weights when this one notes it, both ways.
+    """
+
+    def __init__(self) -> None:
+        self.exchanged = False
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """The weights are those to validate."""
+        self.exchanged = True
+
+    def after_val_epoch(self, runner: Runner, *args, **kwargs) -> None:
+        """The weights are those in training; what follows may save them."""
+        self.exchanged = False
+        runner.message_hub.update_info(_VALIDATED, runner.iter)
+
+    def exchange_back(self, runner: Runner) -> None:
+        """Leave a validation that is cut short."""
+        if self.exchanged:
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.after_val_epoch(runner)
+        self.exchanged = False
+
+
 class PreemptionHook(Hook):
     """Save and stop when asked to; save when an error ends training.
 
@@ -98,15 +127,20 @@ class PreemptionHook(Hook):
 
     Args:
         signals: The flag.
+        watch: Registered beside it.
         lock: The lock of the work dir, on the main process.
     """
 
     priority = 'LOWEST'  # after whatever else belongs to a step
 
     def __init__(
-        self, signals: StopSignals, lock: WorkDirLock | None = None
+        self,
+        signals: StopSignals,
+        watch: ValidationWatch,
+        lock: WorkDirLock | None = None,
     ) -> None:
         self.signals = signals
+        self.watch = watch
         self.lock = lock
         self.validating = False
         self.start: int | None = None
@@ -168,9 +202,8 @@ class PreemptionHook(Hook):
             self._stop(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, *args, **kwargs) -> None:
-        """Note that this validation is done."""
+        """Note that all that belongs to a validation is done."""
         self.validating = False
-        runner.message_hub.update_info(_VALIDATED, runner.iter)
 
     def _asked(self) -> int:
         """The signal that any rank got, or 0; a collective call."""
@@ -183,22 +216,28 @@ class PreemptionHook(Hook):
     def _stop(self, runner: Runner, done: int) -> None:
         saved = self._save(runner, done)
         barrier()  # a launcher ends all when one ends, and rank 0 saves
+        stopped = f'stopped as asked after iteration {done}, {saved}'
+        if saved.startswith(NOTHING):
+            # again from an older checkpoint, it would come here again
+            runner.logger.error(stopped)
+            raise SystemExit(1)
         runner.logger.warning(
-            f'stopped as asked after iteration {done}, {saved}; go on with '
-            f'--resume (exit status {REQUEUE})'
+            f'{stopped}; go on with --resume (exit status {REQUEUE})'
         )
         raise Preempted
 
-    def _save(self, runner: Runner, done: int) -> str:
+    def _save(
+        self, runner: Runner, done: int, epoch: int | None = None
+    ) -> str:
         """Save by the checkpoint hook; say what was saved."""
-        if self.validating:
-            for hook in runner.hooks:  # it validates with weights exchanged
-                if isinstance(hook, EMAHook):
-                    hook.after_val_epoch(runner)
+        self.watch.exchange_back(runner)
         for hook in runner.hooks:
             if isinstance(hook, AtomicCheckpointHook):
-                return hook.save_now(runner, done)
-        return 'nothing saved: the config has no AtomicCheckpointHook'
+                return hook.save_now(runner, done, epoch)
+        return (
+            f'{NOTHING}: the config has no AtomicCheckpointHook; set '
+            "default_hooks.checkpoint.type='mmfgl.AtomicCheckpointHook'"
+        )
 
     def rescue(self, runner: Runner) -> None:
         """Save, on the main process, what an error would otherwise lose.
@@ -206,7 +245,9 @@ class PreemptionHook(Hook):
         A step that broke is not in it: what it did to buffers is taken back,
         where there is a :class:`NonFiniteGuardHook`, and the resumed run is
         equal to the bit. It need not be if a hook broke after the optimizer's
-        step, which is then kept. Weights that are not finite are not saved.
+        step, which is then kept, or if gradients were being accumulated,
+        which are lost. Of an epoch that is over only what its end calls for
+        is missing. Weights that are not finite are not saved.
         """
         if self.start is None or not is_main_process():
             return
@@ -219,21 +260,32 @@ class PreemptionHook(Hook):
             and wrapper.inner_count == done + 1
         ):
             done += 1
-            for scheduler in runner.param_schedulers or []:
-                # _ParamScheduler._global_step: its own count of steps
-                if not scheduler.by_epoch and scheduler._global_step < done:
-                    scheduler.step()
+            _catch_up(runner, done, by_epoch=False)
         else:
             for hook in runner.hooks:
                 if isinstance(hook, NonFiniteGuardHook):
                     hook.take_back()
         if done == self.start:
             return
+        loop, epoch = runner.train_loop, None
+        if not hasattr(loop, 'dataloader_iterator') and not self.validating:
+            epochs, rest = divmod(done, len(loop.dataloader))
+            if rest == 0 and epochs == runner.epoch + 1:
+                epoch = epochs
+                _catch_up(runner, epoch, by_epoch=True)
         try:
-            saved = self._save(runner, done)
+            saved = self._save(runner, done, epoch)
         except Exception as error:
-            saved = f'nothing saved: {error}'
+            saved = f'{NOTHING}: {error}'
         runner.logger.error(f'an error ended training; {saved}')
+
+
+def _catch_up(runner: Runner, done: int, by_epoch: bool) -> None:
+    """Step schedulers that an error has kept from a step."""
+    for scheduler in runner.param_schedulers or []:
+        # _ParamScheduler._global_step: its own count of steps
+        if scheduler.by_epoch == by_epoch and scheduler._global_step < done:
+            scheduler.step()
 
 
 def step_is_complete(runner: Runner) -> bool:

@@ -17,6 +17,8 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner, load_state_dict
 
+from mmfgl.engine.hooks.robust.budget_hook import BudgetHook
+from mmfgl.engine.hooks.robust.exact_resume_hook import IN_EPOCH
 from mmfgl.engine.hooks.robust.resumed_schedule import config_wins
 from mmfgl.utils import unwrap
 
@@ -32,6 +34,10 @@ _SETTINGS = dict(
 )
 
 
+# those that decide how many batches an epoch has
+_LENGTH = ('batch_size', 'world_size', 'images')
+
+
 class StrictResumeHook(Hook):
     """Check the checkpoint that a run goes on from, before it is used.
 
@@ -43,12 +49,13 @@ class StrictResumeHook(Hook):
       on resuming is meant to count. What differs is in a warning.
     - Other images, another batch size, number of processes or gradient
       accumulation than before give a warning: the run goes on, but not as if
-      it had never stopped. They are in the checkpoint's ``meta``.
+      it had never stopped. They are in the checkpoint's ``meta``. Where epochs
+      count, iterations are those of epochs of the new length.
 
     ``tools/train.py`` registers it in every run, whatever the config says.
     """
 
-    priority = 'VERY_HIGH'  # sees the checkpoint before others change it
+    priority = 5  # before VERY_HIGH: sees the checkpoint first
 
     def __init__(self) -> None:
         self.data: dict[str, Any] | None = None
@@ -67,10 +74,10 @@ class StrictResumeHook(Hook):
         """Describe the data; on resuming, compare it with the checkpoint's."""
         if not is_main_process():
             return
-        if runner._resume and runner.iter >= runner.max_iters:
+        if runner._resume and (done := _all_done(runner)):
             runner.logger.warning(
                 f'nothing is left to train: {runner._load_from} has done '
-                f'{runner.iter} of {runner.max_iters} iterations'
+                f'{done}'
             )
         self.data, before = describe_data(runner), self.before
         if before is None:
@@ -114,10 +121,52 @@ class StrictResumeHook(Hook):
             )
         self.before = checkpoint['meta'].get(_META)
         _check_model(runner, checkpoint['state_dict'], source)
+        if _counts_epochs(runner):
+            now, before = describe_data(runner), self.before or {}
+            same = all(now[key] == before.get(key) for key in _LENGTH)
+            _fit_epochs(runner, checkpoint['meta'], same)
         if isinstance(runner.optim_wrapper, OptimWrapper):
             _check_optimizer(runner, checkpoint['optimizer'], source)
             for line in config_wins(runner, checkpoint):
                 runner.logger.warning(f'the config wins: {line}')
+
+
+def _counts_epochs(runner: Runner) -> bool:
+    return not hasattr(runner.train_loop, 'dataloader_iterator')
+
+
+def _all_done(runner: Runner) -> str:
+    """How far a run is, if that is its end."""
+    done, whole, unit = runner.iter, runner.max_iters, 'iterations'
+    if _counts_epochs(runner):
+        done, whole, unit = runner.epoch, runner.max_epochs, 'epochs'
+    elif any(isinstance(h, BudgetHook) and h.seconds for h in runner.hooks):
+        return ''  # the clock decides
+    return f'{done} of {whole} {unit}' if done >= whole else ''
+
+
+def _fit_epochs(runner: Runner, meta: dict, same: bool) -> None:
+    """Count iterations as epochs of the new length would have, in place.
+
+    Else the schedule, which the length of an epoch may decide, would be read
+    at another place than that of the run. ``same`` tells that epochs are as
+    long as they were.
+    """
+    epochs, within = meta['epoch'], meta.get(IN_EPOCH, 0)
+    new = len(runner.train_loop.dataloader)
+    whole = meta['iter'] - within
+    old = new if same or not epochs else whole // epochs
+    if whole != epochs * old:  # saved without ExactResumeHook
+        runner.logger.warning(
+            f'resumed within epoch {epochs + 1}, of which the checkpoint does '
+            'not say how much is done: it is trained from its start. Add '
+            "dict(type='mmfgl.ExactResumeHook') to custom_hooks"
+        )
+    elif old != new:
+        within = within * new // old
+        meta['iter'] = epochs * new + within
+        if within:
+            meta[IN_EPOCH] = within
 
 
 def _check_model(runner: Runner, saved: dict, source: str) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from mmfgl.engine.hooks import BudgetHook
 from mmfgl.engine.hooks.robust import budget_hook as module
+from mmfgl.engine.hooks.robust.strict_resume_hook import StrictResumeHook
 
 
 class Model(BaseModel):
@@ -136,6 +137,30 @@ def test_schedule():
     assert hook.factor_at(0.05) == pytest.approx(0.5)
     assert hook.factor_at(0.1) == pytest.approx(1)
     assert hook.factor_at(1) == pytest.approx(0.25)
+
+
+def test_gradients_may_be_accumulated(run, caplog):
+    """Also beyond the number of iterations that the config names."""
+    wrapper = dict(optimizer=dict(type='SGD', lr=2.0), accumulative_counts=4)
+    hooks = [StrictResumeHook()]
+    runner = run(
+        [1.0] * 30,
+        BudgetHook(seconds=20),
+        max_iters=10,
+        more=hooks,
+        optim_wrapper=wrapper,
+    )
+    assert runner.iter == 20
+    path = f'{runner.work_dir}/iter_20.pth'
+    more = dict(optim_wrapper=wrapper, load_from=path, resume=True)
+    again = run([1.0] * 30, BudgetHook(seconds=24), 10, hooks, **more)
+    assert again.iter == 24 and 'nothing is left' not in caplog.text
+
+
+def test_refuses_epochs(run):
+    loop = dict(type='EpochBasedTrainLoop', max_epochs=2)
+    with pytest.raises(ValueError, match='needs an IterBasedTrainLoop'):
+        run([1.0] * 9, BudgetHook(seconds=1), train_cfg=loop)
 
 
 def test_refuses_other_schedulers(run):

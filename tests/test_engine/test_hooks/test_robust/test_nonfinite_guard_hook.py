@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import MMDistributedDataParallel
 
 from mmfgl.engine.hooks import NonFiniteError, NonFiniteGuardHook
@@ -45,6 +46,23 @@ def test_skipped_step_moves_nothing(request, guarded, different, kind, where):
     assert moved == [True, False, True, True]
     assert all(torch.isfinite(v).all() for v in states[-1].values())
     assert any('running_mean' in key for key in states[0])
+
+
+def test_averages_of_the_weights_do_not_move_either(guarded):
+    steps = []
+
+    class Look(Hook):
+        priority = 'LOWEST'
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            averages = [h for h in runner.hooks if isinstance(h, EMAHook)]
+            steps.append(int(averages[0].ema_model.steps))
+
+    guard = dict(type='mmfgl.NonFiniteGuardHook')
+    runner, _ = guarded({1}, custom_hooks=[guard, dict(type='EMAHook')])
+    runner.register_hook(Look())
+    runner.train()
+    assert steps == [1, 1, 2, 3]
 
 
 def test_messages_name_loss_gradient_and_images(guarded):

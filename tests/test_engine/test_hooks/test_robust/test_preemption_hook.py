@@ -12,6 +12,7 @@ from mmfgl.engine.hooks.robust.preemption_hook import (
     REQUEUE,
     PreemptionHook,
     StopSignals,
+    ValidationWatch,
 )
 
 
@@ -37,6 +38,12 @@ class At(Hook):
     def after_val_iter(self, runner, batch_idx, *args, **kwargs):
         self._act(f'val{batch_idx}', runner)
 
+    def after_train_epoch(self, runner):
+        self._act('epoch', runner)
+
+    def after_val_epoch(self, runner, *args, **kwargs):
+        self._act('validated', runner)
+
 
 def kick(number=signal.SIGTERM):
     return lambda runner: os.kill(os.getpid(), number)
@@ -45,8 +52,9 @@ def kick(number=signal.SIGTERM):
 def train(make, *hooks, **kwargs):
     """Run as tools/train.py does; return the Runner and the exit status."""
     with StopSignals() as signals:
-        guard = PreemptionHook(signals)
-        runner = make(ExactResumeHook(), *hooks, guard, **kwargs)
+        watch = ValidationWatch()
+        guard = PreemptionHook(signals, watch)
+        runner = make(ExactResumeHook(), *hooks, watch, guard, **kwargs)
         try:
             runner.train()
         except SystemExit as error:
@@ -132,6 +140,38 @@ def test_averaged_weights_change_places_again(toy):
             assert torch.equal(value, two[part][key]), (part, key)
 
 
+def test_an_error_after_validation_saves_the_weights_in_training(toy):
+    broken = At('validated', 4, fail)
+    broken.priority = 'LOW'  # EMAHook has exchanged the weights again
+    broken, code = train(toy, EMAHook(), broken, iters=8)
+    straight, _ = train(toy, EMAHook(), folder='straight', iters=4)
+    assert (code, latest(broken).name) == (1, 'iter_4.pth')
+    one, two = (
+        torch.load(latest(r), weights_only=False) for r in (broken, straight)
+    )
+    for part in ('state_dict', 'ema_state_dict'):
+        for key, value in one[part].items():
+            assert torch.equal(value, two[part][key]), (part, key)
+
+
+def test_a_validation_that_is_done_is_not_done_again(toy):
+    saving = dict(interval=100, save_best='count', rule='greater')
+    runner, _ = train(toy, iters=4, checkpoint=saving)
+    best = Path(runner.work_dir, 'best_count_iter_4.pth')
+    state = torch.load(best, weights_only=False)
+    hub = state['message_hub']['runtime_info']
+    assert hub['mmfgl_validated_iter'] == 4
+
+
+def test_a_stop_that_can_save_nothing_is_no_stop_to_go_on_from(toy, capsys):
+    stop = At('after', 4, kick())
+    plain = dict(type='CheckpointHook')
+    runner, code = train(toy, stop, checkpoint=plain)
+    assert code == 1 and 'iter_5.pth' not in saved(runner)
+    text = ''.join(capsys.readouterr())
+    assert 'nothing saved: the config has no Atomic' in text
+
+
 def test_torchrun_sees_no_failure(toy, monkeypatch):
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
     runner, code = train(toy, At('before', 2, kick()))
@@ -142,7 +182,7 @@ def test_signal_before_training(toy):
     with StopSignals() as signals:
         kick()(None)
         with pytest.raises(SystemExit) as error:
-            toy(PreemptionHook(signals)).train()
+            toy(PreemptionHook(signals, ValidationWatch())).train()
     assert error.value.code == REQUEUE
 
 
@@ -178,7 +218,12 @@ def fail(runner):
 
 @pytest.mark.parametrize(
     ('place', 'number', 'name', 'steps'),
-    [('before', 5, 'iter_5.pth', 5), ('after', 5, 'iter_6.pth', 6)],
+    [
+        ('before', 5, 'iter_5.pth', 5),
+        ('after', 5, 'iter_6.pth', 6),
+        ('after', 7, 'iter_8.pth', 8),  # the last of an epoch
+        ('epoch', 8, 'iter_8.pth', 8),
+    ],
 )
 def test_an_error_loses_nothing(toy, different, place, number, name, steps):
     broken, code = train(toy, At(place, number, fail), folder='broken')
@@ -188,7 +233,13 @@ def test_an_error_loses_nothing(toy, different, place, number, name, steps):
     state = torch.load(path, weights_only=False)
     assert state['param_schedulers'][0]['_global_step'] == steps
     resumed, _ = train(toy, folder='broken', load_from=path, resume=True)
+    assert resumed.iter == 12
     assert not different(straight, resumed)
+    states = [
+        [s.state_dict() for s in r.param_schedulers]
+        for r in (straight, resumed)
+    ]
+    assert str(states[0]) == str(states[1])
 
 
 def break_forward(runner):

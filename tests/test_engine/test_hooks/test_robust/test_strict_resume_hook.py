@@ -142,6 +142,44 @@ def test_nothing_changes_nothing(toy, first, different, capsys):
     assert 'config wins' not in seen and 'other data' not in seen
 
 
+@pytest.mark.parametrize('size', [3, 4])
+def test_epochs_of_another_length(toy, first, size, capsys):
+    """The schedule is where a run of this batch size would be."""
+    images = torch.arange(8.0).split(1)
+    sampler = dict(type='DefaultSampler', shuffle=True)
+    loader = dict(batch_size=size, dataset=images, sampler=sampler)
+    cosine = dict(type='CosineAnnealingLR', T_max=3, end=3)
+    changes = dict(
+        train_dataloader=loader,
+        param_scheduler=dict(cosine, convert_to_iter_based=True),
+    )
+    straight = toy(folder='straight', **changes)
+    straight.train()
+    runner = resumed(toy, first, **changes)
+    assert runner.iter == straight.iter == {3: 9, 4: 6}[size]
+    rates = [r.optim_wrapper.param_groups[0]['lr'] for r in (straight, runner)]
+    assert rates[1] == pytest.approx(rates[0], abs=1e-9)
+    text = ' '.join(''.join(capsys.readouterr()).split())
+    assert 'nothing is left' not in text and 'batch size' in text
+
+
+def test_a_checkpoint_within_an_epoch_that_does_not_say_so(toy, capsys):
+    saving = dict(by_epoch=False, interval=3)
+    straight = toy(StrictResumeHook(), folder='first', checkpoint=saving)
+    straight.train()
+    resumed(toy, straight.work_dir + '/iter_6.pth', checkpoint=saving)
+    text = ' '.join(''.join(capsys.readouterr()).split())
+    assert 'resumed within epoch 2, of which' in text and 'ExactResume' in text
+
+
+def test_a_run_that_is_over(toy, capsys):
+    straight = toy(StrictResumeHook(), folder='first')
+    straight.train()
+    resumed(toy, straight.work_dir + '/epoch_3.pth')
+    text = ' '.join(''.join(capsys.readouterr()).split())
+    assert 'has done 3 of 3 epochs' in text
+
+
 def test_other_data_is_a_warning(toy, first, capsys):
     images = torch.arange(9.0).split(1)
     sampler = dict(type='DefaultSampler', shuffle=True)
