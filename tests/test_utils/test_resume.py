@@ -176,7 +176,8 @@ def test_checkpoints_of_another_folder_are_moved_aside_too(tmp_path):
     assert found(tmp_path / 'run') == 'iter_1.pth'
     set_aside(cfg)
     assert files(out) == set() and not files(tmp_path / 'run')
-    assert files(out / 'earlier_run_1') == {'iter_1.pth'}
+    moved = {'iter_1.pth', 'last_checkpoint'}
+    assert files(out / 'earlier_run_1') == moved
     assert not (tmp_path / 'run/last_checkpoint').exists()
 
 
