@@ -7,12 +7,14 @@ On one process or several:
     bash tools/dist_test.sh CONFIG.py CHECKPOINT.pth 8
 
 Leaves predictions.bbox.json, metrics.json, config.py and run.json in the work
-dir, of which `mmfgl report WORK_DIR` makes a page.
+dir, work_dirs/CONFIG/test if not told otherwise, of which `mmfgl report
+WORK_DIR` makes a page.
 """
 
 from __future__ import annotations
 
 import argparse
+import os.path as osp
 
 from mmdet.evaluation import DumpDetResults
 
@@ -45,7 +47,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--work-dir',
-        help='folder of logs and metrics (default: work_dirs/<config>)',
+        help='folder of logs and metrics (default: test, with --tta test-tta, '
+        'in work_dirs/<config>)',
     )
     parser.add_argument('--out', help='write predictions to this .pkl file')
     parser.add_argument(
@@ -82,6 +85,9 @@ def test(args: argparse.Namespace) -> None:
             f'{args.config} has no test_dataloader: a pretraining config is '
             'tested by training a detector from its checkpoint.'
         )
+    if args.work_dir is None:  # what the training has left there stays
+        name = 'test-tta' if args.tta else 'test'
+        cfg.work_dir = osp.join(cfg.work_dir, name)
     check_opened_weights(cfg.model)
     check_data_root(cfg, ['test_dataloader'])
     audit_config(cfg, loaders=['test_dataloader'])

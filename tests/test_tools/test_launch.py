@@ -122,6 +122,18 @@ def test_test(trained, data, tmp_path, flags):
     assert ('module' in dump.model) == bool(flags)
 
 
+def test_a_test_leaves_the_training_alone(
+    trained, data, tmp_path, monkeypatch
+):
+    config = Path(CONFIG).resolve()
+    monkeypatch.chdir(tmp_path)
+    options = ('--cfg-options', f'data_root={data}')
+    run_tool('test.py', config, trained / 'epoch_1.pth', *options)
+    (folder,) = (tmp_path / 'work_dirs').iterdir()
+    assert [path.name for path in folder.iterdir()] == ['test']
+    assert (folder / 'test/metrics.json').is_file()
+
+
 @pytest.mark.parametrize('flags', [[], ['--tta']])
 def test_checkpoint_of_another_model(trained, data, tmp_path, flags):
     checkpoint = torch.load(trained / 'epoch_1.pth', weights_only=False)
