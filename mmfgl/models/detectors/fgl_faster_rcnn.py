@@ -3,7 +3,7 @@
 import torch
 from mmdet.models.detectors import FasterRCNN
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmfgl.models.layers import has_area
 from mmfgl.registry import MODELS, TASK_UTILS
@@ -42,7 +42,7 @@ class FGLFasterRCNN(FasterRCNN):
         super().__init__(rpn_head=rpn_head, **kwargs)
         if rpn_head is not None:
             # under autocast too, boxes are computed from maps in fp32
-            self.rpn_head.register_forward_hook(lambda _, x, out: to_fp32(out))
+            self.rpn_head.register_forward_hook(_in_fp32)
         self.region_proposer = None
         if region_proposer is not None:
             self.region_proposer = TASK_UTILS.build(region_proposer)
@@ -115,3 +115,8 @@ class FGLFasterRCNN(FasterRCNN):
             sample.proposals = InstanceData(
                 bboxes=boxes, scores=boxes.new_ones(len(boxes))
             )
+
+
+def _in_fp32(module: nn.Module, args: tuple, maps: tuple) -> tuple:
+    """A forward hook; no lambda, so that the model can be pickled."""
+    return to_fp32(maps)
