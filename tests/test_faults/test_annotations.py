@@ -75,6 +75,9 @@ MENDED = {
     'no_size': of_each('images', lambda i: (i.pop('width'), i.pop('height'))),
     'zero_size': of_each('images', lambda i: i.update(width=0, height=0)),
     'text_image_ids': of_each('images', lambda i: i.update(id=str(i['id']))),
+    'number_names': of_each(
+        'categories', lambda c: c.update(name=int(c['name']))
+    ),
     'same_category_name': add_grouping_category,
     'bom': None,
 }
@@ -92,6 +95,7 @@ WORDS = dict(
     no_size='images without width and height',
     zero_size='images without width and height',
     text_image_ids='images whose id is a number in text',
+    number_names='categories whose name is a number',
     same_category_name='category names there twice',
     bom='byte order mark',
 )
@@ -147,10 +151,6 @@ STOPPED = dict(
     three_numbers=(
         annotations(lambda a: a['bbox'].pop()),
         ('not four finite numbers', 'annotation 1 of'),
-    ),
-    number_names=(
-        of_each('categories', lambda c: c.update(name=int(c['name']))),
-        ("missing: '0'", 'the file has: 0,'),
     ),
     blank_names=(
         of_each('categories', lambda c: c.update(name=f'{c["name"]} ')),
