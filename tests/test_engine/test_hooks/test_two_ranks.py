@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.dist import get_rank
+from mmengine.dist import barrier, get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -22,6 +22,8 @@ from mmfgl.engine.hooks import (
 from mmfgl.engine.hooks.robust.strict_resume_hook import StrictResumeHook
 from mmfgl.engine.hooks.robust.unreadable_image_hook import Tally
 from mmfgl.testing import detection_batch, region_samples
+from mmfgl.utils.resume import set_aside, set_resume
+from mmfgl.utils.weights import check_weights
 from tests.test_engine.rank_models import (
     KINDS,
     OBJECTS,
@@ -180,12 +182,27 @@ def loss_of_one_rank(folder):
     return str(error.value)
 
 
-def resumed():
-    """What a rank resumes from that sees another file than the main one."""
-    rank = get_rank()
-    seen = dict(resume=rank == 0, load_from=f'{rank}.pth')
+def resumed(folder):
+    """What a rank resumes from if the latest checkpoint is cut off."""
+    rank, work_dir = get_rank(), folder / 'resumed'
+    if rank == 0:
+        work_dir.mkdir()
+        whole, last = (work_dir / f'iter_{number}.pth' for number in (10, 20))
+        for path in (whole, last):
+            torch.save(dict(x=torch.ones(500)), path)
+        last.write_bytes(last.read_bytes()[:1000])
+        (work_dir / 'last_checkpoint').write_text(str(last))
+    barrier()
+    cfg = Config(dict(work_dir=str(work_dir), launcher='pytorch', model={}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('RANK', str(rank))
+        set_resume(cfg, 'auto')
+    if rank == 0:
+        set_aside(cfg)
+    barrier()
+    check_weights(cfg)
     runner = SimpleNamespace(
-        _resume=seen['resume'], _load_from=seen['load_from'], cfg=Config(seen)
+        _resume=cfg.resume, _load_from=cfg.load_from, cfg=cfg
     )
     StrictResumeHook().before_run(runner)
     return (
@@ -202,7 +219,7 @@ def run_rank(folder):
         results,
         unreadable=unreadable(),
         large=loss_of_one_rank(folder),
-        resumed=resumed(),
+        resumed=resumed(folder),
     )
 
 
@@ -228,5 +245,6 @@ def test_two_ranks(two_ranks):
     assert '3 of 4 images' in first['unreadable']
     assert first['large'] == second['large']
     assert 'loss not finite in iteration 1' in first['large']
+    whole = str(folder / 'resumed' / 'iter_10.pth')
     for rank in (first, second):
-        assert rank['resumed'] == (True, '0.pth', True, '0.pth')
+        assert rank['resumed'] == (True, whole, True, whole)
