@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
 from mmfgl.testing.configs import classes_of, parts_of, read_config
@@ -167,6 +168,22 @@ def test_header_states_the_command(path):
     name = path.relative_to(ROOT.parent).as_posix()
     command = r'(python tools/train\.py|bash tools/dist_(train|test)\.sh)'
     assert re.search(rf'{command}\s+{re.escape(name)}', text), text
+
+
+def test_source_recipe():
+    (base,) = (path for path in BASES if path.stem == 'source')
+    settings = Config.fromfile(base).source_roi_head
+    assert 'num_classes' not in settings.bbox_head  # the data set's
+    steps = [read(path) for path in PATHS if '_source-' in path.stem]
+    assert len(steps) == 2
+    for cfg in steps:
+        assert cfg.model.roi_head.bbox_head.voting_iou is None
+    (cfg,) = (read(path) for path in PATHS if '_source-c_' in path.stem)
+    assert cfg.tta_model.voting_iou is None
+    (step,) = (s for s in cfg.tta_pipeline if s.type == 'TestTimeAug')
+    scales, flips = step.transforms[:2]
+    assert len(scales) == 3
+    assert [flip.prob for flip in flips] == [0]
 
 
 def test_every_base_is_used():

@@ -12,7 +12,9 @@ _base_ = [
     '../_base_/det_iters.py',
 ]
 
-model = dict(roi_head=_base_.source_roi_head)
+source_roi_head = _base_.source_roi_head
+source_roi_head.bbox_head.num_classes = 7
+model = dict(roi_head=source_roi_head)
 load_from = (
     'work_dirs/retod_efficientnet-lite0-fpn_1xb8-400_aquarium/iter_400.pth'
 )

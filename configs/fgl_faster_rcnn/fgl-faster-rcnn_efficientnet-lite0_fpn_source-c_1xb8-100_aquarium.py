@@ -15,7 +15,9 @@ _base_ = [
     '../_base_/det_iters.py',
 ]
 
-model = dict(roi_head=_base_.source_roi_head)
+source_roi_head = _base_.source_roi_head
+source_roi_head.bbox_head.num_classes = 7
+model = dict(roi_head=source_roi_head)
 load_from = (
     'work_dirs/fgl-faster-rcnn_efficientnet-lite0-retod_fpn_source-b_1xb8-400'
     '_aquarium/iter_400.pth'

@@ -1,6 +1,7 @@
 # The source recipe: the training settings of the method that mmfgl's FGL head
 # follows. Adam at 1e-3 and cosine annealing (the classifier alone at 1e-4
-# afterwards), MSE box loss, RoIPool, no box voting.
+# afterwards), MSE box loss, RoIPool, no box voting. The number of classes
+# belongs to the config.
 _base_ = './adamw_400.py'
 
 optim_wrapper = dict(
@@ -18,7 +19,6 @@ source_roi_head = dict(
         roi_layer=dict(_delete_=True, type='RoIPool', output_size=7)
     ),
     bbox_head=dict(
-        num_classes=7,  # of aquarium
         loss_bbox=dict(_delete_=True, type='MSELoss'),
         voting_iou=None,
     ),
