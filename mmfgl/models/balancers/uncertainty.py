@@ -26,6 +26,8 @@ class UncertaintyBalancer(TaskBalancer):
     def __init__(self, tasks: Sequence[str], **kwargs) -> None:
         super().__init__(tasks, **kwargs)
         self.log_variances = nn.Parameter(torch.zeros(len(self.tasks)))
+        fixed = torch.tensor([self.weights[name] for name in self.tasks])
+        self.register_buffer('_fixed', fixed, persistent=False)
 
     def _factors(self, losses: dict[str, Tensor]) -> tuple[dict, dict]:
         factors = (-self.log_variances).exp().unbind()
@@ -34,6 +36,4 @@ class UncertaintyBalancer(TaskBalancer):
     def _own_losses(self) -> dict[str, Tensor]:
         # half the log-variances stop the factors from vanishing; with the
         # fixed weights, which they would else come to cancel
-        weights = [self.weights[name] for name in self.tasks]
-        weights = self.log_variances.new_tensor(weights)
-        return dict(loss_balance=(weights * self.log_variances).sum() / 2)
+        return dict(loss_balance=(self._fixed * self.log_variances).sum() / 2)
