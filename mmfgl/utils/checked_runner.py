@@ -55,9 +55,8 @@ class CheckedRunner(Runner):
         if isinstance(dataloader, dict):
             dataloader = _without_scope(dataloader)
             if not dataloader.get('num_workers'):
-                no_workers = dict(persistent_workers=False)
-                no_workers['prefetch_factor'] = None
-                dataloader = dataloader | no_workers
+                none = dict(persistent_workers=False, prefetch_factor=None)
+                dataloader = dataloader | none
         with logged_prints(MMLogger.get_current_instance()):
             loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         check_loader(loader)

@@ -125,8 +125,9 @@ def _compare_images(
     A copy of a file is that image, too.
     """
     paths = {name: split.paths() for name, split in splits.items()}
+    copies = {name: Copies(files) for name, files in paths.items()}
     for first, part in itertools.combinations(paths, 2):
-        files = Copies(paths[first])
+        files = copies[first]
         both = [path for path in paths[part] if files.find(path) is not None]
         if part not in splits or not both:
             continue

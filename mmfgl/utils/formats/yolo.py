@@ -190,7 +190,8 @@ def _read_part(
             'images without a label file: as most have none, for pretraining '
             'only; an empty label file says that an image has no object'
         )
-        labelled = [one for one in labelled if one.path not in set(without)]
+        lost = set(without)
+        labelled = [one for one in labelled if one.path not in lost]
     else:
         text = 'images without a label file: taken as without objects'
     for path in without:

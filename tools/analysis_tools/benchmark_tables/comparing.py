@@ -133,7 +133,15 @@ def compare(kept: Iterable[Kept]) -> list[Comparison]:
         first = {'none': baseline} if baseline else {}
         group.arms = first | dict(sorted(group.arms.items()))
         found.append(group)
-    return sorted(found, key=lambda c: (c.detector, c.setting, c.equal))
+    return sorted(found, key=_order)
+
+
+def _order(group: Comparison) -> tuple:
+    """Settings by name, iterations before minutes, short before long."""
+    budget = group.budget or {}
+    lengths = [budget.get(key) or 0 for key in BUDGET[:2]]
+    lengths.append(group.settings['finetune_iters'])
+    return group.detector, group.setting, *lengths, group.equal
 
 
 def by_detector(runs: Iterable[Kept]) -> list[Kept]:

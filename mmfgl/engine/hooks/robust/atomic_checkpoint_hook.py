@@ -16,8 +16,11 @@ from mmfgl.utils.atomic_files import remove_leftovers, write_atomically
 from mmfgl.utils.resume import POINTER, same_file
 
 BACKEND = 'mmfgl.atomic'
-NOTHING = 'nothing saved'  # begins what is said then
 _EXTRA = 'mmfgl_extra_checkpoint'
+
+
+class NothingSavedError(RuntimeError):
+    """A run is in no state that is worth a checkpoint, or has no way."""
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -105,7 +108,10 @@ class AtomicCheckpointHook(CheckpointHook):
         wrapper = runner.optim_wrapper
         complete = getattr(wrapper, 'should_update', lambda: True)()
         if minutes >= self.interval_minutes and complete:
-            saved = self.save_now(runner, runner.iter + 1)
+            try:
+                saved = self.save_now(runner, runner.iter + 1)
+            except NothingSavedError as error:
+                saved = f'nothing saved: {error}'
             runner.logger.info(f'after {minutes:.0f} minutes: {saved}')
 
     def save_now(
@@ -113,8 +119,10 @@ class AtomicCheckpointHook(CheckpointHook):
     ) -> str:
         """Save a run that has done so many iterations; say what was saved.
 
-        Weights that are not finite are not saved. ``epoch`` is the number of
-        epochs done, if it is not that of the runner.
+        ``epoch`` is the number of epochs done, if it is not the runner's.
+
+        Raises:
+            NothingSavedError: Weights are not finite.
         """
         self._saved_at = time.monotonic()  # not at every step, if this fails
         if self._saved_iter == done:
@@ -122,7 +130,7 @@ class AtomicCheckpointHook(CheckpointHook):
         values = [p.detach() for p in unwrap(runner.model).parameters()]
         norms = torch._foreach_norm(values, float('inf'))
         if not torch.stack([n.float() for n in norms]).isfinite().all():
-            return f'{NOTHING}: weights are not finite'
+            raise NothingSavedError('weights are not finite')
         name = self._extra_name(done)
         before = runner.message_hub.runtime_info.get(_EXTRA)
         runner.message_hub.update_info(_EXTRA, name)

@@ -21,8 +21,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from mmfgl.engine.hooks.robust.atomic_checkpoint_hook import (
-    NOTHING,
     AtomicCheckpointHook,
+    NothingSavedError,
 )
 from mmfgl.engine.hooks.robust.exact_resume_hook import IN_EPOCH
 from mmfgl.engine.hooks.robust.nonfinite_guard_hook import NonFiniteGuardHook
@@ -214,28 +214,33 @@ class PreemptionHook(Hook):
         return int(flag)
 
     def _stop(self, runner: Runner, done: int) -> None:
-        saved = self._save(runner, done)
-        barrier()  # a launcher ends all when one ends, and rank 0 saves
-        stopped = f'stopped as asked after iteration {done}, {saved}'
-        if saved.startswith(NOTHING):
+        end: SystemExit = Preempted()
+        try:
+            saved = self._save(runner, done)
+            saved += f'; go on with --resume (exit status {REQUEUE})'
+        except NothingSavedError as error:
             # again from an older checkpoint, it would come here again
-            runner.logger.error(stopped)
-            raise SystemExit(1)
+            end, saved = SystemExit(1), f'nothing saved: {error}'
+        barrier()  # a launcher ends all when one ends, and rank 0 saves
         runner.logger.warning(
-            f'{stopped}; go on with --resume (exit status {REQUEUE})'
+            f'stopped as asked after iteration {done}, {saved}'
         )
-        raise Preempted
+        raise end
 
     def _save(
         self, runner: Runner, done: int, epoch: int | None = None
     ) -> str:
-        """Save by the checkpoint hook; say what was saved."""
+        """Save by the checkpoint hook; say what was saved.
+
+        Raises:
+            NothingSavedError: There is no such hook, or it cannot.
+        """
         self.watch.exchange_back(runner)
         for hook in runner.hooks:
             if isinstance(hook, AtomicCheckpointHook):
                 return hook.save_now(runner, done, epoch)
-        return (
-            f'{NOTHING}: the config has no AtomicCheckpointHook; set '
+        raise NothingSavedError(
+            'the config has no AtomicCheckpointHook; set '
             "default_hooks.checkpoint.type='mmfgl.AtomicCheckpointHook'"
         )
 
@@ -276,7 +281,7 @@ class PreemptionHook(Hook):
         try:
             saved = self._save(runner, done, epoch)
         except Exception as error:
-            saved = f'{NOTHING}: {error}'
+            saved = f'nothing saved: {error}'
         runner.logger.error(f'an error ended training; {saved}')
 
 
