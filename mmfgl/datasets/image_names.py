@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmfgl.utils.names import IMG_EXTENSIONS, printable
+from mmfgl.utils.names import IMG_EXTENSIONS, is_hidden, printable
 
 CHUNK = 2**24  # bytes looked at together
 
@@ -138,8 +138,8 @@ class FoundImages:
 def find_images(folder: str) -> FoundImages:
     """Search a folder and its sub-folders; links are followed, once.
 
-    Hidden files and folders, and those of a Mac's archive, are left out
-    without being counted. What is a file or a folder is asked of the file
+    Hidden files and folders, and those of a system (a Mac's archive, a
+    network drive's thumbnails), are left out without being counted. What is a file or a folder is asked of the file
     system, not of the name.
     """
     found, stack, seen = FoundImages(), [''], set()
@@ -157,7 +157,7 @@ def find_images(folder: str) -> FoundImages:
         seen.add((info.st_dev, info.st_ino))
         for entry in entries:
             name = osp.join(inner, entry.name)
-            if entry.name.startswith('.') or entry.name == '__MACOSX':
+            if is_hidden(entry.name):
                 continue
             if _is(entry.is_dir):
                 stack.append(name)

@@ -4,6 +4,13 @@ IMG_EXTENSIONS = (
     *('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp'),
     '.gif',
 )
+# of archives made on a Mac, of network drives (thumbnails, deleted files)
+SYSTEM_FOLDERS = ('__MACOSX', '@eaDir', '#recycle', '$RECYCLE.BIN')
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or kept by a system for itself."""
+    return name.startswith('.') or name in SYSTEM_FOLDERS
 
 
 def printable(name: str) -> str:

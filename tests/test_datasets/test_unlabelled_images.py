@@ -29,7 +29,7 @@ def folder(tmp_path):
     for name in ('b.png', 'a.jpg', 'sub/c.JPEG', 'sub/deep/d.bmp'):
         write_image(tmp_path / 'images' / name)
     (tmp_path / 'images' / 'notes.txt').write_text('no image')
-    for hidden in ('.thumbnails', '__MACOSX'):
+    for hidden in ('.thumbnails', '__MACOSX', '@eaDir', 'sub/#recycle'):
         write_image(tmp_path / 'images' / hidden / 'e.png')
     return tmp_path / 'images'
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmfgl.utils.names import IMG_EXTENSIONS
+from mmfgl.utils.names import IMG_EXTENSIONS, is_hidden
 
 PARTS = ('train', 'val', 'test')
 _SPLIT = re.compile(
@@ -74,7 +74,8 @@ class Dataset:
 def find_images(folder: str | Path) -> list[str]:
     """Image files of a folder and its sub-folders, relative, sorted.
 
-    Hidden ones are left out, as are those of a Mac's archive (``._a.jpg``).
+    Hidden ones (``._a.jpg``) are left out, as are those that a system keeps
+    (a Mac's archive, a network drive's thumbnails).
     """
     return find_files(folder, IMG_EXTENSIONS)
 
@@ -91,11 +92,11 @@ def find_files(folder: str | Path, endings: str | tuple) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [f for f in folders if f[0] != '.' and f != '__MACOSX']
+        folders[:] = [name for name in folders if not is_hidden(name)]
         found += [
             osp.relpath(osp.join(root, name), folder)
             for name in names
-            if name[0] != '.' and name.lower().endswith(endings)
+            if not is_hidden(name) and name.lower().endswith(endings)
         ]
     return sorted(found)
 

@@ -10,6 +10,7 @@ from mmfgl.testing.layouts import write_roboflow, write_voc, write_yolo
 from mmfgl.utils.formats import read_dataset
 from tests.test_utils.test_formats.known_boxes import (
     NAMES,
+    SIZES,
     assert_same,
     make_content,
     rows_of,
@@ -138,6 +139,16 @@ def test_a_label_file_of_an_upper_case_ending(coco_root, parts):
     assert_same(dataset.splits, {'train': parts['train']})
     labels.rename(labels.with_name('train.JSON'))
     assert_same(read_dataset(coco_root).splits, parts)
+
+
+@pytest.mark.parametrize('folder', ['@eaDir', '#recycle', '$RECYCLE.BIN'])
+def test_thumbnails_and_deleted_files_of_drives(coco_copy, folder):
+    thumbnail = coco_copy / 'train' / folder / 'a.jpg/THUMB_M.jpg'
+    thumbnail.parent.mkdir(parents=True)
+    shutil.copy(coco_copy / 'train/a.jpg', thumbnail)
+    dataset = read_dataset(coco_copy)
+    assert len(dataset.all_photos()) == sum(map(len, SIZES.values()))
+    assert not dataset.unlabelled()
 
 
 def test_classes_whose_names_are_numbers(coco_root):
