@@ -40,8 +40,7 @@ class RegionEmbeddingTask(PretrainingTask):
         hidden_channels: Width of the projector's hidden layer; the projector
             is dropped after the pretraining.
         temperature: Temperature of the relational term.
-        relation_weight: Weight of the relational term against the cosine's.
-        loss_weight: Weight of the sum.
+        loss_weight: Weight of the sum of cosine and relational term.
     """
 
     name = 'embed'
@@ -53,7 +52,6 @@ class RegionEmbeddingTask(PretrainingTask):
         out_channels: int = 128,
         hidden_channels: int = 512,
         temperature: float = 0.07,
-        relation_weight: float = 1.0,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
@@ -63,7 +61,7 @@ class RegionEmbeddingTask(PretrainingTask):
             in_channels, hidden_channels, out_channels
         )
         self.embedding_loss = RegionEmbeddingLoss()
-        self.relation_loss = RegionRelationLoss(temperature, relation_weight)
+        self.relation_loss = RegionRelationLoss(temperature)
 
     def check(self, model: nn.Module) -> None:
         """Make sure that there are region tokens of the right width."""
@@ -130,8 +128,7 @@ class RegionEmbeddingTask(PretrainingTask):
         )
         loss = TaskLoss(
             self.loss_weight * sum(parts.values()),
-            loss_scale=self.loss_weight
-            * (1.0 + self.relation_loss.loss_weight),
+            loss_scale=self.loss_weight * len(parts),
         )
         # zero regions in every step: the proposers read another file
         parts['regions'] = target.new_tensor(len(target))
