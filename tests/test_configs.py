@@ -19,6 +19,7 @@ from mmfgl.engine.hooks.checkpoint_chain_hook import as_loaded
 from mmfgl.engine.hooks.region_probe_hook import region_top1
 from mmfgl.testing import tiny_coco
 from mmfgl.testing.configs import SIDE, narrow_model, tiny_loader
+from mmfgl.utils.tta_views import set_tta
 from tests.project_configs import (
     BASES,
     DETECTORS,
@@ -160,10 +161,13 @@ def test_tta_base(path, data):
     # the quickest detector
     quick = next(p for p in DETECTORS if 'fgl-faster-rcnn_r18-half_' in p.stem)
     cfg = read(quick)
-    tta = Config.fromfile(path)
-    cfg.update(tta_model=tta.tta_model, tta_pipeline=tta.tta_pipeline)
     with scope_of(cfg):
-        check_tta(cfg, build(cfg).eval(), data)
+        model = build(cfg).eval()
+        set_tta(cfg, path.stem)
+        detector = cfg.model.pop('module')
+        cfg.tta_model, cfg.model = cfg.model, detector
+        cfg.tta_pipeline = cfg.test_dataloader.dataset.pipeline
+        check_tta(cfg, model, data)
 
 
 def revised(state, hook):

@@ -3,7 +3,7 @@
 
 On one process or several:
 
-    python tools/test.py CONFIG.py CHECKPOINT.pth [--tta]
+    python tools/test.py CONFIG.py CHECKPOINT.pth [--tta [--views flip]]
     bash tools/dist_test.sh CONFIG.py CHECKPOINT.pth 8
 
 Leaves predictions.bbox.json, metrics.json, config.py and run.json in the work
@@ -27,9 +27,9 @@ from mmfgl.utils.launch import (
     add_common_arguments,
     build_runner,
     load_config,
-    set_tta,
 )
 from mmfgl.utils.leaving import leaving
+from mmfgl.utils.tta_views import VIEWS, set_tta
 from mmfgl.utils.user_errors import user_errors
 from mmfgl.utils.weights import (
     StrictCheckpointHook,
@@ -65,12 +65,20 @@ def parse_args() -> argparse.Namespace:
         '--tta',
         action='store_true',
         help='test-time augmentation: tta_model and tta_pipeline of the '
-        'config',
+        'config, or --views',
+    )
+    parser.add_argument(
+        '--views',
+        choices=VIEWS,
+        help='of --tta: a base of configs/_base_/tta/ at the test scale of '
+        'the config',
     )
     add_common_arguments(parser)
     args = parser.parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error('--out must end in .pkl or .pickle')
+    if args.views and not args.tta:
+        parser.error('--views is of --tta, which is not given')
     return args
 
 
@@ -95,7 +103,7 @@ def test(args: argparse.Namespace) -> None:
     if args.show or args.show_dir:
         show_predictions(cfg, args)
     if args.tta:
-        set_tta(cfg)
+        set_tta(cfg, args.views)
     hooks = StrictCheckpointHook(), RunRecordHook(), StartSummaryHook()
     runner = build_runner(cfg, *hooks)
     if args.out:

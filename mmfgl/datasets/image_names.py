@@ -139,8 +139,8 @@ def find_images(folder: str) -> FoundImages:
     """Search a folder and its sub-folders; links are followed, once.
 
     Hidden files and folders, and those of a system (a Mac's archive, a
-    network drive's thumbnails), are left out without being counted. What is a file or a folder is asked of the file
-    system, not of the name.
+    network drive's thumbnails), are left out without being counted. What is
+    a file or a folder is asked of the file system, not of the name.
     """
     found, stack, seen = FoundImages(), [''], set()
     while stack:

@@ -10,13 +10,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmfgl.utils.checked_runner import CheckedRunner, leaf_datasets
+from mmfgl.utils.checked_runner import CheckedRunner
 from mmfgl.utils.config_checks import (
     TRAINING,
     check_parts,
@@ -176,24 +176,6 @@ def set_auto_scale_lr(cfg: Config) -> None:
             'auto_scale_lr=dict(enable=False, base_batch_size=N) to it.'
         )
     cfg.auto_scale_lr.enable = True
-
-
-def set_tta(cfg: Config) -> None:
-    """Wrap model and test pipeline for test-time augmentation, in place.
-
-    Raises:
-        ValueError: The config lacks ``tta_model`` or ``tta_pipeline``.
-    """
-    for key in ('tta_model', 'tta_pipeline'):
-        if not cfg.get(key):
-            raise ValueError(
-                f'--tta needs `{key}` in the config, and it has none. Copy '
-                'tta_model and tta_pipeline from a config of '
-                'configs/fgl_faster_rcnn/.'
-            )
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    for dataset in leaf_datasets(cfg.test_dataloader.dataset):
-        dataset.pipeline = cfg.tta_pipeline
 
 
 def build_runner(cfg: Config, *hooks: Hook) -> Runner:

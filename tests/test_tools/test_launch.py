@@ -163,15 +163,8 @@ def test_flags_need_their_config(cfg):
         cfg.auto_scale_lr = value
         with pytest.raises(ValueError, match='base_batch_size'):
             launching.set_auto_scale_lr(cfg)
-    cfg.pop('tta_pipeline')
-    with pytest.raises(ValueError, match='tta_pipeline'):
-        launching.set_tta(cfg)
-    cfg.tta_pipeline = ['new']
-    datasets = [cfg.test_dataloader.dataset] * 2
-    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=datasets)
-    launching.set_tta(cfg)
-    datasets = cfg.test_dataloader.dataset.datasets
-    assert [x.pipeline for x in datasets] == [['new'], ['new']]
+    with pytest.raises(SystemExit, match='2'):
+        run_tool('test.py', CONFIG, 'a.pth', '--views', 'flip')
 
 
 def test_data_root_moves_every_path(cfg, data):

@@ -1,9 +1,10 @@
 # RoI test-time augmentation: the image and its mirror image.
 #
-#     python tools/test.py CONFIG CHECKPOINT --tta
+#     python tools/test.py CONFIG CHECKPOINT --tta --views flip
 #
-# Add this file to `_base_` of a config; see scales_flip.py for other image
-# sizes and for when not to flip.
+# That is at the test scale of whatever config. To keep it, add this file to
+# `_base_`; a config that inherits scales_flip.py sets this `tta_pipeline`
+# itself, see there, also for other image sizes and for when not to flip.
 _base_ = './scales_flip.py'
 
 tta_pipeline = [

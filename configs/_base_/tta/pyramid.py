@@ -2,10 +2,11 @@
 # from the two pyramid levels nearest to their size. One backbone pass, as in
 # plain testing. For detectors with an FGLRoIHead.
 #
-#     python tools/test.py CONFIG CHECKPOINT --tta
+#     python tools/test.py CONFIG CHECKPOINT --tta --views pyramid
 #
-# Add this file to `_base_` of a config; see scales_flip.py for other image
-# sizes.
+# That is at the test scale of whatever config. To keep it, add this file to
+# `_base_`; a config that inherits scales_flip.py sets this `tta_pipeline`
+# itself, see there, also for other image sizes and for when not to flip.
 _base_ = './scales_flip.py'
 
 tta_model = dict(mode='pyramid', rescore_thr=0.2)

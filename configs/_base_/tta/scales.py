@@ -1,9 +1,10 @@
 # RoI test-time augmentation: the image at 0.8, 1 and 1.25 times its size.
 #
-#     python tools/test.py CONFIG CHECKPOINT --tta
+#     python tools/test.py CONFIG CHECKPOINT --tta --views scales
 #
-# Add this file to `_base_` of a config; see scales_flip.py for other image
-# sizes.
+# That is at the test scale of whatever config. To keep it, add this file to
+# `_base_`; a config that inherits scales_flip.py sets this `tta_pipeline`
+# itself, see there, also for other image sizes and for when not to flip.
 _base_ = './scales_flip.py'
 
 tta_pipeline = [

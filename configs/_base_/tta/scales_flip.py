@@ -1,10 +1,11 @@
 # RoI test-time augmentation: the image at 0.8, 1 and 1.25 times its size, each
 # with its mirror image.
 #
-#     python tools/test.py CONFIG CHECKPOINT --tta
+#     python tools/test.py CONFIG CHECKPOINT --tta --views scales_flip
 #
-# Add this file to `_base_` of a config. Scales are those of COCO; a config of
-# another size names its own, its test scale in the middle (the reference):
+# That is at the test scale of whatever config. In `_base_` of a config, scales
+# are those of COCO; a config of another size names its own, its test scale in
+# the middle (the reference):
 #
 #     tta_scales = [
 #         dict(type='Resize', scale=(side, side), keep_ratio=True)

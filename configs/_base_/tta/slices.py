@@ -1,10 +1,12 @@
 # RoI test-time augmentation for small objects: the image, and four overlapping
 # parts of it at 1.67 times its size. Parts cut large objects.
 #
-#     python tools/test.py CONFIG CHECKPOINT --tta
+#     python tools/test.py CONFIG CHECKPOINT --tta --views slices
 #
-# Add this file to `_base_` of a config; see scales_flip.py for other image
-# sizes. Other parts need their window alone, in fractions of the image.
+# That is at the test scale of whatever config. To keep it, add this file to
+# `_base_`; a config that inherits scales_flip.py sets this `tta_pipeline`
+# itself, see there, also for other image sizes and for when not to flip.
+# Other parts need their window alone, in fractions of the image.
 _base_ = './scales_flip.py'
 
 tta_slices = [

@@ -9,9 +9,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 from torch import nn
 
-from lib.tta_config import BASES
 from mmfgl.engine.hooks import ChannelsLastHook
 from mmfgl.models.test_time_augs import RoITTAModel
+from mmfgl.utils.tta_views import roi_tta_model
 from mmfgl.utils.weights import check_test_checkpoint
 
 # https://mmdetection.readthedocs.io/en/latest/user_guides/test.html
@@ -100,11 +100,6 @@ def build_arms(cfg: Config, detector: nn.Module) -> dict[str, nn.Module]:
 
 def roi_tta_options(cfg: Config, mode: str) -> dict:
     """Options of a mode: of the config, or else of the ready-made base."""
-    base = 'pyramid' if mode == 'pyramid' else 'scales_flip'
-    for source in (cfg, Config.fromfile(BASES / f'{base}.py')):
-        options = {'mode': 'views', **source.get('tta_model', {})}
-        options.pop('_scope_', None)  # of a config below mmfgl::
-        kind = str(options.pop('type', '')).split('.')[-1]
-        if (kind, options['mode']) == ('RoITTAModel', mode):
-            break
+    options = roi_tta_model(cfg, mode).to_dict()
+    options.pop('type')
     return options

@@ -2,15 +2,13 @@
 
 import json
 import os.path as osp
-from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
 from mmfgl.utils.checked_runner import leaf_datasets
 from mmfgl.utils.launch import replace_data_root
+from mmfgl.utils.tta_views import ready_made
 
-BASES = Path(__file__).parents[3] / 'configs' / '_base_' / 'tta'
-BASE_SCALE = (1333, 800)
 VIEWS = ('config', 'flip', 'scales', 'scales_flip')
 
 
@@ -84,36 +82,15 @@ def set_views(cfg: Config, views: str) -> None:
         ValueError: If the config lacks what the views need. What the slices
             need is printed alone.
     """
+    test_pipeline = test_dataset(cfg).pipeline
     if views != 'config':
-        cfg.tta_pipeline = _ready_made(cfg, views)
+        cfg.tta_pipeline = ready_made(test_pipeline, views)
     elif 'tta_pipeline' not in cfg:
         raise ValueError(
-            'the config has no tta_pipeline: add a base of '
-            'configs/_base_/tta/ to it, or choose one here by --views'
+            'the config has no tta_pipeline: choose a base of '
+            'configs/_base_/tta/ by --views'
         )
     try:
-        cfg.slices_pipeline = _ready_made(cfg, 'slices')
+        cfg.slices_pipeline = ready_made(test_pipeline, 'slices')
     except ValueError as error:
         print(f'RoITTAModel, slices, is left out: {error}')
-
-
-def _ready_made(cfg: Config, name: str) -> list:
-    """The pipeline of a base, where 1 is the test scale of the config."""
-    resizes = [s for s in test_dataset(cfg).pipeline if s['type'] == 'Resize']
-    if len(resizes) != 1 or resizes[0].get('scale') is None:
-        raise ValueError(
-            f'the views {name!r} need a test pipeline with one '
-            'Resize(scale=...), to know the test scale'
-        )
-    pipeline = Config.fromfile(BASES / f'{name}.py').tta_pipeline
-    (augmentation,) = (s for s in pipeline if s['type'] == 'TestTimeAug')
-    for step in (s for choices in augmentation.transforms for s in choices):
-        if step['type'] == 'Resize':
-            step.scale = tuple(
-                round(own * side / base)
-                for own, side, base in zip(
-                    resizes[0].scale, step.scale, BASE_SCALE, strict=True
-                )
-            )
-            step.keep_ratio = resizes[0].get('keep_ratio', False)
-    return pipeline
