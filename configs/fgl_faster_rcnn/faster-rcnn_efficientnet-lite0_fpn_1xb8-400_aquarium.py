@@ -3,7 +3,7 @@
 #   python tools/model_converters/efficientnet_lite.py
 #   python tools/train.py configs/fgl_faster_rcnn/\
 #       faster-rcnn_efficientnet-lite0_fpn_1xb8-400_aquarium.py
-# Expected: see README.md beside this file.
+# AP: not yet measured.
 _base_ = [
     '../_base_/models/faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/datasets/aquarium_detection.py',

@@ -1,7 +1,7 @@
 # The same, started from the objectness pretraining.
 #   python tools/train.py configs/fgl_faster_rcnn/\
 #   fgl-faster-rcnn_efficientnet-lite0-objectness_fpn_1xb8-150_digit-scenes.py
-# Expected: see README.md of the project.
+# AP: not yet measured.
 _base_ = [
     '../_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/datasets/digit_scenes_detection.py',

@@ -3,7 +3,7 @@
 #   python tools/model_converters/efficientnet_lite.py
 #   python tools/train.py configs/fgl_faster_rcnn/\
 #       fgl-faster-rcnn_efficientnet-lite0_fpn_1xb8-150_digit-scenes.py
-# Expected: see README.md of the project.
+# AP: not yet measured.
 _base_ = [
     '../_base_/models/fgl-faster-rcnn_efficientnet-lite0_fpn.py',
     '../_base_/datasets/digit_scenes_detection.py',

@@ -1,5 +1,4 @@
-# The same by the objectness task alone, on one view an image: what to take
-# for one's own images (README.md of the project).
+# The same by the objectness task alone, which needs no teacher.
 #   python tools/model_converters/efficientnet_lite.py
 #   python tools/train.py \
 #       configs/retod/objectness_efficientnet-lite0-fpn_1xb8-400_aquarium.py

@@ -1,6 +1,6 @@
 # Objectness pretraining of FGL Faster R-CNN, R50-FPN, 100 epochs of COCO
-# train2017 + unlabeled2017, one view an image: the task that paid in every
-# experiment on a CPU (README.md beside this file).
+# train2017 + unlabeled2017, one view an image: ReToD without its teacher
+# (compared in README.md beside this file).
 #   bash tools/dist_train.sh \
 #       configs/retod/objectness_r50-fpn_8xb64-100e_coco.py 8
 # Region file: see configs/_base_/datasets/coco_regions.py.

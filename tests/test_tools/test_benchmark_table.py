@@ -1,8 +1,10 @@
 """Tables come from kept results, and from nothing else."""
 
+import re
 import statistics
 
 import pytest
+import yaml
 from benchmark_tables.comparing import compare
 from benchmark_tables.kept import SUBCOMMANDS, read_kept
 from benchmark_tables.tables import render, sources
@@ -93,6 +95,9 @@ def test_fills_and_checks(clone):
     assert text.endswith('<!-- end -->\nEnd.\n')
     meta = clone.metafile.read_text()
     assert 'box AP: 39.7\n          box AP without pretraining: 11.0' in meta
+    (result,) = yaml.safe_load(meta)['Models'][0]['Results']
+    expected = r'photos \(equal .*; labels: .*; fine-tuning: \d+ iterations\)'
+    assert re.fullmatch(expected, result['Dataset'])
     assert '31.3' not in meta  # there is no file that says so
     assert meta.count('Results: null # not yet measured\n    Downstream') == 1
     for path in (clone.readme, clone.metafile):

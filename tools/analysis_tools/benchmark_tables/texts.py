@@ -165,10 +165,11 @@ def _results(model: str, kept: Sequence[Kept]) -> list[str]:
             continue
         names = ', '.join(dict.fromkeys(f'{f.name}.json' for f in arm.files))
         rows += [
-            f'      # {group.equal}, labels: {group.labels}, fine-tuning: '
-            f'{group.settings["finetune_iters"]} iterations; {names}',
+            f'      # {names}',
             '      - Task: Object Detection',
-            f'        Dataset: {group.settings["data"]}',
+            f'        Dataset: "{group.settings["data"]} ({group.equal}; '
+            f'labels: {group.labels}; fine-tuning: '
+            f'{group.settings["finetune_iters"]} iterations)"',
             '        Metrics:',
             f'          box AP: {statistics.mean(arm.of("AP")):.1f}',
         ]
