@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('labels', metavar='LABELS', nargs='?', help=labels)
     add('--out', required=True, metavar='DIR', help='folder of the run')
     val = 'COCO JSON of photographs of PHOTOS to validate on '
-    val += '(default: those of the data set, else a fifth of the labelled ones)'
+    val += '(default: those of the data set, else a fifth of those labelled)'
     add('--val', metavar='JSON', help=val)
     budget = parser.add_mutually_exclusive_group()
     minutes = 'length of the whole run, divided among its parts'

@@ -56,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--repeats', type=int, default=10)
     add('--batch', type=int, default=2, help='images of a training step')
     add('--crop', type=int, default=224, help='side of the pretraining views')
-    add('--pretrain-batch', type=int, default=8, help='images of a pretraining step')
+    add('--pretrain-batch', type=int, default=8, help='of a pretraining step')
     add('--proposals', type=int, default=1000)
     add('--only', default=','.join(PARTS), help='parts to measure, of these')
     add('--data-root', default='', help='of the pipeline part: pipeline.py')
