@@ -67,5 +67,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         with user_errors(args.debug):
             args.main(args)
     except KeyboardInterrupt:
-        print('stopped: the same command goes on', file=sys.stderr)
+        goes_on = ': the same command goes on' * (args.command == 'run')
+        print(f'stopped{goes_on}', file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -9,6 +9,7 @@ from mmcv.ops import RoIAlign
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules import AnchorGenerator, DeltaXYWHBBoxCoder
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
@@ -54,9 +55,16 @@ def _obstacles(detector: TwoStageDetector) -> Iterator[str]:
         yield f'the loss {type(head.bbox_head.loss_cls).__name__}'
     for part in (rpn, head.bbox_head):
         coder = getattr(part, 'bbox_coder', None)
-        if part is not None and type(coder) is not DeltaXYWHBBoxCoder:
+        if part is None:
+            continue
+        if type(coder) is not DeltaXYWHBBoxCoder:
             yield f'the box coder {type(coder).__name__}'
-    for layer in head.bbox_roi_extractor.roi_layers:
+        elif not coder.clip_border:
+            yield f'clip_border=False ({type(part).__name__})'
+    extractor = head.bbox_roi_extractor
+    if not isinstance(extractor, SingleRoIExtractor):
+        yield f'the RoI extractor {type(extractor).__name__}'
+    for layer in extractor.roi_layers:
         if not isinstance(layer, RoIAlign) or layer.pool_mode != 'avg':
             yield f'the RoI layer {type(layer).__name__}'
             break
@@ -98,8 +106,14 @@ def preprocessing(cfg: Config) -> dict[str, Any]:
         RGB, else BGR). Resizing is OpenCV's bilinear.
 
     Raises:
-        ValueError: The config's test pipeline has steps of another kind.
+        ValueError: The config has no test pipeline, or one with steps of
+            another kind.
     """
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(
+            'the config has no test_dataloader: give that of a detector, not '
+            'of a pretraining'
+        )
     settings: dict[str, Any] = {}
     for step in get_test_pipeline_cfg(cfg):
         name = step['type'].split('.')[-1]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from mmfgl.utils.names import without_formulas
+
 
 def confused_pairs(
     confusion: np.ndarray, classes: Sequence[str], top: int
@@ -54,6 +56,7 @@ def plot_confusion(
     axes = figure.subplots()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap='Blues', aspect='auto')
     figure.colorbar(image, label="share of the class's objects")
+    classes = list(map(without_formulas, classes))
     axes.set_xticks(range(columns), [*classes, 'missed'], rotation=90)
     names = [f'{c} ({n})' for c, n in zip(classes, totals, strict=True)]
     axes.set_yticks(range(rows), names)

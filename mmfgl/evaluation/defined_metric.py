@@ -52,6 +52,8 @@ class DefinedCocoMetric(CocoMetric):
         **kwargs,
     ) -> None:
         super().__init__(None, *args, backend_args=backend_args, **kwargs)
+        # a config gives lists or one number, COCOeval wants an array
+        self.iou_thrs = np.atleast_1d(np.asarray(self.iou_thrs, float))
         self.num_invalid = 0
         if ann_file is not None:
             self._coco_api = read_ground_truth(

@@ -46,7 +46,7 @@ def read_ground_truth(
             annotation['id'] = number
     for annotation, own in zip(annotations, ids, strict=True):
         annotation['bbox'] = _box(annotation, own, path)
-        annotation.setdefault('iscrowd', 0)
+        annotation['iscrowd'] = annotation.get('iscrowd') or 0
         if annotation.get('area') is None:
             annotation['area'] = annotation['bbox'][2] * annotation['bbox'][3]
     for key, rows in (('image', content['images']), ('category', categories)):

@@ -65,7 +65,7 @@ def image_boxes(
         gt_labels=gt_labels[~crowd],
         crowd_boxes=gt_boxes[crowd],
         crowd_labels=gt_labels[crowd],
-        size=(info.get('width', 1), info.get('height', 1)),
+        size=(info.get('width') or 1, info.get('height') or 1),
     )
 
 

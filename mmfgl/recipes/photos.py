@@ -104,12 +104,10 @@ def pretraining_photos(dataset: Dataset) -> list[str]:
     A link to one of them, or a copy of its file, is that one. Names that a
     list cannot hold are left out; :func:`read_photos` tells of them.
     """
-    held_out = Copies(
-        path
-        for name, split in dataset.splits.items()
-        if name != 'train'
-        for path in split.paths()
-    )
+    held_out = Copies(dataset.held_out)
+    for name, split in dataset.splits.items():
+        for path in split.paths() if name != 'train' else ():
+            held_out.add(path)
     photos = (path for path in dataset.all_photos() if not _is_odd(path))
     return [path for path in photos if held_out.find(path) is None]
 

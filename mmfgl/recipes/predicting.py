@@ -26,12 +26,12 @@ from mmfgl.evaluation.score_threshold import SHOWN_IOU
 from mmfgl.recipes.results import read_results
 from mmfgl.recipes.trained import find_trained, load_detector
 from mmfgl.utils.atomic_files import write_atomically
-from mmfgl.utils.names import IMG_EXTENSIONS, printable
+from mmfgl.utils.names import IMG_EXTENSIONS, printable, without_formulas
 from mmfgl.utils.quiet import hushed
 from mmfgl.visualization import PictureHook
 from mmfgl.visualization.picture_hook import writable
 
-PICTURES = 'pictures'  # folder of ``out``
+PICTURES, PREDICTIONS = 'pictures', 'predictions.json'  # of ``out``
 
 
 def predict(
@@ -79,25 +79,6 @@ def predict(
     found: list[dict] = []
     entries: list[dict] = []
     unreadable: dict[str, str] = {}
-    for number, name in enumerate(track_iter_progress(names), 1):
-        path = osp.join(root, name)
-        try:
-            image, sample = detector(path)
-        except UnreadableImageError as error:
-            unreadable[name] = error.reason
-            continue
-        sample = detector.to_show(sample, score_thr)
-        with hushed():  # of boxes that touch the border
-            detector.draw(image, sample, out / PICTURES / writable(name))
-        height, width = image.shape[:2]
-        entry = dict(id=number, file_name=name, width=width, height=height)
-        entries.append(entry)
-        found += detector.annotations(sample, number, len(found))
-    print()
-    for name, reason in unreadable.items():
-        print(f'unreadable: {printable(name)}: {reason}')
-    if not entries:
-        raise ValueError(f'none of the {len(names)} images can be read')
     content = dict(
         images=entries,
         categories=detector.categories,
@@ -106,12 +87,36 @@ def predict(
         detector=arm,
         unreadable=unreadable,
     )
-    text = json.dumps(content, indent=1)
-    write_atomically(f'{text}\n'.encode(), out / 'predictions.json')
+    try:
+        for number, name in enumerate(track_iter_progress(names), 1):
+            path = osp.join(root, name)
+            try:
+                image, sample = detector(path)
+            except UnreadableImageError as error:
+                unreadable[name] = error.reason
+                continue
+            sample = detector.to_show(sample, score_thr)
+            with hushed():  # of boxes that touch the border
+                detector.draw(image, sample, out / PICTURES / writable(name))
+            height, width = image.shape[:2]
+            entry = dict(id=number, file_name=name, width=width, height=height)
+            entries.append(entry)
+            found += detector.annotations(sample, number, len(found))
+    finally:  # an error or Ctrl-C loses nothing
+        if entries:
+            text = json.dumps(content, indent=1)
+            write_atomically(f'{text}\n'.encode(), out / PREDICTIONS)
+        print()
+        for name, reason in unreadable.items():
+            print(f'unreadable: {printable(name)}: {reason}')
+        if len(entries) + len(unreadable) < len(names):
+            print(f'ended early: {len(entries)} of {len(names)} images done')
+    if not entries:
+        raise ValueError(f'none of the {len(names)} images can be read')
     print(
         f'{len(found)} objects of score {score_thr:g} or more in '
         f'{len(entries)} images, {len(unreadable)} unreadable: '
-        f'{out / PICTURES}, {out / "predictions.json"}'
+        f'{out / PICTURES}, {out / PREDICTIONS}'
     )
     if not found:
         print('Nothing was found; a lower --score-thr shows more.')
@@ -119,7 +124,7 @@ def predict(
 
 
 def find_names(images: str | Path, out: Path) -> tuple[str, list[str]]:
-    """Images of a folder, a file or a pattern, without pictures of ``out``.
+    """Images of a folder, a file or a pattern, but not those drawn here.
 
     Returns:
         A folder, and names relative to it.
@@ -139,9 +144,7 @@ def find_names(images: str | Path, out: Path) -> tuple[str, list[str]]:
         files = list(map(osp.abspath, files))
         root = osp.commonpath(map(osp.dirname, files)) if files else ''
         names = [osp.relpath(file, root) for file in files]
-    below = osp.join(osp.abspath(out / PICTURES), '')
-    paths = ((osp.abspath(osp.join(root, name)), name) for name in names)
-    names = [name for path, name in paths if not path.startswith(below)]
+    names = [name for name in names if not _is_drawn(Path(root, name), out)]
     if not names:
         raise FileNotFoundError(
             f'no image found in {text}: give a folder, a file or a pattern '
@@ -149,6 +152,18 @@ def find_names(images: str | Path, out: Path) -> tuple[str, list[str]]:
             'this command writes)'
         )
     return root, names
+
+
+def _is_drawn(path: Path, out: Path) -> bool:
+    """Whether a picture is of this command, of ``out`` or another folder."""
+    return any(
+        folder.name == PICTURES
+        and (
+            folder.parent == out.absolute()
+            or (folder.parent / PREDICTIONS).is_file()
+        )
+        for folder in Path(osp.abspath(path)).parents
+    )
 
 
 class Detector:
@@ -177,7 +192,8 @@ class Detector:
         classes = cfg.metainfo.classes
         self.categories = [dict(id=ids[n], name=n) for n in classes]
         self.visualizer = DetLocalVisualizer.get_instance('predict')
-        self.visualizer.dataset_meta = dict(classes=classes, palette='random')
+        shown = tuple(map(without_formulas, classes))
+        self.visualizer.dataset_meta = dict(classes=shown, palette='random')
         self.duplicates = PictureHook(nms_iou=SHOWN_IOU)
 
     @torch.no_grad()

@@ -91,8 +91,13 @@ class RunSteps:
         # those of an earlier start included
         self.taken[step.name] = json.loads(path.read_text())['seconds']
         if step.resumable:
-            records = read_log(step.work_dir)
+            try:
+                records = read_log(step.work_dir)
+            except FileNotFoundError:
+                records = []
             times = [r['time'] for r in records if 'loss' in r]
+            if not times:  # the clock ended it before the first record
+                return
             iteration = statistics.median(times)
         elif step.name.startswith('test-'):
             path = step.work_dir / 'metrics.json'

@@ -9,6 +9,7 @@ from mmdet.apis import init_detector
 from mmdet.models import BaseDetector
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.fileio import list_from_file
 
 from mmfgl.recipes.results import FILE, read_results
 from mmfgl.recipes.steps import ARMS
@@ -122,6 +123,9 @@ def load_detector(
         device=device or get_device(),
     )
     check_test_checkpoint(model, safe_load(checkpoint, trust))
-    if 'metainfo' in model.cfg:  # what the parents take are COCO's classes
-        model.dataset_meta['classes'] = tuple(model.cfg.metainfo.classes)
+    classes = (model.cfg.get('metainfo') or {}).get('classes')
+    if classes:  # what the parents take are COCO's
+        if isinstance(classes, str):
+            classes = list_from_file(classes)
+        model.dataset_meta['classes'] = tuple(classes)
     return model

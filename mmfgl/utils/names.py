@@ -16,3 +16,8 @@ def is_hidden(name: str) -> bool:
 def printable(name: str) -> str:
     """A name that every log can hold: bytes that are no UTF-8 are escaped."""
     return name.encode('utf-8', 'backslashreplace').decode()
+
+
+def without_formulas(name: str) -> str:
+    """A name as matplotlib draws it letter by letter, ``$`` included."""
+    return name.replace('$', r'\$')

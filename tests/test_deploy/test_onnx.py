@@ -111,18 +111,23 @@ def test_check_prints_the_differences(exported, capsys):
     assert f'{other.matches} detections match' in str(other)
 
 
-def test_the_example_refuses_deeper_images(
+def test_the_example_refuses_deeper_images_and_takes_thin_ones(
     exported, tmp_path, monkeypatch, capsys
 ):
     image = str(tmp_path / 'deep.png')
     cv2.imwrite(image, np.full((20, 30), 4080, np.uint16))
     example = ROOT / 'tools/deploy/onnx_predict.py'
-    words = [exported[0] / 'model.onnx', image, '--out', tmp_path / 'out']
+    thin = str(tmp_path / 'thin.png')
+    cv2.imwrite(thin, np.full((3, 2000), 40, np.uint8))
+    words = [exported[0] / 'model.onnx', image, thin]
+    words += ['--out', tmp_path / 'out']
     monkeypatch.setattr('sys.argv', [str(example), *map(str, words)])
     runpy.run_path(str(example), run_name='__main__')
     assert f'skipped, more than 8 bits a value: {image}' in (
         capsys.readouterr().err
     )
+    file = tmp_path / 'out/predictions.json'
+    assert list(json.loads(file.read_text())) == [thin]
 
 
 def test_nothing_found():
@@ -165,6 +170,20 @@ def test_refused(model, reason):
         check_supported(MODELS.build(model))
 
 
+def test_other_parts_are_refused():
+    cfg = tiny_plain_detector_cfg()
+    cfg.rpn_head.bbox_coder = dict(
+        type='DeltaXYWHBBoxCoder', clip_border=False
+    )
+    extractor = dict(cfg.roi_head.bbox_roi_extractor)
+    extractor.pop('finest_scale', None)
+    extractor.update(type='GenericRoIExtractor', aggregation='sum')
+    cfg.roi_head.bbox_roi_extractor = extractor
+    words = r'clip_border=False \(RPNHead\); the RoI extractor GenericRoIExt'
+    with pytest.raises(ValueError, match=words):
+        check_supported(MODELS.build(cfg))
+
+
 def test_masks_are_refused():
     cfg = tiny_plain_detector_cfg()
     extractor = cfg.roi_head.bbox_roi_extractor
@@ -192,6 +211,11 @@ def test_preprocessing_that_the_file_cannot_state(step, message):
     cfg.test_dataloader.dataset.pipeline.insert(2, step)
     with pytest.raises(ValueError, match=message):
         preprocessing(cfg)
+
+
+def test_a_config_without_a_test():
+    with pytest.raises(ValueError, match='has no test_dataloader'):
+        preprocessing(Config(dict(model=dict())))
 
 
 def test_missing_files(tmp_path):

@@ -241,6 +241,19 @@ def test_boxes_without_area_find_nothing(metric_of, cls):
     assert results['bbox_mAP'] == 0
 
 
+@pytest.mark.parametrize('thrs', [0.5, [0.5], [0.5, 0.75]])
+@pytest.mark.parametrize('cls', KINDS)
+def test_thresholds_as_a_config_gives_them(metric_of, thrs, cls):
+    content = content_of([(0, BOX, 0, 0)])
+    # and what exporters leave null
+    content['annotations'][0].update(iscrowd=None)
+    content['images'][0].update(width=None, height=0)
+    metric = metric_of(content, cls, iou_thrs=thrs)
+    results = results_of(metric, [[(BOX, 0.9, 0)], []])
+    assert results['bbox_mAP'] == 1
+    values_of(results)
+
+
 def test_sorted_categories(metric_of):
     content = content_of(ONE)
     content['categories'].reverse()

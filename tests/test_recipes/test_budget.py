@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -27,6 +28,21 @@ def test_the_parts_add_up_to_the_minutes():
     assert pretrain == pytest.approx(finetune.seconds, abs=0.2)
     assert fixed + pretrain + 2 * finetune.seconds == pytest.approx(1800, 1e-3)
     assert finetune.iters == round(finetune.seconds / SPEED.finetune)
+
+
+@pytest.mark.parametrize('records', [[], [dict(step=2, mAP=0.1)]])
+def test_a_training_that_ends_before_its_first_record(tmp_path, records):
+    steps = RunSteps(tmp_path, SimpleNamespace(), make(minutes=30))
+    (tmp_path / 'steps').mkdir()
+    (tmp_path / 'steps/retod.json').write_text('{"seconds": 9.0}')
+    for number, record in enumerate(records):
+        log = tmp_path / f'2026010{number}_000000/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text(json.dumps(record))
+    step = SimpleNamespace(name='retod', resumable=True, work_dir=tmp_path)
+    before = steps.budget
+    assert list(steps._learn(step)) == [step]
+    assert steps.taken == dict(retod=9.0) and steps.budget == before
 
 
 def test_what_took_longer_is_taken_from_the_trainings():

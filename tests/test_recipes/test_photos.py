@@ -39,6 +39,26 @@ def test_all_photographs_but_val_are_pretrained_on(digits, dataset, tmp_path):
     assert 'the 3 of val are never among them' in text
 
 
+@pytest.mark.parametrize('part', ['val', 'test'])
+def test_a_part_whose_labels_are_hidden_is_held_out(digits, tmp_path, part):
+    root = shutil.copytree(digits, tmp_path / 'photos')
+    pool = root / 'val/more' if part == 'val' else root / 'test'
+    (root / 'unlabelled').rename(pool)
+    folder = root / part
+    images = [
+        dict(id=i, file_name=str(p.relative_to(folder)), width=128, height=96)
+        for i, p in enumerate(sorted(folder.rglob('*.jpg')), 1)
+    ]
+    labels = root / f'annotations/{part}.json'
+    content = json.loads((root / 'annotations/train.json').read_text())
+    write_json(labels, dict(content, images=images, annotations=[]))
+    dataset = read_photos(root)
+    photos = pretraining_photos(dataset)
+    assert photos and not any(str(folder) in path for path in photos)
+    assert any(f'{part} has no object' in note for note in dataset.notes)
+    assert len(dataset.held_out) == len(images)
+
+
 def test_a_link_to_a_held_out_photograph_is_one(digits, tmp_path):
     dataset = read_photos(shutil.copytree(digits, tmp_path / 'photos'))
     before = pretraining_photos(dataset)

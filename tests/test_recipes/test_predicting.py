@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mmfgl.recipes import predicting
 from mmfgl.recipes.predicting import find_names, predict
 
 
@@ -69,6 +70,9 @@ def test_names_of_a_folder_a_file_and_a_pattern(images):
     (out / 'pictures').mkdir(parents=True)
     shutil.copy(images / 'a.png', out / 'pictures')
     assert find_names(images, out)[1] == names
+    # nor what it has written elsewhere
+    (out / 'predictions.json').touch()
+    assert find_names(images, images / 'out2')[1] == names
     assert find_names(images / 'sub', images / 'sub')[1] == ['a.png']
     with pytest.raises(FileNotFoundError, match='which this command writes'):
         find_names(out / 'pictures', out)
@@ -80,6 +84,39 @@ def test_names_of_a_folder_a_file_and_a_pattern(images):
     for wrong in ('nowhere', '*.png', 'notes'):
         with pytest.raises(FileNotFoundError, match='no image found in'):
             find_names(images / 'empty' / wrong, out)
+
+
+def test_an_interruption_keeps_what_was_found(
+    run_dir, images, tmp_path, monkeypatch, capsys
+):
+    read = predicting.read_image
+
+    def stopped(path):
+        if 'sub' in path:
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(predicting, 'read_image', stopped)
+    with pytest.raises(KeyboardInterrupt):
+        predict(run_dir, images, out=tmp_path)
+    content = json.loads((tmp_path / 'predictions.json').read_text())
+    assert [image['file_name'] for image in content['images']] == ['a.png']
+    assert content['annotations'] and list(content['unreadable'])
+    assert 'ended early: 1 of 3 images done' in capsys.readouterr().out
+
+
+def test_names_that_matplotlib_would_take_for_formulas(
+    run_dir, images, tmp_path
+):
+    run = shutil.copytree(run_dir, tmp_path / 'run')
+    for name in ('configs/retod.py', 'data/annotations/val.json'):
+        text = (run / name).read_text()
+        (run / name).write_text(text.replace('thing', 'a$_$b'))
+    content = predict(run, images / 'a.png', out=tmp_path, score_thr=0)
+    names = {c['id']: c['name'] for c in content['categories']}
+    shown = {names[row['category_id']] for row in content['annotations']}
+    assert 'a$_$b' in shown
+    assert (tmp_path / 'pictures/a.png').is_file()
 
 
 def test_what_is_wrong_is_told(run_dir, images, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.evaluation import get_classes
 from mmengine.config import Config
 
 from mmfgl.recipes.trained import SCORE_THR, find_trained, load_detector
@@ -44,6 +45,21 @@ def test_config_and_checkpoint(run_dir, tmp_path):
     torch.save(dict(state_dict=dict(weight=torch.zeros(2))), other)
     with pytest.raises(RuntimeError, match='does not belong to the model'):
         load_detector(find_trained(config, other), 'cpu')
+
+
+def test_classes_of_a_file(run_dir, tmp_path):
+    (tmp_path / 'classes.txt').write_text('a b\nc\nd\n')
+    cfg = Config.fromfile(run_dir / 'configs/retod.py')
+    checkpoint = run_dir / 'retod/iter_5.pth'
+    for classes, expected in (
+        (str(tmp_path / 'classes.txt'), ('a b', 'c', 'd')),
+        (None, tuple(get_classes('coco'))),  # the file names none either
+    ):
+        cfg.metainfo = dict(classes=classes)
+        cfg.dump(tmp_path / 'config.py')
+        trained = find_trained(tmp_path / 'config.py', checkpoint)
+        model = load_detector(trained, 'cpu')
+        assert tuple(model.dataset_meta['classes']) == expected
 
 
 def test_files_of_strangers(run_dir, tmp_path):

@@ -41,7 +41,9 @@ class Detector:
             zoom = min(
                 max(size) / max(height, width), min(size) / min(height, width)
             )
-            size = (int(width * zoom + 0.5), int(height * zoom + 0.5))
+            size = tuple(
+                max(1, int(side * zoom + 0.5)) for side in (width, height)
+            )
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         if settings['rgb']:
             image = image[..., ::-1]

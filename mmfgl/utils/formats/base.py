@@ -46,12 +46,15 @@ class Dataset:
         photos: Absolute folder of the photographs, labelled or not.
         layout: What it was recognised as.
         notes: What was repaired, left out or looks odd, one line each.
+        held_out: Absolute paths of photographs of ``val`` and ``test`` that
+            are in no split, for they show no labelled object.
     """
 
     splits: dict[str, Split]
     photos: str
     layout: str
     notes: list[str] = field(default_factory=list)
+    held_out: list[str] = field(default_factory=list)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -66,8 +69,9 @@ class Dataset:
         return sorted(found)
 
     def unlabelled(self) -> list[str]:
-        """Absolute paths of the photographs that no split lists, sorted."""
+        """Absolute paths of the photographs of no part, sorted."""
         listed = {p for split in self.splits.values() for p in split.paths()}
+        listed.update(self.held_out)
         return [path for path in self.all_photos() if path not in listed]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os.path as osp
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmfgl.utils.audit import AuditReport, Use, audit_content
@@ -21,6 +21,7 @@ def finish(
     photos: str | Path,
     layout: str,
     notes: list[str],
+    held_out: Iterable[str] = (),
 ) -> Dataset:
     """Audit the parts, mend them and give them the same categories.
 
@@ -29,11 +30,12 @@ def finish(
         photos: Folder of all photographs.
         layout: Name of the layout.
         notes: What is known already.
+        held_out: Absolute paths of more photographs of ``val`` and ``test``.
 
     Raises:
         ValueError: The labels are not what they seem; a line each, with files.
     """
-    splits, failures = {}, []
+    splits, failures, held_out = {}, [], set(held_out)
     for name, (content, root, report) in contents.items():
         root = osp.abspath(root)
         if not report.findings('error'):
@@ -43,15 +45,19 @@ def finish(
         notes += [f'{report.path}: {finding}' for finding in found]
         if name != 'train' and not report.objects['used']:
             notes.append(f'{report.path}: {name} has no object: left out')
+            held_out.update(Split(content, root).paths())
             continue
         splits[name] = Split(content, root)
     if any(failures):
         raise ValueError('\n'.join(filter(None, failures)))
     sources = {name: report.path for name, (*_, report) in contents.items()}
+    for split in splits.values():
+        held_out.difference_update(split.paths())
     _compare_images(splits, sources, notes)
     _share_categories([split.content for split in splits.values()], notes)
     _tell_like_names(splits['train'].content['categories'], notes)
-    return Dataset(splits, osp.abspath(photos), layout, notes)
+    photos = osp.abspath(photos)
+    return Dataset(splits, photos, layout, notes, sorted(held_out))
 
 
 def _audit(content: dict, root: str, report: AuditReport, train: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os.path as osp
 import re
@@ -77,9 +78,8 @@ def split_dataset(
     if together:
         note += f'; {total} bursts or copies of one photograph kept together'
     rest = {k: v for k, v in dataset.splits.items() if k != 'train'}
-    return Dataset(
-        splits | rest, dataset.photos, dataset.layout, [*dataset.notes, note]
-    )
+    notes = [*dataset.notes, note]
+    return dataclasses.replace(dataset, splits=splits | rest, notes=notes)
 
 
 def _bursts(split: Split) -> dict[str, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import os.path as osp
 from collections import defaultdict
@@ -56,7 +57,9 @@ def read_yolo(photos: Path, plan: YoloPlan) -> Dataset:
         part: (*content, reports[part])
         for part, content in to_content(parts, plan.classes).items()
     }
-    return finish(contents, photos, f'YOLO: {plan.source}', notes)
+    others = (paths for part, paths in images.items() if part != 'train')
+    held_out = itertools.chain.from_iterable(others)
+    return finish(contents, photos, f'YOLO: {plan.source}', notes, held_out)
 
 
 def _images(plan: YoloPlan, notes: list[str]) -> dict[str, list[str]]:
@@ -186,9 +189,10 @@ def _read_part(
         level = 'error' if train else 'warning'
         report.tell(level, f'{text}should be {place}')
     if 2 * len(without) > len(labelled):
+        use = 'for pretraining only' if train else 'left out'
         text = (
-            'images without a label file: as most have none, for pretraining '
-            'only; an empty label file says that an image has no object'
+            f'images without a label file: as most have none, {use}; an empty '
+            'label file says that an image has no object'
         )
         lost = set(without)
         labelled = [one for one in labelled if one.path not in lost]

@@ -264,6 +264,9 @@ def test_no_label_at_all(root, parts):
     notes = '\n'.join(dataset.notes)
     assert 'no label file for any of 2 images' in notes
     assert 'val has no object: left out' in notes
+    assert 'as most have none, left out;' in notes
+    assert [Path(path).name for path in dataset.held_out] == ['d.jpg', 'e.jpg']
+    assert not dataset.unlabelled()
     shutil.rmtree(root / 'labels' / 'train')
     with pytest.raises(ValueError, match='no label file for any of 3') as e:
         read_dataset(root)
