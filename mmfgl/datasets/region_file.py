@@ -65,11 +65,18 @@ class RegionFile:
         The file name must be the end of the path, or the whole of its
         absolute form; the longest one counts.
         """
+        if (name := self.name_of(img_path)) is None:
+            return None
+        found = self.images.get(name)
+        return slice(*found[:2]), found[2:]
+
+    def name_of(self, img_path: str) -> str | None:
+        """File name of an image in the file; see :meth:`find`."""
         path = plain_name(osp.abspath(img_path))
         start = 0
         while start >= 0:
-            if found := self.images.get(path[start:]):
-                return slice(*found[:2]), found[2:]
+            if self.images.get(path[start:]):
+                return path[start:]
             after = path.find('/', start) + 1
             start = after or -1
         return None

@@ -3,6 +3,7 @@
 import json
 import logging
 import os.path as osp
+from collections.abc import Sequence
 
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import get, list_dir_or_file
@@ -15,6 +16,19 @@ from mmfgl.datasets.image_names import (
 from mmfgl.datasets.image_reader import UnreadableImageError
 from mmfgl.registry import DATASETS
 from mmfgl.utils.names import IMG_EXTENSIONS
+
+
+class _Paths(Sequence):
+    """Paths of the images of a data set, each made when it is asked for."""
+
+    def __init__(self, dataset: BaseDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> str:
+        return self.dataset.get_data_info(row)['img_path']
 
 
 @DATASETS.register_module()
@@ -47,7 +61,8 @@ class UnlabelledImages(BaseDataset):
 
     Raises:
         FileNotFoundError: If the folder or the file does not exist.
-        ValueError: If no image is found, or a name is an address.
+        ValueError: If no image is found, a name is an address, or a region
+            file of the pipeline holds no image or takes one for another.
     """
 
     METAINFO = dict(dataset_type='unlabelled_images')
@@ -97,6 +112,15 @@ class UnlabelledImages(BaseDataset):
             )
         # the parent's serialising empties a list
         return list(names) if self.serialize_data else names
+
+    def full_init(self) -> None:
+        """Read the names, and show them to the proposers of the pipeline."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        for step in self.pipeline.transforms:
+            for proposer in getattr(step, 'proposers', ()):
+                proposer.check_images(_Paths(self))
 
     def _read_list(self, folder: str) -> ImageNames:
         """Names listed in the text file or COCO JSON."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmfgl.datasets import FileRegions
+from mmfgl.datasets.image_reader import UnreadableImageError
 from mmfgl.datasets.region_arrays import (
     GrowingArray,
     RegionSpool,
@@ -57,7 +58,7 @@ def test_a_folder_of_arrays_is_read_like_a_json(tmp_path):
     *_, found = proposer.propose_rows(info('/y/2.jpg'))
     assert found.tolist() == [3]
     np.testing.assert_allclose(regions.embed(found), rows[3:], atol=2e-3)
-    with pytest.raises(KeyError, match=r'3\.jpg.*not in the region file'):
+    with pytest.raises(UnreadableImageError, match=r'3\.jpg: not in the r'):
         proposer.propose(info('3.jpg'))
     with pytest.raises(ValueError, match='100 x 80 in the region file'):
         proposer.propose(info('2.jpg', (100, 80)))

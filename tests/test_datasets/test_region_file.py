@@ -6,13 +6,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 
 from mmfgl.datasets import FileRegions
+from mmfgl.datasets.image_reader import UnreadableImageError
 from mmfgl.datasets.region_file import (
     read_region_file,
     write_embeddings,
     write_region_file,
 )
+from mmfgl.datasets.region_proposers import file_regions
 from mmfgl.registry import TASK_UTILS
 
 SHAPE = (80, 100)
@@ -67,7 +70,7 @@ def test_boxes_and_labels_by_score(tmp_path):
     assert boxes.tolist() == [[10, 10, 50, 50]]
     with pytest.raises(ValueError, match='100 x 80 in the region file'):
         proposer.propose(info('b/1.jpg', (100, 80)))
-    with pytest.raises(KeyError, match=r'3\.jpg.*not in the region file'):
+    with pytest.raises(UnreadableImageError, match=r'3\.jpg: not in the r'):
         proposer.propose(info('3.jpg'))
     # without scores, the order of the file
     proposer = FileRegions(coco_file(tmp_path, scores=False))
@@ -136,8 +139,43 @@ def test_a_file_is_read_once_until_it_changes(tmp_path):
     file = coco_file(tmp_path)
     assert read_region_file(file) is read_region_file(file)
     (tmp_path / 'r.json').write_text('{"images": [], "annotations": []}')
-    with pytest.raises(KeyError):
+    with pytest.raises(UnreadableImageError):
         FileRegions(file).propose(info('2.jpg'))
+
+
+def test_images_are_looked_up_before_the_first_is_asked_for(
+    tmp_path, caplog, monkeypatch
+):
+    proposer = TASK_UTILS.build(
+        dict(
+            type='mmfgl.MixedRegions',
+            proposers=[
+                dict(type='mmfgl.GridRegions'),
+                dict(type='mmfgl.FileRegions', ann_file=coco_file(tmp_path)),
+            ],
+        )
+    )
+    logger = MMLogger.get_instance('regions', log_level='INFO')
+    logger.addHandler(caplog.handler)
+    # one image twice in a list, and by a link, is one image
+    (tmp_path / 'y').mkdir()
+    (tmp_path / '2.jpg').touch()
+    (tmp_path / 'y/2.jpg').symlink_to(tmp_path / '2.jpg')
+    two = [str(tmp_path / '2.jpg'), str(tmp_path / 'y/2.jpg')]
+    proposer.check_images(['/x/a/1.jpg', '/x/b/1.jpg', *two, two[0]])
+    (record,) = caplog.records
+    assert record.levelname == 'INFO'
+    assert '4 boxes in 3 images, 2 clusters' in record.message
+    proposer.check_images(['/x/3.jpg', '/x/a/1.jpg', '/x/4.jpg'])
+    assert caplog.records[-1].levelname == 'WARNING'
+    assert '2 images are not in it: left out' in caplog.records[-1].message
+    with pytest.raises(ValueError, match=r"none of the 2 .*, '/x/3.jpg' fir"):
+        proposer.check_images(['/x/3.jpg', '/x/4.jpg'])
+    words = r"'/x/2.jpg' and '/z/2.jpg' are both '2.jpg' of the region file"
+    with pytest.raises(ValueError, match=words):
+        proposer.check_images(['/x/2.jpg', '/x/a/1.jpg', '/z/2.jpg'])
+    monkeypatch.setattr(file_regions, 'MOST_CHECKED', 2)  # every other one
+    proposer.check_images(['/x/2.jpg', '/z/2.jpg', '/x/a/1.jpg', '/3.jpg'])
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -117,6 +117,26 @@ def test_missing_and_empty_sources(folder, tmp_path):
             build(folder, 'x.json')
 
 
+def test_images_without_regions(folder, tmp_path):
+    """They are skipped and told; two images are never one."""
+    file = tmp_path / 'r.json'
+    listed = [dict(id=0, file_name='a.jpg', width=32, height=24)]
+    notes = [dict(id=1, image_id=0, category_id=1, bbox=[2, 2, 9, 9])]
+    content = dict(images=listed, annotations=notes, categories=[dict(id=1)])
+    file.write_text(json.dumps(content))
+    views = dict(PIPELINE[1], proposer=dict(type='mmfgl.FileRegions'))
+    views['proposer']['ann_file'] = str(file)
+    pipeline = [PIPELINE[0], views, PIPELINE[2]]
+    dataset = build(folder, pipeline=pipeline)
+    sample = dataset[1]['data_samples']
+    assert sample.img_path.endswith('a.jpg')
+    assert [path for path, _ in sample.skipped][0].endswith('b.png')
+    assert 'not in the region file' in sample.skipped[0][1]
+    write_image(folder / 'sub' / 'a.jpg')
+    with pytest.raises(ValueError, match="are both 'a.jpg' of the region fil"):
+        build(folder, pipeline=pipeline)
+
+
 def test_too_many_unreadable_images(faulty):
     # two tries: the image, and the one half of the set away
     dataset = build(faulty, 'list.txt', pipeline=PIPELINE, max_refetch=2)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets.transforms import Resize
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
@@ -100,9 +101,77 @@ def test_frame_of_the_boxes(models, monkeypatch):
     monkeypatch.setattr(DetectorRegions, '_run', brightest)
     for flip in (False, True):
         regions = DetectorRegions(*models['retod'], flip=flip)
-        assert regions.side == 96
+        assert (regions.scale, regions.keep_ratio) == ((96, 96), True)
         boxes = regions.propose(dict(img=img, img_shape=(60, 80)))
         np.testing.assert_allclose(boxes, [[50, 10, 70, 30]], atol=1.5)
+
+
+@pytest.mark.parametrize('keep_ratio', [True, False])
+@pytest.mark.parametrize('shape', [(60, 80), (80, 60), (70, 70), (10, 200)])
+def test_the_size_is_that_of_the_test(
+    models, tmp_path, monkeypatch, shape, keep_ratio
+):
+    """As mmdet's Resize makes it, of an upright image too."""
+    config = tmp_path / 'child.py'
+    cfg = Config.fromfile(DETECTOR)
+    (step,) = (
+        s
+        for s in cfg.test_dataloader.dataset.pipeline
+        if s['type'] == 'Resize'
+    )
+    step.keep_ratio = keep_ratio
+    cfg.dump(config)
+    seen = []
+
+    def record(self, inputs, data_samples):
+        seen.append(data_samples[0].img_shape)
+        return InstanceData(bboxes=torch.zeros(0, 4), scores=torch.zeros(0))
+
+    monkeypatch.setattr(DetectorRegions, '_run', record)
+    regions = DetectorRegions(str(config), models['detector'][1])
+    regions.detect(np.zeros((*shape, 3), np.uint8))
+    resized = Resize(scale=tuple(step.scale), keep_ratio=keep_ratio)(
+        dict(img=np.zeros((*shape, 3), np.uint8))
+    )
+    assert seen == [resized['img_shape'][:2]]
+
+
+def test_a_one_stage_detector(models, tmp_path):
+    """All of it is loaded; of another checkpoint what is missing is told."""
+    base = tmp_path / 'base.py'
+    base.write_text("_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'")
+    cfg = Config.fromfile(base)
+    cfg.model.backbone.update(depth=18, base_channels=8, stem_channels=8)
+    cfg.model.backbone.init_cfg = None
+    cfg.model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
+    cfg.model.bbox_head.update(in_channels=16, feat_channels=16)
+    cfg.test_dataloader = Config.fromfile(DETECTOR).test_dataloader
+    cfg.dump(tmp_path / 'retina.py')
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+    state, path = model.state_dict(), str(tmp_path / 'retina.pth')
+    torch.save(dict(state_dict=state), path)
+    torch.manual_seed(1)
+    call = str(tmp_path / 'retina.py'), path
+    loaded = DetectorRegions(*call).model.state_dict()
+    assert all(torch.equal(loaded[key], state[key]) for key in state)
+    some = {k: v for k, v in state.items() if not k.startswith('bbox_head')}
+    torch.save(dict(state_dict=some), path)
+    with pytest.raises(RuntimeError, match='bbox_head: missing'):
+        DetectorRegions(*call)
+
+
+def test_a_base_that_has_changed(models, folder, tmp_path):
+    config = tmp_path / 'child.py'
+    config.write_text("_base_ = './base.py'\n")
+    text = Path(DETECTOR).read_text()
+    (tmp_path / 'base.py').write_text(text)
+    call = ('--detector', config, models['detector'][1])
+    run(folder, *call)
+    assert run(folder, *call)[0]['cached'] == 2
+    (tmp_path / 'base.py').write_text(text.replace('(128, 96)', '(96, 64)'))
+    assert run(folder, *call)[0]['cached'] == 0
 
 
 def test_images_decoded_at_a_reduced_size(models, monkeypatch):

@@ -22,8 +22,8 @@ class Teacher:
 
     channels = 3
 
-    def __init__(self, sha256='0'):
-        self.meta = dict(model='mean', sha256=sha256)
+    def __init__(self, sha256='0', config='mean'):
+        self.meta, self.config = dict(model='mean', sha256=sha256), config
         self.calls = 0
 
     def embed(self, img, boxes):
@@ -57,9 +57,9 @@ def test_cache_follows_image_boxes_and_teacher(tmp_path):
         entry.write_bytes(b'damaged')
     assert np.array_equal(cache(path, regions), found)
     assert teacher.calls == 4
-    other = Teacher(sha256='1')
-    TeacherCache(other, str(tmp_path))(path, regions)
-    assert other.calls == 1
+    for other in (Teacher(sha256='1'), Teacher(config='its last map')):
+        TeacherCache(other, str(tmp_path))(path, regions)
+        assert other.calls == 1
     (tmp_path / 'a.png').write_bytes(b'damaged meanwhile')
     with pytest.raises(UnreadableImageError, match='a.png'):
         cache(path, SimpleNamespace(key='m', boxes=boxes))

@@ -221,8 +221,10 @@ def proposer_of(args: argparse.Namespace, cache: str) -> tuple[dict, str]:
 
     config, checkpoint = args.detector
     settings.update(type=DetectorRegions, config=config, checkpoint=checkpoint)
-    files = [*args.detector, settings.get('snap'), settings.get('join')]
-    digest = digest_of(filter(None, files))
+    files = [checkpoint, settings.get('snap'), settings.get('join')]
+    # with its bases
+    text = repr(Config.fromfile(config).to_dict())
+    digest = digest_of(filter(None, files), text)
     cache = os.path.join(cache, f'detector-{digest}')
     return settings, cache
 

@@ -4,14 +4,14 @@
 #       > annotations/unlabelled_images.txt)
 #   python tools/dataset_converters/propose_regions.py data/coco \
 #       --ann-file data/coco/annotations/unlabelled_images.txt \
-#       --out data/coco/annotations/unlabelled_regions.json \
+#       --out data/coco/annotations/unlabelled_regions \
 #       --clusters 64 --workers 16 --cfg-options mode=single max_regions=30
 _base_ = './region_views.py'
 
 data_root = 'data/coco/'
 num_clusters = 64
 cluster_by = 'colour'
-proposals = data_root + 'annotations/unlabelled_regions.json'
+proposals = data_root + 'annotations/unlabelled_regions'  # a folder
 file_regions = dict(type='mmfgl.FileRegions', ann_file=proposals)
 objects = dict(object_proposer=file_regions, max_objects=20)
 # one view for objectness alone, two for the tasks of the regions too

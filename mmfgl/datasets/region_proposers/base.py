@@ -1,6 +1,7 @@
 """Interface of region proposers."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,3 +39,10 @@ class RegionProposer(metaclass=ABCMeta):
         boxes = self.propose(info, rng)
         unknown = np.zeros(len(boxes), np.int64)
         return boxes, unknown, unknown - 1
+
+    def check_images(self, paths: Sequence[str]) -> None:  # noqa: B027
+        """Make sure, before the first is asked for, that it knows images.
+
+        Raises:
+            ValueError: It would take one image for another.
+        """

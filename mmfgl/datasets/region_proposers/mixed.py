@@ -41,3 +41,8 @@ class MixedRegions(RegionProposer):
             np.concatenate(p)[order] for p in zip(*parts, strict=True)
         )
         return boxes.astype(np.float32), labels, rows
+
+    def check_images(self, paths: Sequence[str]) -> None:
+        """Ask each of them; see :class:`RegionProposer`."""
+        for proposer in self.proposers:
+            proposer.check_images(paths)

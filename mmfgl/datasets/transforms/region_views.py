@@ -99,6 +99,9 @@ class RegionViews(BaseTransform):
         self.object_proposer = object_proposer and TASK_UTILS.build(
             object_proposer
         )
+        self.proposers = list(
+            filter(None, (self.proposer, self.object_proposer))
+        )
         sides = (view_size,) * 2 if isinstance(view_size, int) else view_size
         self.view_size = tuple(sides)
         self.num_views = num_views

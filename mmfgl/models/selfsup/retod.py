@@ -219,8 +219,13 @@ def _build_detector(cfg: dict) -> nn.Module:
 
     Raises:
         ValueError: It learns by more than its RPN and RoI head, or from more
-            than boxes.
+            than boxes, or starts as a whole from weights.
     """
+    if cfg.get('init_cfg'):
+        raise ValueError(
+            'init_cfg of the detector that ReToD wraps would be passed over: '
+            'give the file as load_from of the config instead'
+        )
     if more := [key for key in _LABELLED if cfg['roi_head'].get(key)]:
         raise ValueError(
             f'ReToD cannot wrap a {cfg["type"]} with a {" and ".join(more)}: '

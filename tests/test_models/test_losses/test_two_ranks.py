@@ -5,9 +5,11 @@ from mmengine.dist import all_gather, all_reduce, get_rank
 
 from mmfgl.models.balancers import TaskAdaptiveLoss, TaskDraw, TaskLoss
 from mmfgl.models.losses import (
+    DenseDistillLoss,
     QueueSimilarityLoss,
     RegionDistillLoss,
     RegionDiversityLoss,
+    RegionRelationLoss,
     RegionTargets,
 )
 
@@ -24,6 +26,18 @@ def shared_gradient(logits):
     bias = torch.zeros(8, requires_grad=True)
     RegionDiversityLoss(floor=1.0)(logits + bias).backward()
     return bias.grad
+
+
+def distilled(tokens, maps):
+    """Sum of both losses of a layer, as DDP would train it, and gradients."""
+    layer = torch.linspace(-1, 1, 64).view(8, 8).requires_grad_()
+    relation = RegionRelationLoss()(tokens @ layer, tokens)
+    relation.backward()
+    related, layer.grad = layer.grad, None
+    pred = torch.einsum('bchw,cd->bdhw', maps, layer)
+    dense = DenseDistillLoss()(pred, maps)
+    dense.backward()
+    return [relation.detach(), dense.detach()], [related, layer.grad]
 
 
 def run_rank(folder):
@@ -65,7 +79,16 @@ def run_rank(folder):
     for step in range(2):
         part = logits_of(4, seed=step)[2 * rank : 2 * rank + 2]
         queue(part, part)
+    distil = []
+    for counts in ((3, 2), (5, 0)):
+        tokens = logits_of(5, seed=7).split(counts)[rank]
+        maps = logits_of(4, seed=8).view(4, 8, 1, 1).expand(4, 8, 2, 3)
+        for found in distilled(tokens, maps[2 * rank : 2 * rank + 2]):
+            for value in found:
+                all_reduce(value, op='mean')
+                distil.append(value.tolist())
     return dict(
+        distil=distil,
         gradient=gradient.tolist(),
         history=history,
         costs=measured.sampler.costs.tolist(),
@@ -82,6 +105,12 @@ def test_two_ranks(two_ranks):
     torch.testing.assert_close(
         torch.tensor(first['gradient']), shared_gradient(logits_of(12))
     )
+    # as one batch, however many tokens a rank has
+    maps = logits_of(4, seed=8).view(4, 8, 1, 1).expand(4, 8, 2, 3)
+    values, gradients = distilled(logits_of(5, seed=7), maps)
+    for number, found in enumerate(first['distil']):
+        expected = [*values, *gradients][number % 4]
+        torch.testing.assert_close(torch.tensor(found), expected)
     # tasks were skipped
     assert len({len(factors) for factors in first['history']}) == 2
     assert first['costs'] == [1.5, 4.0]

@@ -113,6 +113,21 @@ def test_learns_the_embeddings_of_the_rows(retod, embed):
     assert losses['embed/cosine'] < 0.75 * first
 
 
+def test_a_file_that_is_replaced_while_it_trains(retod, embed):
+    """Rows stay those of the file that the proposers have opened."""
+    task, rows = model_of(retod, embed).tasks['embed'], torch.arange(COUNT)
+    before = task.targets(rows)
+    path = embed_file(embed)
+    content = json.loads(path.read_text())
+    other = np.random.default_rng(1).normal(size=(COUNT, WIDTH))
+    beside = write_embeddings(str(path), other.astype(np.float16))
+    content['info']['embeddings'] = beside
+    path.write_text(json.dumps(content))
+    assert torch.equal(task.targets(rows), before)
+    again = model_of(retod, embed).tasks['embed'].targets(rows)
+    assert not torch.allclose(again, before, atol=0.1)
+
+
 def embed_file(embed):
     from pathlib import Path
 
@@ -133,5 +148,7 @@ def test_errors_name_what_to_do(retod, embed):
     path = embed_file(embed)
     content = json.loads(path.read_text())
     path.write_text(json.dumps(dict(content, info={})))
+    retod.losses_of(model)  # the file is open
+    model = model_of(retod, embed)
     with pytest.raises(ValueError, match='propose_regions.py --teacher'):
         retod.losses_of(model)

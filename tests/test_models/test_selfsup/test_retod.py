@@ -263,6 +263,12 @@ def test_detectors_that_learn_from_more_are_refused(retod, name, message):
         retod.build('objectness', detector=detector)
 
 
+def test_weights_of_a_whole_detector_are_load_from(retod):
+    start = dict(type='Pretrained', checkpoint='coco_detector.pth')
+    with pytest.raises(ValueError, match='give the file as load_from'):
+        retod.build('objectness', detector=tiny_fgl_cfg(init_cfg=start))
+
+
 def test_config_is_left_alone(retod):
     cfg = tiny_retod_cfg(*ALL)
     before = copy.deepcopy(cfg)

@@ -109,9 +109,9 @@ class ProposalCache:
         return ImageProposals(shape, boxes, labels, descriptors)
 
 
-def digest_of(paths: Iterable[str]) -> str:
-    """A digest of the content of files, or of folders of files."""
-    digest = hashlib.sha1()
+def digest_of(paths: Iterable[str], text: str = '') -> str:
+    """A digest of a text and of the content of files, or folders of files."""
+    digest = hashlib.sha1(text.encode())
     for path in map(Path, paths):
         # a region file of arrays is a folder
         for file in sorted(path.glob('*')) if path.is_dir() else [path]:

@@ -6,6 +6,7 @@ Shape shorthand: K boxes of the detector, S of the region file.
 import cv2
 import numpy as np
 import torch
+from mmcv import rescale_size
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -18,6 +19,7 @@ from mmfgl.datasets.region_proposers import FileRegions, RegionProposer
 from mmfgl.engine.hooks import LoadReport
 from mmfgl.registry import MODELS
 from mmfgl.testing.configs import parts_of
+from mmfgl.utils.config_checks import type_name
 from mmfgl.utils.weights import check_opened_weights
 
 MAX_IOU = 0.5  # of two boxes of the detector
@@ -29,8 +31,8 @@ class DetectorRegions(RegionProposer):
 
     Of a pretraining (:class:`ReToD`) these are the proposals of its RPN:
     its pseudo-classes do not tell objects from background; of a detector the
-    detections. Images are resized so that their longer side is that of the
-    training's views, or of the detector's test pipeline.
+    detections. Images are fitted into the size of the training's views, or
+    resized as the detector's test pipeline does.
 
     Args:
         config: Config file of a ReToD or of a detector.
@@ -46,6 +48,7 @@ class DetectorRegions(RegionProposer):
 
     Raises:
         FileNotFoundError: A file does not exist.
+        ValueError: The config does not tell the size of images.
         RuntimeError: The checkpoint does not fill the detector.
     """
 
@@ -60,14 +63,15 @@ class DetectorRegions(RegionProposer):
         join: str | None = None,
     ) -> None:
         cfg = Config.fromfile(config)
-        self.is_pretraining = 'detector' in cfg.model
+        self.is_pretraining = type_name(cfg.model) == 'ReToD'
         self.scope = cfg.get('default_scope', 'mmdet')
         if self.is_pretraining:
             self.scope = 'mmdet'
-        self.side = _longer_side(cfg, config)
+        self.scale, self.keep_ratio = _scale(cfg, config)
         check_opened_weights(cfg.model)
+        model = cfg.model.detector if self.is_pretraining else cfg.model
         with DefaultScope.overwrite_default_scope(self.scope):
-            self.model = MODELS.build(cfg.model.get('detector', cfg.model))
+            self.model = MODELS.build(model)
         self._load(checkpoint)
         self.max_regions = max_regions
         self.score_thr = score_thr
@@ -79,13 +83,14 @@ class DetectorRegions(RegionProposer):
         """Fill what is used of the detector, whole or not at all."""
         state = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
         state = state.get('state_dict', state)
-        used = ['backbone', 'neck', 'rpn_head', 'roi_head']
+        used = [name for name, _ in self.model.named_children()]
+        used.remove('data_preprocessor')
         if self.is_pretraining:
             used.remove('roi_head')
-        used = [name for name in used if hasattr(self.model, name)]
         report = LoadReport(self.model.state_dict(), state, used)
         report.check(checkpoint, state)
-        own = {k: v for k, v in state.items() if k.startswith(tuple(used))}
+        starts = tuple(f'{name}.' for name in used)
+        own = {k: v for k, v in state.items() if k.startswith(starts)}
         self.model.load_state_dict(own, strict=False)
         if torch.cuda.is_available():
             self.model.cuda()
@@ -114,8 +119,10 @@ class DetectorRegions(RegionProposer):
     def detect(self, img: np.ndarray) -> InstanceData:
         """Boxes in pixels of an (H, W, 3) BGR image, and their scores."""
         height, width = img.shape[:2]
-        scale = self.side / max(height, width)
-        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        size = self.scale
+        if self.keep_ratio:
+            size = rescale_size((width, height), size)
+            size = max(size[0], 1), max(size[1], 1)
         small = cv2.resize(img, size, interpolation=cv2.INTER_LINEAR)
         if self.flip:
             small = small[:, ::-1]
@@ -177,21 +184,23 @@ class DetectorRegions(RegionProposer):
         return boxes[nms(boxes, ranks, SEARCH_IOU)]
 
 
-def _longer_side(cfg: Config, path: str) -> int:
-    """The longer side of the images that a detector expects, in pixels.
+def _scale(cfg: Config, path: str) -> tuple[tuple[int, int], bool]:
+    """(width, height) that images are resized to, and whether fitted into it.
 
     Raises:
         ValueError: The config does not tell.
     """
-    sides = []
     for name in ('test_dataloader', 'train_dataloader'):
         dataset = (cfg.get(name) or {}).get('dataset') or {}
         for step in parts_of(dict(dataset)):
-            if step['type'].endswith(('Resize', 'RegionViews')):
-                sides.append(step.get('scale', step.get('view_size', 224)))
-        if sides:
-            return int(np.max(sides[0]))
+            if type_name(step) == 'RegionViews':
+                return (step.get('view_size', 224),) * 2, True
+            if type_name(step) == 'Resize' and step.get('scale'):
+                scale = step['scale']
+                scale = (scale, scale) if isinstance(scale, int) else scale
+                return tuple(scale), step.get('keep_ratio', False)
     raise ValueError(
-        f'{path} does not tell the size of images: it has neither Resize in '
-        'its test pipeline nor RegionViews in its train pipeline'
+        f'{path} does not tell the size of images: it has neither '
+        'Resize(scale=...) in its test pipeline nor RegionViews in its train '
+        'pipeline'
     )

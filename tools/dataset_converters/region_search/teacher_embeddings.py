@@ -22,8 +22,8 @@ class TeacherCache:
     """Describes the regions of images by a teacher and keeps the result.
 
     An entry is found by the image's bytes, the boxes, and all that decides
-    what the teacher says: its name, the hash of its weights, their licence
-    and the preprocessing. A killed run goes on where it stopped.
+    what the teacher says: its name and config, the hash of its weights, their
+    licence and the preprocessing. A killed run goes on where it stopped.
 
     Args:
         teacher: The teacher.
@@ -31,7 +31,8 @@ class TeacherCache:
     """
 
     def __init__(self, teacher: RegionTeacher, folder: str) -> None:
-        text = json.dumps(teacher.meta, sort_keys=True).encode()
+        facts = dict(teacher.meta, config=teacher.config)
+        text = json.dumps(facts, sort_keys=True).encode()
         self.teacher = teacher
         self.folder = Path(folder) / f'teacher-{_sha1(text)[:16]}'
         write_atomically(text, self.folder / 'teacher.json')

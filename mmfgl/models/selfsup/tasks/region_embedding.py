@@ -56,6 +56,7 @@ class RegionEmbeddingTask(PretrainingTask):
     ) -> None:
         super().__init__()
         self.region_file = region_file
+        self._regions: RegionFile | None = None
         self.loss_weight = loss_weight
         self.projector = EmbeddingProjector(
             in_channels, hidden_channels, out_channels
@@ -84,12 +85,14 @@ class RegionEmbeddingTask(PretrainingTask):
             )
 
     def open_file(self) -> RegionFile:
-        """The region file; it is read once.
+        """The region file, as it was when it was first opened.
 
         Raises:
             FileNotFoundError: If it does not exist.
             ValueError: If it has no embeddings, or of another width.
         """
+        if self._regions is not None:
+            return self._regions
         regions = read_region_file(self.region_file)
         if regions.embeddings is None:
             raise ValueError(
@@ -103,6 +106,7 @@ class RegionEmbeddingTask(PretrainingTask):
                 f'the embeddings in {self.region_file!r} are {width} wide: '
                 f'set out_channels={width} of RegionEmbeddingTask'
             )
+        self._regions = regions
         return regions
 
     def loss(self, context: TaskContext) -> TaskLoss:

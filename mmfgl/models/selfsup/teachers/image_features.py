@@ -86,6 +86,7 @@ class ImageFeatures(nn.Module):
             ``licence`` (as checkpoint or timm state it, or ``'unknown'``) and
             ``preprocessing`` (``mean``, ``std`` of pixels 0 to 255, ``order``
             of channels).
+        config: Of the network, as text: timm's name, or the backbone's.
 
     Raises:
         FileNotFoundError: If config or weights do not exist.
@@ -107,9 +108,9 @@ class ImageFeatures(nn.Module):
                 'file is needed, nothing is downloaded)'
             )
         if model.endswith('.py'):
-            network, preprocessing = _of_config(model)
+            network, preprocessing, self.config = _of_config(model)
         else:
-            network = TimmFeatures(model)
+            network, self.config = TimmFeatures(model), model
             cfg = network.preprocessing
             preprocessing = dict(
                 mean=[255 * value for value in cfg['mean']],
@@ -170,8 +171,8 @@ class ImageFeatures(nn.Module):
         return parts
 
 
-def _of_config(path: str) -> tuple[nn.Module, dict]:
-    """Backbone and preprocessing that a config describes."""
+def _of_config(path: str) -> tuple[nn.Module, dict, str]:
+    """Backbone and preprocessing that a config describes, and its text."""
     if '::' in path:
         cfg = get_config(path)
     elif Path(path).is_file():
@@ -198,12 +199,12 @@ def _of_config(path: str) -> tuple[nn.Module, dict]:
             backbone[key] = none
     with DefaultScope.overwrite_default_scope(scope):
         network = MODELS.build(backbone)
-    flip = swaps_channels(preprocess)
-    return network, dict(
+    preprocessing = dict(
         mean=list(preprocess.mean),
         std=list(preprocess.std),
-        order='RGB' if flip else 'BGR',
+        order='RGB' if swaps_channels(preprocess) else 'BGR',
     )
+    return network, preprocessing, repr(backbone)
 
 
 def _read_weights(path: str, trust: bool) -> tuple[dict[str, Tensor], dict]:
