@@ -30,27 +30,38 @@ def _to_bytes(img: np.ndarray, path: str) -> np.ndarray:
     low, high = img.min().item(), img.max().item()
     if low >= 0 and img.dtype.kind in 'iu' and high < 2**16:
         bits = next(b for b in (8, 10, 12, 14, 16) if high < 2**b)
-        if bits < 16:
-            _report(f'values from 0 to {high}, taken as {bits} bits', path)
+        _report(f'values from 0 to {high}', f'{bits} bits', path)
         return (img >> (bits - 8)).astype(np.uint8)
     if low >= 0 and img.dtype.kind == 'f' and high <= 255:
         low, high = 0, 1 if high <= 1 else 255
-    _report(f'{img.dtype} values, taken as [{low:g}, {high:g}]', path)
+    _report(f'{img.dtype} values', f'[{low:g}, {high:g}]', path)
     scale = 255 / ((high - low) or 1)
     return np.rint((img.astype(np.float32) - low) * scale).astype(np.uint8)
 
 
-def _report(what: str, path: str) -> None:
-    """Warn of the first image of a process that is scaled."""
-    global _reported
-    if not _reported:
-        _reported = True
-        print_log(
-            f'{printable(path) or "image"}: {what}; scaled to 8 bits, as '
-            'other images are by their own range, without a message',
-            logger='current',
-            level=WARNING,
+def _report(what: str, scale: str, path: str) -> None:
+    """Warn of the first image of a process that is scaled, and of another way.
+
+    16 bits are nothing to warn of, unless other images are taken otherwise.
+    """
+    if len(_scales) > 1 or scale in _scales:
+        return
+    _scales.append(scale)
+    name = printable(path) or 'image'
+    if len(_scales) > 1:
+        text = (
+            f'{name}: {what}, taken as {scale}, where others were taken as '
+            f'{_scales[0]}: images of one camera are not equally bright then; '
+            'convert them to 8 bits yourself'
         )
+    elif scale != '16 bits':
+        text = (
+            f'{name}: {what}, taken as {scale}; scaled to 8 bits, as other '
+            'images are by their own range'
+        )
+    else:
+        return
+    print_log(text, logger='current', level=WARNING)
 
 
-_reported = False
+_scales: list[str] = []  # of this process, the first two

@@ -132,18 +132,29 @@ def test_more_than_eight_bits(channels, dtype, values, expected):
     assert (found[-1] == expected[0]).all() and (found[0] == expected[1]).all()
 
 
-def test_scaling_is_reported_once(monkeypatch):
+def test_scaling_is_reported_once_and_another_once(monkeypatch):
     lines = []
-    monkeypatch.setattr(pixel_depth, '_reported', False)
+    monkeypatch.setattr(pixel_depth, '_scales', [])
     monkeypatch.setattr(
         pixel_depth, 'print_log', lambda text, **_: lines.append(text)
     )
-    data = cv2.imencode('.png', np.full((9, 9), 4000, np.uint16))[1].tobytes()
-    for _ in range(2):
-        assert decode_image(data, path='a\udce9.png').max() == 250
+
+    def decode(value):
+        img = np.full((9, 9), value, np.uint16)
+        data = cv2.imencode('.png', img)[1].tobytes()
+        return decode_image(data, path='a\udce9.png').max()
+
+    assert [decode(4000), decode(4001)] == [250, 250]
     (line,) = lines
     expected = 'a\\udce9.png: values from 0 to 4000, taken as 12 bits;'
     assert line.startswith(expected)
+    # of one camera, but its brightest pixel needs another bit
+    assert [decode(4200), decode(900)] == [65, 225]
+    assert len(lines) == 2
+    assert '14 bits, where others were taken as 12 bits: ' in lines[1]
+    # all 16 bits are nothing to tell
+    monkeypatch.setattr(pixel_depth, '_scales', [])
+    assert [decode(60000), len(lines)] == [234, 2]
 
 
 def test_single_pixels_and_long_sides():
