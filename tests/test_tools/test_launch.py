@@ -104,7 +104,9 @@ def test_amp_resume_and_scaled_lr(trained, data, tmp_path):
     assert dump.auto_scale_lr.enable
 
 
-@pytest.mark.parametrize('flags', [[], ['--tta']])
+@pytest.mark.parametrize(
+    'flags', [[], ['--tta'], ['--tta', '--views', 'slices']]
+)
 def test_test(trained, data, tmp_path, flags):
     run_tool(
         'test.py',
