@@ -86,7 +86,7 @@ $SESSION "$PYTHON" -m torch.distributed.run \
     --max_restarts="${MAX_RESTARTS:-0}" \
     "$HERE/$SCRIPT" "${@:3}" --launcher pytorch &
 AGENT=$!
-trap stop TERM INT USR1
+trap stop TERM INT USR1 HUP
 
 CODE=0
 while :; do # a signal interrupts `wait`

@@ -1,12 +1,14 @@
 """A data set's pipeline in which one image never stops a run."""
 
 from collections.abc import Callable, Iterator, Sequence
+from logging import WARNING
 from typing import Any
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import Compose
+from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
 from mmfgl.datasets.image_reader import UnreadableImageError
@@ -41,6 +43,8 @@ class GuardedPipeline:
         self.pipeline = pipeline
         self.test_mode = test_mode
         self._skipped: list[tuple[str, str]] = []
+        self._told: set[tuple[str, str]] = set()
+        self._in_a_row = 0
 
     def __call__(self, info: dict) -> Any:
         """Run the pipeline.
@@ -54,9 +58,10 @@ class GuardedPipeline:
             data = self.pipeline(dict(info))
         except (UnreadableImageError, OSError, cv2.error) as error:
             self._skipped.append((path, reason_of(error)))
-            if len(self._skipped) >= self.MAX_IN_A_ROW:
+            self._in_a_row += 1
+            if self._in_a_row >= self.MAX_IN_A_ROW:
                 raise RuntimeError(
-                    f'{len(self._skipped)} images in a row could not be '
+                    f'{self._in_a_row} images in a row could not be '
                     f'read, the last is {path!r} ({reason_of(error)}): check '
                     'the files'
                 ) from error
@@ -71,9 +76,19 @@ class GuardedPipeline:
         return self._mark(data)
 
     def _mark(self, data: Any) -> Any:
-        """Hand what was skipped down with the next data sample."""
+        """Hand what was skipped down with the next data sample.
+
+        Where there is none (images that Mosaic is to mix), say it at once.
+        """
+        self._in_a_row = 0
         sample = next(data_samples(data), None)
-        if self._skipped and sample is not None:
+        if sample is None:
+            for path, reason in set(self._skipped) - self._told:
+                text = f'skipped unreadable image {printable(path)}: {reason}'
+                print_log(text, logger='current', level=WARNING)
+            self._told.update(self._skipped)
+            self._skipped = []
+        elif self._skipped:
             fields = dict(skipped=self._skipped, unreadable=self.test_mode)
             self._skipped = []
             for sample in data_samples(data):  # more than one with TTA
@@ -112,6 +127,8 @@ def guard_images(dataset: Any, test_mode: bool) -> None:
 
     :class:`UnlabelledImages` guards itself.
     """
+    # MMEngine's, of num_batch_per_epoch, which passes on what is read alone
+    dataset = getattr(dataset, '__dict__', {}).get('_dataset', dataset)
     wrapped = getattr(dataset, 'dataset', None)
     for inner in (*getattr(dataset, 'datasets', ()), wrapped):
         if inner is not None:

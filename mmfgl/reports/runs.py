@@ -236,7 +236,10 @@ def _find(runs: Runs, folder: Path, label: str, levels: int) -> bool:
     if _is_transfer(folder):
         _add_transfer(runs, folder, label)
         return True
-    if _add(runs, folder, label or folder.resolve().name):
+    name = label or folder.resolve().name
+    if _add(runs, folder, name):
+        for child in sorted(folder.glob('*/metrics.json')):
+            _add(runs, child.parent, f'{name}/{child.parent.name}')
         return True
     found = [
         _find(runs, child, f'{label}/{child.name}'.lstrip('/'), levels - 1)

@@ -87,6 +87,8 @@ def leaf_datasets(dataset: Any) -> Iterator[Any]:
 
     ``dataset`` is built, or a ``ConfigDict``, of which configs are yielded.
     """
+    # MMEngine's, of num_batch_per_epoch
+    dataset = getattr(dataset, '__dict__', {}).get('_dataset', dataset)
     inner = getattr(dataset, 'datasets', None)
     for child in inner or [getattr(dataset, 'dataset', None)]:
         if child is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from mmdet.datasets.samplers import MultiSourceSampler
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
@@ -66,7 +67,8 @@ def check_parts(cfg: Config) -> None:
 def _is_endless(sampler: Mapping) -> bool:
     kind = sampler.get('type')
     kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
-    return isinstance(kind, type) and issubclass(kind, InfiniteSampler)
+    endless = InfiniteSampler, MultiSourceSampler
+    return isinstance(kind, type) and issubclass(kind, endless)
 
 
 def type_name(node: Mapping) -> str:

@@ -10,11 +10,14 @@ from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
 from mmdet.utils import register_all_modules
 from mmengine.dataset import ConcatDataset
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.runner.runner import _SlicedDataset
 
 from mmfgl.datasets import LoadImage, UnlabelledImages
 from mmfgl.datasets.guarded_pipeline import GuardedPipeline, guard_images
 from mmfgl.testing import tiny_coco
+from mmfgl.utils.checked_runner import leaf_datasets
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -53,6 +56,34 @@ def spoil(dataset, row, content=b'no image'):
     with open(path, 'wb') as file:
         file.write(content)
     return path
+
+
+def test_images_to_mix_have_no_sample(data, caplog):
+    """Of Mosaic, say: what is skipped is told, and never ends the run."""
+    logger = MMLogger.get_instance('mixed')
+    logger.addHandler(caplog.handler)
+    dataset = build(data, pipeline=PIPELINE[:2])
+    path = spoil(dataset, 0)
+    guard_images(dataset, test_mode=False)
+    for _ in range(GuardedPipeline.MAX_IN_A_ROW + 9):
+        assert dataset.prepare_data(0) is None
+        assert dataset.prepare_data(1)['img'] is not None
+    texts = [record.message for record in caplog.records]
+    texts = [text for text in texts if 'skipped' in text]
+    assert f'skipped unreadable image {path}: ' in texts[0]
+    assert len(texts) <= 2  # of both handlers
+    pipeline = dataset.pipeline
+    with pytest.raises(RuntimeError, match='100 images in a row'):
+        for _ in range(GuardedPipeline.MAX_IN_A_ROW):
+            pipeline(dataset.get_data_info(0))
+
+
+def test_a_part_of_a_data_set_is_guarded(data):
+    """Of num_batch_per_epoch, whose wrapper passes on what is read alone."""
+    dataset = build(data)
+    guard_images(_SlicedDataset(dataset, 2), test_mode=False)
+    assert isinstance(dataset.pipeline, GuardedPipeline)
+    assert list(leaf_datasets(_SlicedDataset(dataset, 2))) == [dataset]
 
 
 def test_sound_images_stay_the_same(data):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -106,6 +107,19 @@ def test_transfer(tmp_path, run_folder):
     runs = find_runs([tmp_path])
     assert runs.transfers == {tmp_path.name: content}
     assert [(t.name, t.arm) for t in runs.trainings] == [('none', True)]
+
+
+def test_tests_inside_of_a_training(tmp_path, run_folder):
+    """Where tools/test.py writes them."""
+    folder = tmp_path / 'a_config'
+    shutil.copytree(run_folder / 'retod', folder)
+    for name in ('test', 'test-tta'):
+        (folder / name).symlink_to(run_folder / 'test-retod-tta')
+    for given in (folder, tmp_path):
+        runs = find_runs([given])
+        assert [t.name for t in runs.trainings] == ['a_config']
+        names = [test.name for test in runs.tests]
+        assert names == ['a_config/test', 'a_config/test-tta']
 
 
 def test_a_folder_of_all_kinds(tmp_path, run_folder):

@@ -8,7 +8,7 @@ import torch
 from benchmark_tables.adding import add_run
 from benchmark_tables.kept import check, read_kept
 from kept_runs import COMMAND, COMMIT, a_file, an_arm
-from lib.output import write_results
+from lib.output import run_record, write_results
 
 TESTS = ('plain', 'tta')
 
@@ -159,3 +159,9 @@ def test_what_mmfgl_itself_has_measured(tmp_path):
     kept = json.loads(path.read_text())
     assert kept['command'] == 'mmfgl export first --check photos'
     assert kept['metrics'] == record['metrics']
+
+
+def test_without_git(monkeypatch):
+    monkeypatch.setenv('PATH', '/nowhere')
+    record = run_record()
+    assert record['commit'] is None and record['machine']['torch']

@@ -1,5 +1,7 @@
 """transfer.py on tiny data sets: its runs, in this process."""
 
+import json
+import pathlib
 import runpy
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -99,7 +101,15 @@ def test_end_to_end(data, tmp_path, ran, monkeypatch, capsys):
     assert len(results['arms']['none']['AP']) == 2
     assert len(results['arms']['byol']['AP']) == 1  # kept
 
-    # other settings, or another config of an arm, are refused
+    # other labels, settings, or another config of an arm, are refused
+    labels = pathlib.Path(data, 'annotations/train.json')
+    text = labels.read_text()
+    content = json.loads(text)
+    content['annotations'][0]['category_id'] += 1
+    labels.write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match='annotations: .* there, '):
+        main(arguments(data, out, 'none'))
+    labels.write_text(text)
     with pytest.raises(SystemExit, match='finetune_iters: 2 there, 3 now'):
         main([*arguments(data, out, 'none'), '--finetune-iters', '3'])
     with paths['byol'].open('a') as file:

@@ -179,6 +179,7 @@ def test_data_root_that_is_read_must_exist(dataset, fits):
         ('InfiniteSampler', 'InfiniteSampler'),
         ('mmfgl.CompactInfiniteSampler', 'CompactInfiniteSampler'),
         (type('Endless', (InfiniteSampler,), {}), 'Endless'),
+        ('mmdet.GroupMultiSourceSampler', 'GroupMultiSourceSampler'),
     ],
     ids=str,
 )

@@ -207,3 +207,40 @@ def test_a_kill_ends_the_command_too_and_keeps_its_time(tmp_path):
     wait_for((work_dir / 'ended').is_file)
     assert 'Iter(train)' in log.read_text()
     assert not json.loads(state.read_text())['done']
+
+
+SAVES = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir()
+def end(*args):
+    print('saves')
+    time.sleep(0.5)
+    print('saved')
+    sys.exit(75)
+signal.signal(signal.SIGTERM, end)
+print('Iter(train) [ 2/10]  loss: 1.5')
+time.sleep(30)
+"""
+
+
+def test_what_a_command_says_as_it_is_stopped_is_kept(tmp_path, monkeypatch):
+    script, work_dir = tmp_path / 'script.py', tmp_path / 'work'
+    script.write_text(SAVES)
+    step = Step('a', [str(script), str(work_dir)], [work_dir], 1)
+
+    def interrupt(line, due):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('mmfgl.utils.steps.progress_line', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        StepRunner(tmp_path / 'out', interval=0).run([step])
+    assert (tmp_path / 'out/steps/a.log').read_text().endswith('saved\n')
+
+
+def test_trust_decides_no_result(make_step):
+    step, other = make_step('a', 'x'), make_step('a', 'x')
+    other.command.append('--trust-checkpoint')
+    assert step.digest() == other.digest()
+    other.command.append('--amp')
+    assert step.digest() != other.digest()

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 
+from mmfgl.utils.names import IMG_EXTENSIONS
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,8 +158,8 @@ def count_epochs(args: argparse.Namespace, images: list[Path]) -> int:
     folder = args.work_dir / 'trial'
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for path in images[: TRIAL * BATCH]:
-        (folder / path.name).symlink_to(path.resolve())
+    for number, path in enumerate(images[: TRIAL * BATCH]):
+        (folder / f'{number}_{path.name}').symlink_to(path.resolve())
     metrics = distil(args, folder, 1)
     key = 'profiling/batch_time'
     seconds = next(row[key] for row in reversed(metrics) if key in row)
@@ -197,10 +198,11 @@ def write_results(
 def main(argv: list[str] | None = None) -> None:
     """Distil and convert; stop with a one-line message on an error."""
     args = parse_args(argv)
-    suffixes = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
     with user_errors(args.debug):
         images = sorted(
-            p for p in args.images.iterdir() if p.suffix.lower() in suffixes
+            path
+            for path in args.images.rglob('*')
+            if path.suffix.lower() in IMG_EXTENSIONS
         )
         args.work_dir.mkdir(parents=True, exist_ok=True)
         version = check_environment(args.python)

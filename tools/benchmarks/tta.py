@@ -92,6 +92,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     """Read config and checkpoint and check that they fit the data."""
     use_safe_loading(args.trust_checkpoint)
     cfg = read_config(args.config, args.data_root, args.cfg_options)
+    cfg.work_dir = args.out  # of mended annotations
     check_opened_weights(cfg.model)
     check_data_root(cfg, ['test_dataloader'])
     checkpoint = safe_load(args.checkpoint, args.trust_checkpoint)

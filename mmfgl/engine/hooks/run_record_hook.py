@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size, master_only
+from mmengine.dist import master_only
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -74,9 +74,9 @@ class RunRecordHook(Hook):
         # of IterTimerHook: seconds a batch
         times = runner.message_hub.log_scalars.get('test/time')
         if times is not None:
-            batch = runner.test_dataloader.batch_size or 1
-            seconds = float(times.mean()) / (batch * get_world_size())
-            content['seconds_per_image'] = seconds
+            loader = runner.test_dataloader  # the last batch may be smaller
+            seconds = float(times.mean()) * len(loader)
+            content['seconds_per_image'] = seconds / len(loader.dataset)
         _write_json(runner, 'metrics.json', content)
 
 

@@ -4,6 +4,7 @@ A box tensor is always (x1, y1, x2, y2); each function names its frame.
 """
 
 import torch
+from mmdet.structures.bbox import BaseBoxes, get_box_tensor
 from torch import Tensor
 
 
@@ -18,11 +19,13 @@ def has_area(boxes: Tensor) -> Tensor:
     return boxes.isfinite().all(-1) & (boxes[..., 2:] > boxes[..., :2]).all(-1)
 
 
-def finite_boxes(boxes: Tensor) -> Tensor:
+def finite_boxes(boxes: Tensor | BaseBoxes) -> Tensor:
     """(..., 4) boxes whose NaN and infinite coordinates are 0.
 
-    RoI operators read memory at the coordinates that they are given.
+    RoI operators read memory at the coordinates that they are given. Boxes of
+    mmdet's types become tensors.
     """
+    boxes = get_box_tensor(boxes)
     return boxes.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 

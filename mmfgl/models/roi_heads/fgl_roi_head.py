@@ -158,7 +158,7 @@ class FGLRoIHead(StandardRoIHead):
             gt_added,
         )
         rois = batch_rois([context.boxes for context in contexts])
-        results = self._bbox_forward(x, rois, contexts)
+        results = self._bbox_forward(x, rois, contexts, training=True)
         losses = self.bbox_head.loss_and_target(
             results['cls_score'],
             results['bbox_pred'],
@@ -203,7 +203,9 @@ class FGLRoIHead(StandardRoIHead):
         contexts = RoIContext.of_proposals(
             boxes, batch_img_metas, rpn_results_list
         )
-        outputs = self._bbox_forward(x, rois, contexts, level_shift)
+        outputs = self._bbox_forward(
+            x, rois, contexts, level_shift, training=False
+        )
         counts = [len(results) for results in rpn_results_list]
         return self.bbox_head.predict_by_feat(
             rois.split(counts),
@@ -220,6 +222,7 @@ class FGLRoIHead(StandardRoIHead):
         rois: Tensor,
         contexts: Sequence[RoIContext] | None = None,
         level_shift: int | str = 0,
+        training: bool | None = None,
     ) -> dict:
         """Forward of the box branch, for training, test and tensor mode.
 
@@ -229,12 +232,16 @@ class FGLRoIHead(StandardRoIHead):
             contexts: RoI context of each image, with the same RoIs. By
                 default all that is known is that images fill the features.
             level_shift: See :meth:`FGLRoIExtractor.forward`.
+            training: Whether the losses follow, which a frozen head in
+                evaluation mode has too; by default the mode tells.
 
         Returns:
             ``cls_score`` (R, C + 2), ``bbox_pred`` and ``bbox_feats`` (the
             RoI features, (R, C, S, S), ``None`` unless a mask head shares
             them), one row a RoI.
         """
+        if training is None:
+            training = self.training
         if contexts is None:
             stride = self.bbox_roi_extractor.featmap_strides[0]
             contexts = RoIContext.of_features(x[0], stride, rois)
@@ -249,7 +256,7 @@ class FGLRoIHead(StandardRoIHead):
             content = self.region_tokens(x, rois, level_shift)
         counts = [len(context.boxes) for context in contexts]
         # in training every RoI is a target, and images go together
-        whole = RoIContext.stack(contexts) if self.training else None
+        whole = RoIContext.stack(contexts) if training else None
         parts = contexts if whole is None else [whole]
         frames = [
             normalise_boxes(part.boxes, part.img_shape).reshape(-1, 4)
@@ -267,7 +274,7 @@ class FGLRoIHead(StandardRoIHead):
                 part.img_shape,
                 part.scores,
                 token.detach(),
-                training=self.training,
+                training=training,
             )
             masks.append(part.mask(selection.context, self.attention))
             targets.append(selection.targets)

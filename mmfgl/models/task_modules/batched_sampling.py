@@ -269,4 +269,7 @@ def sample_rois(
         results.append(
             sampler.sample(assigned, priors, truths[index], feats=own)
         )
+    # OHEM looks at losses without a graph: the casts of the weights that
+    # autocast has kept of that would pass no gradient
+    torch.clear_autocast_cache()
     return results

@@ -40,6 +40,29 @@ def test_a_part_that_nobody_has_declared():
         load('running')
 
 
+def test_another_number_of_anchors_is_no_number_of_classes():
+    """Nor is one of attention heads."""
+    for name in ('rpn_head', 'roi_head.transformer'):
+        models = []
+        for number in (3, 5):
+            model = nn.Module()
+            part = model
+            for step in name.split('.'):
+                part.add_module(step, nn.Module())
+                part = getattr(part, step)
+            part.layer = nn.Linear(4, number)
+            models.append(model)
+        runner = SimpleNamespace(
+            model=models[0],
+            hooks=(),
+            logger=SimpleNamespace(info=print),
+            cfg=dict(load_from='model.pth', resume=False),
+        )
+        checkpoint = dict(state_dict=models[1].state_dict())
+        with pytest.raises(RuntimeError, match=f'mismatched: {name}'):
+            StrictLoadHook().after_load_checkpoint(runner, checkpoint)
+
+
 def test_a_test_reads_no_init_cfg():
     init_cfg = dict(type='Pretrained', checkpoint='nowhere.pth')
     model = BaseModule(init_cfg)

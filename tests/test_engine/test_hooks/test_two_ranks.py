@@ -19,6 +19,7 @@ from mmfgl.engine.hooks import (
     NonFiniteError,
     collapse_monitor_hook,
 )
+from mmfgl.engine.hooks.robust.exact_resume_hook import _sampler_seed
 from mmfgl.engine.hooks.robust.strict_resume_hook import StrictResumeHook
 from mmfgl.engine.hooks.robust.unreadable_image_hook import Tally
 from mmfgl.testing import detection_batch, region_samples
@@ -211,6 +212,15 @@ def resumed(folder):
     )
 
 
+def sampler_seeds():
+    """Of the run, to whose seed MMEngine adds the rank, and of a config."""
+    own = dict(train_dataloader=dict(sampler=dict(seed=3)))
+    return [
+        _sampler_seed(SimpleNamespace(cfg=cfg, seed=7 + get_rank()))
+        for cfg in ({}, own)
+    ]
+
+
 def run_rank(folder):
     """Everything that one rank computes."""
     write_regions(folder)
@@ -220,6 +230,7 @@ def run_rank(folder):
         unreadable=unreadable(),
         large=loss_of_one_rank(folder),
         resumed=resumed(folder),
+        seeds=sampler_seeds(),
     )
 
 
@@ -234,6 +245,8 @@ def test_two_ranks(two_ranks):
         keys = [k for k in one['state'] if 'running_mean' in k]
         assert any(one['state'][key].any() for key in keys)
         assert not set(one['draws']) & set(two['draws'])
+    # of one order, ranks take their parts
+    assert first['seeds'] == second['seeds'] == [7, 3]
     # rank 0 has saved before the other went on, for both
     assert first['retod']['saved'] and second['retod']['saved']
     saved = torch.load(

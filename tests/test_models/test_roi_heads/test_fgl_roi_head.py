@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from mmdet.structures.bbox import bbox2roi
+from mmdet.structures.bbox import HorizontalBoxes, bbox2roi
 from mmengine.structures import InstanceData
 
 from mmfgl.models.layers import iou_attention_mask
@@ -209,18 +209,43 @@ def test_training_edge_cases(num_proposals, num_gts, agnostic):
     assert all(level.grad is not None for level in feats)
 
 
-def test_samplers_that_look_at_losses():
+@pytest.mark.parametrize('amp', [False, True])
+def test_samplers_that_look_at_losses(amp):
     cfg = tiny_fgl_cfg()
     batch = detection_batch()
     for kind in ('OHEMSampler', 'InstanceBalancedPosSampler'):
         cfg.train_cfg.rcnn.sampler.type = f'mmdet.{kind}'
         model = MODELS.build(cfg).train()
         data = model.data_preprocessor(copy.deepcopy(batch), training=True)
-        losses = model(**data, mode='loss')
+        with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+            losses = model(**data, mode='loss')
         assert losses['loss_cls'] > 0
+        own = ('loss_cls', 'loss_bbox', 'loss_quality')
+        assert_trained(model.roi_head, sum(losses[key] for key in own))
     cfg.train_cfg.rcnn.sampler.type = 'mmdet.ScoreHLRSampler'
     with pytest.raises(ValueError, match='take another sampler'):
         MODELS.build(cfg)
+
+
+def test_a_head_that_is_frozen_trains_what_is_before_it():
+    """Losses of a head in evaluation mode are those of all its RoIs."""
+    samples = detection_batch([SIZE], 1)['data_samples']
+    losses = []
+    for mode in (True, False):
+        torch.manual_seed(0)
+        head = build(num_targets=2).train(mode)
+        given = [proposals(BOXES)]
+        found = head.loss(pyramid(1), given, copy.deepcopy(samples))
+        losses.append({key: value.item() for key, value in found.items()})
+    assert losses[0] == pytest.approx(losses[1])
+
+
+def test_boxes_of_mmdets_types():
+    head = build()
+    plain, typed = proposals(BOXES), proposals(BOXES)
+    typed.bboxes = HorizontalBoxes(typed.bboxes)
+    found = [raw(head, pyramid(1), [given])[0][1] for given in (plain, typed)]
+    assert torch.equal(*found)
 
 
 def sampled_contexts(monkeypatch, head, add_gt, scored=True):
@@ -238,8 +263,8 @@ def sampled_contexts(monkeypatch, head, add_gt, scored=True):
         del given.scores
     seen, forward = [], head._bbox_forward
 
-    def spy(x, rois, contexts):
-        results = forward(x, rois, contexts)
+    def spy(x, rois, contexts, **kwargs):
+        results = forward(x, rois, contexts, **kwargs)
         seen.extend([*contexts, results['cls_score'].detach()])
         return results
 

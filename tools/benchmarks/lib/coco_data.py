@@ -36,7 +36,7 @@ class DataSet:
                 '--data-root needs train/ val/ annotations/{train,val}.json '
                 f'in COCO format; missing: {", ".join(missing)}'
             )
-        train, val = (json.loads(path.read_text()) for path in need[2:])
+        train, val = (json.loads(path.read_bytes()) for path in need[2:])
         classes, other = (
             tuple(category['name'] for category in part['categories'])
             for part in (train, val)
@@ -67,7 +67,7 @@ def label_subset(
         ValueError: There are fewer labelled images than ``labels``.
     """
     source = data.root / 'annotations/train.json'
-    content = json.loads(source.read_text())
+    content = json.loads(source.read_bytes())
     objects = defaultdict(Counter)  # of an image by class
     for note in content['annotations']:
         objects[note['image_id']][note['category_id']] += 1

@@ -1,5 +1,6 @@
 """The result files that every benchmark writes."""
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -36,17 +37,20 @@ def run_record() -> dict[str, Any]:
 
     Returns:
         ``command``, ``commit`` (with ``-dirty`` behind it if tracked files
-        were changed, ``None`` outside of a clone) and ``machine``.
+        were changed, ``None`` outside of a clone or without git) and
+        ``machine``.
     """
-    found = subprocess.run(
-        ['git', 'describe', '--always', '--dirty', '--exclude=*'],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    commit = ''
+    with contextlib.suppress(FileNotFoundError):
+        commit = subprocess.run(
+            ['git', 'describe', '--always', '--dirty', '--exclude=*'],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
     return dict(
         command=f'python {shlex.join(sys.argv)}',
-        commit=found.stdout.strip() or None,
+        commit=commit or None,
         machine=machine_settings(),
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from mmengine.config import Config
 from lib.coco_data import DataSet
 from mmfgl.testing.configs import parts_of
 from mmfgl.utils.launch import set_amp
-from mmfgl.utils.weights import check_checkpoint, weights_hint
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = ROOT / 'configs'
@@ -105,7 +105,11 @@ def lightly_command(args: argparse.Namespace, images: Path) -> list[str]:
 
 
 def region_search(
-    path: Path, images: Path, out: Path, weights: Path | None
+    path: Path,
+    images: Path,
+    out: Path,
+    weights: Path | None,
+    locate: Callable[[str], Path],
 ) -> list[str] | None:
     """The command that finds the regions an arm is pretrained on.
 
@@ -121,6 +125,7 @@ def region_search(
         images: Folder of the images.
         out: Region file to write.
         weights: The ImageNet weights, if the arm starts from them.
+        locate: Finds a file of weights that the config names.
 
     Returns:
         Script and arguments, or ``None`` for an arm without a search.
@@ -153,12 +158,8 @@ def region_search(
         elif teacher and by == 'colour':
             command += ['--cluster-by=colour']
     if teacher:
-        check_checkpoint(
-            teacher['weights'],
-            f"weights of {path}'s region_teacher",
-            weights_hint(teacher['weights']),
-        )
-        command += ['--teacher', teacher['model'], teacher['weights']]
+        found = str(locate(teacher['weights']))
+        command += ['--teacher', teacher['model'], found]
         if 'size' in teacher:
             command += [f'--teacher-size={teacher["size"]}']
     return command

@@ -1,6 +1,7 @@
 """What transfer.py is to run on a data set, in which settings."""
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
@@ -30,6 +31,7 @@ FGL_SHARE = 1.2
 START_UP = 30.0  # seconds a process, evaluation included
 # May differ between calls with one --out: they only add runs.
 GROWING = ('arms', 'seeds', 'detector')
+SPLITS = ('train', 'val')
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ class Plan:
         self.searches = {}
         for name, path in self.pretraining.items():
             regions = self.regions(name)
-            command = region_search(path, images, regions, self.weights)
+            command = region_search(
+                path, images, regions, self.weights, self.locate
+            )
             if command is not None:
                 self.searches[name] = command
 
@@ -224,8 +228,12 @@ class Plan:
                 name to redo.
         """
         path = self.out / 'settings.json'
+        files = (self.data.root / f'annotations/{s}.json' for s in SPLITS)
+        text = b''.join(file.read_bytes() for file in files)
+        digest = hashlib.sha256(text).hexdigest()[:16]
+        settings = dict(self.settings, annotations=digest)
         if path.is_file():
-            old, new = json.loads(path.read_text()), self.settings
+            old, new = json.loads(path.read_text()), settings
             # one detector's arms stand under their plain names
             same_rows = (old['detector'] == 'fgl') == (
                 new['detector'] == 'fgl'
@@ -244,13 +252,11 @@ class Plan:
                 )
         names = [arm.name for arm in self.args.arms]
         redone = {name: self._states(name) for name in self.args.redo}
-        for name, states in redone.items():
-            if not states and name not in names:
-                raise ValueError(
-                    f'--redo {name}: no arm of this call or of {self.out} has '
-                    'this name'
-                )
-        write_json(path, self.settings)
+        if others := redone.keys() - names:
+            raise ValueError(
+                f'--redo {min(others)}: no arm of this call has this name'
+            )
+        write_json(path, settings)
         for state in itertools.chain(*redone.values()):
             state.unlink(missing_ok=True)
 

@@ -65,7 +65,7 @@ def fit_classes(cfg: Config, checkpoint: dict) -> None:
     own = list(dataset.get('metainfo', {}).get('classes', ()))
     if not classes or classes == own:
         return
-    with open(annotation_file(cfg), encoding='utf-8') as file:
+    with open(annotation_file(cfg), 'rb') as file:
         categories = json.load(file).get('categories', [])
     if {c['name'] for c in categories}.issuperset(classes):
         print(f'Classes of the checkpoint: {", ".join(classes)}')

@@ -8,7 +8,7 @@ from mmdet.datasets.samplers import (
     MultiSourceSampler,
 )
 from mmengine.dataset import InfiniteSampler
-from mmengine.dist import get_rank
+from mmengine.dist import broadcast_object_list, get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -75,7 +75,7 @@ class ExactResumeHook(Hook):
                 'ExactResumeHook needs a train_dataloader that forms batches '
                 '(with a batch_size or batch_sampler); this one has neither'
             )
-        _rewind(loader, runner.seed)
+        _rewind(loader, _sampler_seed(runner))
         sampler, rank = loader.batch_sampler, get_rank()
         self.batches = SeededBatches(sampler, runner.seed, rank)
         replace_batch_sampler(loader, self.batches)
@@ -145,8 +145,21 @@ def _by_source(
     return {s: sampler._indices_of_rank(n) for s, n in sizes.items()}
 
 
+def _sampler_seed(runner: Runner) -> int:
+    """Seed of the train sampler, the same on all ranks.
+
+    That of its own config, or the run's (``diff_rank_seed`` adds the rank).
+    """
+    loader = runner.cfg.get('train_dataloader') or {}
+    seed = [(loader.get('sampler') or {}).get('seed')]
+    if seed[0] is None:
+        seed = [runner.seed]
+        broadcast_object_list(seed)
+    return seed[0]
+
+
 def _rewind(loader: DataLoader, seed: int) -> None:
-    """Put the sampler back to its start, with the seed of the run."""
+    """Put the sampler back to its start, with a seed."""
     sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
     if hasattr(sampler, 'seed'):
         sampler.seed = seed

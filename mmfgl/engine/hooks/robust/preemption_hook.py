@@ -81,7 +81,8 @@ class StopSignals:
             self.number, self._since = number, now
             name = signal.Signals(number).name
             text = f'{name}: training stops after this step, and saves\n'
-            os.write(2, text.encode())
+            with contextlib.suppress(OSError):  # a pipe or terminal is gone
+                os.write(2, text.encode())
         elif number == signal.SIGINT and now - self._since > 2:
             raise KeyboardInterrupt
 

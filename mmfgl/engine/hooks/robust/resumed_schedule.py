@@ -38,7 +38,8 @@ def config_wins(runner: Runner, checkpoint: dict) -> list[str]:
     saved = checkpoint.get('param_schedulers', [])
     changes = _schedule_changes([s.state_dict() for s in schedulers], saved)
     rescheduled = bool(changes)
-    if any(hasattr(s, 'monitor') for s in schedulers):
+    monitored = any(hasattr(s, 'monitor') for s in schedulers)
+    if monitored:
         # one's past can not be replayed: new settings, old progress
         for scheduler, state in zip(schedulers, saved, strict=False):
             for key, value in scheduler.state_dict().items():
@@ -57,12 +58,18 @@ def config_wins(runner: Runner, checkpoint: dict) -> list[str]:
         states = [s.state_dict() for s in schedulers]
         checkpoint['param_schedulers'] = states
     constant = bool(saved) and not schedulers
-    changes += _optimizer_wins(runner, checkpoint, rescheduled, constant)
+    changes += _optimizer_wins(
+        runner, checkpoint, rescheduled, constant, monitored
+    )
     return list(dict.fromkeys(changes))
 
 
 def _optimizer_wins(
-    runner: Runner, checkpoint: dict, rescheduled: bool, constant: bool
+    runner: Runner,
+    checkpoint: dict,
+    rescheduled: bool,
+    constant: bool,
+    monitored: bool,
 ) -> list[str]:
     """Let the optimizer's settings of the config go on; what differs.
 
@@ -71,6 +78,8 @@ def _optimizer_wins(
         checkpoint: The checkpoint, whose ``optimizer`` is changed in place.
         rescheduled: Whether the config's schedulers were replayed.
         constant: Whether what was scheduled is so no longer.
+        monitored: Whether a scheduler follows a metric, so that its past is
+            kept: as a factor of what it began with.
     """
     changes = []
     driven = {s.param_name for s in runner.param_schedulers or []}
@@ -97,6 +106,12 @@ def _optimizer_wins(
             if key in driven or key.startswith('initial_'):
                 if rescheduled:
                     old[key] = value
+                begin = f'initial_{key}'
+                if monitored and begin in old and begin in new:
+                    was, now = old[begin], new[begin]
+                    if was and was != now:
+                        changes.append(f'{key} began with {was}, now {now}')
+                        old[key], old[begin] = old[key] * now / was, now
                 continue
             initial = old.get(f'initial_{key}', old[key])
             if _plain(initial) != _plain(value):

@@ -5,13 +5,19 @@ from functools import partial
 from logging import Logger
 from typing import Any
 
+from mmdet.engine.hooks import PipelineSwitchHook
+from mmengine.dataset import Compose
 from mmengine.dist import all_gather_object, all_reduce, get_world_size
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import tensor
 
-from mmfgl.datasets.guarded_pipeline import data_samples, guard_images
+from mmfgl.datasets.guarded_pipeline import (
+    GuardedPipeline,
+    data_samples,
+    guard_images,
+)
 from mmfgl.engine.hooks.robust.rehearsal import is_rehearsal
 from mmfgl.registry import HOOKS
 from mmfgl.utils.names import printable
@@ -50,6 +56,10 @@ class UnreadableImageHook(Hook):
         if is_rehearsal(runner):
             return
         guard_images(runner.train_dataloader.dataset, test_mode=False)
+        for hook in runner.hooks:
+            if isinstance(hook, PipelineSwitchHook):
+                later = Compose(hook.switch_pipeline)
+                hook.switch_pipeline = [GuardedPipeline(later, False)]
         loop, loader = runner.train_loop, runner.train_dataloader
         # _InfiniteDataloaderIterator of mmengine 0.10.7: its workers have
         # started, with the pipeline as it was

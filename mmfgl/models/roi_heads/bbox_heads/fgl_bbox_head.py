@@ -70,6 +70,8 @@ class FGLBBoxHead(BBoxHead):
                 'channels, which FGLBBoxHead does not support: use a softmax '
                 'loss such as CrossEntropyLoss'
             )
+        if not (self.with_cls and self.with_reg):
+            raise ValueError('FGLBBoxHead needs both with_cls and with_reg')
         self.quality_weight = quality_weight
         self.voting_iou = voting_iou
         self.fc_quality = nn.Linear(in_channels, 1)

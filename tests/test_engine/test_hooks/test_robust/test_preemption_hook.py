@@ -186,6 +186,18 @@ def test_signal_before_training(toy):
     assert error.value.code == REQUEUE
 
 
+def test_a_terminal_that_is_gone_is_no_error(monkeypatch):
+    """Ctrl-C ends the reader of a pipe, too."""
+
+    def gone(*args):
+        raise BrokenPipeError
+
+    with StopSignals() as signals:
+        monkeypatch.setattr(os, 'write', gone)
+        kick(signal.SIGINT)(None)
+        assert signals.number == signal.SIGINT
+
+
 def test_second_interrupt_ends_at_once(monkeypatch):
     with StopSignals() as signals:
         kick(signal.SIGINT)(None)

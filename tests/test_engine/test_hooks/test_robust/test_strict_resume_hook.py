@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 
 from mmfgl.engine.hooks import ExactResumeHook
 from mmfgl.engine.hooks.robust.strict_resume_hook import StrictResumeHook
@@ -131,6 +132,34 @@ def test_the_config_wins(toy, first, changes, caplog):
             for r in (straight, runner)
         ]
         assert str(states[0]) == str(states[1])
+
+
+PLATEAU = dict(type='ReduceOnPlateauLR', monitor='count', by_epoch=True)
+WARMUP = dict(type='LinearLR', start_factor=0.1, end=2, by_epoch=True)
+
+
+@pytest.mark.parametrize('more', [[], [WARMUP]], ids=['alone', 'warmup'])
+def test_a_rate_that_follows_a_metric(toy, more, capsys):
+    """Its past cannot be replayed: what it began with is the config's."""
+    schedule = [*more, PLATEAU]
+    before = toy(folder='before', param_scheduler=schedule)
+    before.train()
+    path = before.work_dir + '/epoch_1.pth'
+    rate = torch.load(path, weights_only=False)['optimizer']
+    rate = rate['param_groups'][0]['lr']
+    wrapper = dict(optimizer=dict(type='AdamW', lr=0.02))
+    changes = dict(param_scheduler=schedule, optim_wrapper=wrapper)
+    found = []
+
+    class Watch(Hook):
+        def before_train_iter(self, runner, *args, **kwargs):
+            found.append(runner.optim_wrapper.param_groups[0]['lr'])
+
+    again = dict(load_from=path, resume=True)
+    toy(Watch(), StrictResumeHook(), **again, **changes).train()
+    assert found[0] == pytest.approx(rate * 0.02 / 0.1)
+    seen = ''.join(capsys.readouterr())
+    assert 'lr began with 0.1, now 0.02' in seen
 
 
 def test_nothing_changes_nothing(toy, first, different, capsys):

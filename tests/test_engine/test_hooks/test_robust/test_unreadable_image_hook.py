@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets.transforms import PackDetInputs
+from mmdet.engine.hooks import PipelineSwitchHook
 from mmdet.structures import DetDataSample
 from mmengine.dataset import BaseDataset, default_collate, pseudo_collate
 from mmengine.evaluator import BaseMetric, Evaluator
@@ -34,6 +35,7 @@ def fake_runner(dataset, **others):
         logger=SimpleNamespace(warning=lines.append, info=lines.append),
         lines=lines,
         iter=0,
+        hooks=[],
         train_dataloader=SimpleNamespace(dataset=dataset),
         **others,
     )
@@ -189,3 +191,20 @@ def test_unreadable_images_have_no_detections(kind):
     getattr(hook, f'after_{kind}_iter')(runner, 0, batch, samples)
     with pytest.raises(RuntimeError, match='1 of 3 images cannot be read'):
         getattr(hook, f'after_{kind}_epoch')(runner, {})
+
+
+def test_a_pipeline_that_comes_later_is_guarded_too(runner, tmp_path):
+    later = [
+        dict(type='mmcv.LoadImageFromFile'),
+        dict(type='mmdet.PackDetInputs', meta_keys=['img_path']),
+    ]
+    switch = PipelineSwitchHook(switch_epoch=1, switch_pipeline=later)
+    runner.hooks, runner.epoch = [switch], 1
+    runner.train_loop = SimpleNamespace()
+    runner.train_dataloader.num_workers = 0
+    UnreadableImageHook().before_train(runner)
+    switch.before_train_epoch(runner)
+    pipeline = runner.train_dataloader.dataset.pipeline
+    assert pipeline(dict(img_path=str(tmp_path / '1.jpg'))) is None
+    found = pipeline(dict(img_path=str(tmp_path / '0.jpg')))
+    assert found['data_samples'].skipped[0][0].endswith('1.jpg')
