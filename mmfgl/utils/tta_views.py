@@ -54,6 +54,8 @@ def ready_made(test_pipeline: list[dict], views: str) -> list:
             f'the views {views!r} need a test pipeline with one '
             'Resize(scale=...), to know the test scale'
         )
+    scale = resizes[0].scale
+    scale = (scale, scale) if isinstance(scale, int) else scale
     pipeline = _base(views).tta_pipeline
     (augmentation,) = (s for s in pipeline if s['type'] == 'TestTimeAug')
     for step in (s for choices in augmentation.transforms for s in choices):
@@ -61,7 +63,7 @@ def ready_made(test_pipeline: list[dict], views: str) -> list:
             step.scale = tuple(
                 round(own * side / base)
                 for own, side, base in zip(
-                    resizes[0].scale, step.scale, BASE_SCALE, strict=True
+                    scale, step.scale, BASE_SCALE, strict=True
                 )
             )
             step.keep_ratio = resizes[0].get('keep_ratio', False)

@@ -85,6 +85,16 @@ def test_ready_made_without_any_of_the_config(cfg):
     assert cfg.model.type == 'mmfgl.RoITTAModel'
 
 
+def test_a_square(cfg):
+    pipelines(cfg)[1][1].scale = 300
+    set_tta(cfg, 'scales')
+    assert choices(pipelines(cfg)[1])[1] == [
+        (240, 240),
+        (300, 300),
+        (375, 375),
+    ]
+
+
 def test_no_test_scale(cfg):
     pipelines(cfg)[1].pop()
     with pytest.raises(ValueError, match="'flip' need a test pipeline with"):

@@ -217,6 +217,7 @@ def test_initial_weights():
         *((dict(quality_weight=x), r'must lie in \[0, 1') for x in (-0.1, 1)),
         *((dict(voting_iou=x), r'must lie in \(0, 1') for x in (0, 1.1)),
         (dict(loss_cls=SEESAW), 'SeesawLoss brings its own class'),
+        (dict(with_reg=False), 'needs both with_cls and with_reg'),
     ],
     ids=str,
 )
