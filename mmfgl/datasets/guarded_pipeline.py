@@ -14,6 +14,7 @@ from mmengine.structures import BaseDataElement
 from mmfgl.datasets.image_reader import UnreadableImageError
 from mmfgl.datasets.transforms.loading import LoadImage
 from mmfgl.datasets.unlabelled_images import UnlabelledImages
+from mmfgl.utils.checked_runner import whole_dataset
 from mmfgl.utils.names import printable
 
 BLANK = 'mmfgl_blank'  # key that asks the loading transform for a blank image
@@ -127,8 +128,7 @@ def guard_images(dataset: Any, test_mode: bool) -> None:
 
     :class:`UnlabelledImages` guards itself.
     """
-    # MMEngine's, of num_batch_per_epoch, which passes on what is read alone
-    dataset = getattr(dataset, '__dict__', {}).get('_dataset', dataset)
+    dataset = whole_dataset(dataset)
     wrapped = getattr(dataset, 'dataset', None)
     for inner in (*getattr(dataset, 'datasets', ()), wrapped):
         if inner is not None:

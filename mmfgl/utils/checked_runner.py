@@ -82,13 +82,21 @@ def _without_scope(dataloader: dict) -> dict:
     return {**dataloader, 'collate_fn': collate}
 
 
+def whole_dataset(dataset: Any) -> Any:
+    """The data set that ``num_batch_per_epoch`` cuts, others as they are.
+
+    MMEngine's ``_SlicedDataset`` passes on attributes that are read, and
+    keeps those that are set.
+    """
+    return getattr(dataset, '__dict__', {}).get('_dataset', dataset)
+
+
 def leaf_datasets(dataset: Any) -> Iterator[Any]:
     """The data sets inside wrappers such as ``RepeatDataset``.
 
     ``dataset`` is built, or a ``ConfigDict``, of which configs are yielded.
     """
-    # MMEngine's, of num_batch_per_epoch
-    dataset = getattr(dataset, '__dict__', {}).get('_dataset', dataset)
+    dataset = whole_dataset(dataset)
     inner = getattr(dataset, 'datasets', None)
     for child in inner or [getattr(dataset, 'dataset', None)]:
         if child is None:

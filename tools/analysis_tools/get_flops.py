@@ -28,7 +28,7 @@ from torch import nn
 import mmfgl  # noqa: F401  (its registry nodes)
 from mmfgl.reports import markdown_table
 from mmfgl.testing import detection_batch
-from mmfgl.testing.configs import parts_of
+from mmfgl.utils.audit.uses import parts_of
 from mmfgl.utils.user_errors import add_debug_argument, user_errors
 
 # weights that a model reads or downloads while it is built

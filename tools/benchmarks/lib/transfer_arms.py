@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from lib.coco_data import DataSet
-from mmfgl.testing.configs import parts_of
+from mmfgl.utils.audit.uses import parts_of
 from mmfgl.utils.launch import set_amp
 
 ROOT = Path(__file__).resolve().parents[3]

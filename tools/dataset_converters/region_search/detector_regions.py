@@ -3,6 +3,8 @@
 Shape shorthand: K boxes of the detector, S of the region file.
 """
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from torchvision.ops import box_iou, nms
 from mmfgl.datasets.region_proposers import FileRegions, RegionProposer
 from mmfgl.engine.hooks import LoadReport
 from mmfgl.registry import MODELS
-from mmfgl.testing.configs import parts_of
+from mmfgl.utils.audit.uses import parts_of
 from mmfgl.utils.config_checks import type_name
 from mmfgl.utils.weights import check_opened_weights
 
@@ -190,17 +192,22 @@ def _scale(cfg: Config, path: str) -> tuple[tuple[int, int], bool]:
     Raises:
         ValueError: The config does not tell.
     """
-    for name in ('test_dataloader', 'train_dataloader'):
-        dataset = (cfg.get(name) or {}).get('dataset') or {}
-        for step in parts_of(dict(dataset)):
-            if type_name(step) == 'RegionViews':
-                return (step.get('view_size', 224),) * 2, True
-            if type_name(step) == 'Resize' and step.get('scale'):
-                scale = step['scale']
-                scale = (scale, scale) if isinstance(scale, int) else scale
-                return tuple(scale), step.get('keep_ratio', False)
+    for step in _steps(cfg, 'test_dataloader'):
+        if type_name(step) == 'Resize' and step.get('scale'):
+            scale = step['scale']
+            scale = (scale, scale) if isinstance(scale, int) else scale
+            return tuple(scale), step.get('keep_ratio', False)
+    for step in _steps(cfg, 'train_dataloader'):
+        if type_name(step) == 'RegionViews':
+            return (step.get('view_size', 224),) * 2, True
     raise ValueError(
         f'{path} does not tell the size of images: it has neither '
         'Resize(scale=...) in its test pipeline nor RegionViews in its train '
         'pipeline'
     )
+
+
+def _steps(cfg: Config, loader: str) -> Iterator[dict]:
+    """Parts of the data set of a loader, its transforms among them."""
+    dataset = (cfg.get(loader) or {}).get('dataset') or {}
+    return parts_of(dict(dataset))
